@@ -1,0 +1,121 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+func flagSet(t *testing.T, args ...string) *pflag.FlagSet {
+	t.Helper()
+	f := pflag.NewFlagSet("t", pflag.ContinueOnError)
+	AddFlags(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "helenus.yaml")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestLaterSourcesWin(t *testing.T) {
+	p := file(t, "cluster_name: from-file\nrack: file-rack\nread_request_timeout: 7s\nseeds: [127.0.0.1, '127.0.0.2:7001']\nhinted_handoff: off\n")
+	c, err := Load(flagSet(t, "--config", p, "--cluster-name", "from-flag"), []string{"HELENUS_RACK=env-rack", "HELENUS_CLUSTER_NAME=from-env", "PATH=/bin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ClusterName != "from-flag" || c.Rack != "env-rack" || c.ReadTimeout != 7*time.Second || c.HintedHandoff {
+		t.Errorf("got %q %q %s %v", c.ClusterName, c.Rack, c.ReadTimeout, c.HintedHandoff)
+	}
+	seeds, err := c.SeedAddresses()
+	if err != nil || len(seeds) != 2 || seeds[0].String() != "127.0.0.1:7000" || seeds[1].String() != "127.0.0.2:7001" {
+		t.Errorf("seeds %v, %v", seeds, err)
+	}
+}
+
+func TestUnknownKeysAreRefusedWithTheNearestName(t *testing.T) {
+	for _, tc := range []struct {
+		file, env, want string
+	}{
+		{"clutser_name: x\n", "", `unknown key "clutser_name", did you mean "cluster_name"?`},
+		{"", "HELENUS_ROW_CACHE=1", `unknown key "row_cache", did you mean "row_cache_size"?`},
+		{"storage:\n  port: 1\n", "", `did you mean "storage_port"?`},
+	} {
+		_, err := Load(flagSet(t, "--config", file(t, tc.file)), []string{tc.env})
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: got %v", tc, err)
+		}
+	}
+}
+
+func TestMistakesNameTheirKey(t *testing.T) {
+	for flag, want := range map[string]string{
+		"--num-tokens=0":                "num_tokens: 0 is not within 1 and 256",
+		"--commit-sync=never":           `commit_sync: "never" is not one of group, batch, periodic`,
+		"--listen-address=localhost":    `listen_address: "localhost" is not an IP address`,
+		"--listen-address=0.0.0.0":      "broadcast_address: 0.0.0.0 cannot be told to others",
+		"--row-cache-size=lots":         `row_cache_size: "lots" is not a size`,
+		"--write-request-timeout=5":     `write_request_timeout: "5" is not a duration`,
+		"--seeds=127.0.0.1,nowhere":     `seeds: "nowhere" is neither ADDRESS nor ADDRESS:PORT`,
+		"--native-tls-cert=a.pem":       "native_tls_cert: needs native_tls_key",
+		"--native-transport-port=70000": "native_transport_port: 70000 is no port",
+		"--hinted-handoff=maybe":        `hinted_handoff: "maybe" is neither on nor off`,
+	} {
+		_, err := Load(flagSet(t, flag), nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", flag, err)
+		}
+	}
+}
+
+func TestPrintIsReadBack(t *testing.T) {
+	c, err := Load(flagSet(t, "--seeds", "127.0.0.1,127.0.0.2", "--row-cache-size", "1.5MiB", "--hinted-handoff=off", "--commit-sync-period", "1500ms"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := c.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(flagSet(t, "--config", file(t, b.String())), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c, again) {
+		t.Errorf("printed\n%s\nread back %+v, want %+v", b.String(), again, c)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for s, want := range map[string]Bytes{"0": 0, "64MiB": 64 << 20, "1G": 1 << 30, "1.5 KiB": 1536, "10B": 10, "2kB": 2048} {
+		if got, err := ParseBytes(s); err != nil || got != want {
+			t.Errorf("ParseBytes(%q) = %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "-1", "1XB", "NaN", "1e30", "9223372036854775808"} {
+		if got, err := ParseBytes(s); err == nil {
+			t.Errorf("ParseBytes(%q) = %d, want an error", s, got)
+		}
+	}
+	if s := Bytes(96 << 20).String(); s != "96MiB" {
+		t.Errorf("got %s", s)
+	}
+}
+
+func TestDefaultsAreValid(t *testing.T) {
+	if c := Default(); c.NativePort != 9042 || c.Admin().String() != "127.0.0.1:9180" {
+		t.Errorf("%+v", c)
+	}
+}
