@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Everything that must be green: build, vet, golangci-lint, unit and storage tests, the race detector, real processes
+# with stock drivers. Usage: scripts/test.sh [lint|unit|race|e2e]... (all of them without arguments).
+# Tools are pinned below and installed into .cache by this script. Needs Go and Python 3; Node.js and a JDK with Maven
+# are used where they are, else their driver's test is skipped with a notice.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+GOLANGCI=v2.15.0
+CACHE=$PWD/.cache
+mkdir -p "$CACHE/bin"
+export CGO_ENABLED=0 GOTOOLCHAIN=auto
+
+step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+lint() {
+  step "build and vet"
+  go build ./...
+  go vet ./...
+  test -z "$(gofmt -l $(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $(git ls-files '*.go'); exit 1; }
+  step "golangci-lint $GOLANGCI"
+  if [ "$("$CACHE/bin/golangci-lint" version --short 2>/dev/null)" != "${GOLANGCI#v}" ]; then
+    GOBIN=$CACHE/bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$GOLANGCI"
+  fi
+  "$CACHE/bin/golangci-lint" run --timeout 15m ./...
+}
+
+unit() {
+  step "unit, property, storage tests"
+  go test -timeout 15m $(go list ./... | grep -v /internal/e2e)
+}
+
+race() {
+  step "race detector"
+  if ! command -v gcc >/dev/null; then echo "SKIP race: no C compiler, which the race detector needs"; return; fi
+  CGO_ENABLED=1 go test -race -short -timeout 20m $(go list ./... | grep -v /internal/e2e)
+}
+
+e2e() {
+  step "real processes, stock drivers"
+  ./scripts/python-env.sh "$CACHE"
+  go build -trimpath -o bin/helenus ./cmd/helenus
+  HELENUS_BIN=$PWD/bin/helenus HELENUS_PYTHON=$CACHE/python/bin/python HELENUS_E2E=1 go test -count=1 -v -timeout 25m ./internal/e2e/...
+}
+
+if [ $# -eq 0 ]; then set -- lint unit race e2e; fi
+for part in "$@"; do "$part"; done
+step "done"
