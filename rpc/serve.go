@@ -1,0 +1,253 @@
+package rpc
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/helenusdb/helenus/ring"
+)
+
+// Responder answers one request. It is a small value: copy it, keep it, use it from any goroutine, exactly once.
+// The zero value, and the one of a one-way message, do nothing.
+type Responder struct {
+	conn     *accepted
+	id       uint64
+	deadline int64
+}
+
+// Reply queues the answer and returns; it never blocks. The body is copied. When the queue of answers is full, or
+// the body exceeds BodyMax, a StatusOverloaded or StatusFailed without that body goes out instead; when the
+// deadline has passed by the time it would be written, or the connection is gone, the answer is dropped.
+func (r Responder) Reply(status Status, body []byte) {
+	if r.conn != nil {
+		r.conn.reply(r, status, body)
+	}
+}
+
+// ReplyText is Reply with a text as its body.
+func (r Responder) ReplyText(status Status, text string) {
+	r.Reply(status, []byte(text))
+}
+
+// Deadline returns when the caller stops waiting, by this node's clock; zero for a one-way message.
+func (r Responder) Deadline() time.Time {
+	if r.conn == nil {
+		return time.Time{}
+	}
+	return r.conn.t.at(r.deadline)
+}
+
+// accepted is a connection on which this end answers.
+type accepted struct {
+	outbox
+	t     *Transport
+	conn  net.Conn
+	from  ring.HostID
+	class Class
+	lim   Limits
+
+	started int64        // requests handed to the session; the reader's
+	replied atomic.Int64 // answers given; incremented under mu
+	req     Request
+}
+
+func (a *accepted) reply(r Responder, status Status, body []byte) {
+	h := header{kind: kindResponse, code: uint8(status), id: r.id, epoch: a.t.opt.Epoch()}
+	if len(body) > BodyMax {
+		h.code, body = uint8(StatusFailed), []byte("rpc: answer too large")
+	}
+	a.mu.Lock()
+	a.replied.Add(1)
+	if a.closed {
+		a.mu.Unlock()
+		return
+	}
+	if a.q.bytes > 0 && a.q.bytes+headerLen+len(body) > a.lim.QueueBytes {
+		h.code, body = uint8(StatusOverloaded), nil
+	}
+	if a.q.frames >= 4*a.lim.InFlight {
+		a.closeLocked() // it asks and asks, and reads no answer
+		a.mu.Unlock()
+		hangUp(a.conn)
+		a.t.metrics.class(a.class).SlowReaders.Add(1)
+		a.t.opt.Logger.Warn("rpc: peer does not read its answers", "from", a.from, "class", a.class.String())
+		return
+	}
+	a.q.push(h, body, r.deadline)
+	rouse := a.nudgeLocked()
+	a.mu.Unlock()
+	if rouse {
+		a.rouse()
+	}
+}
+
+// hold keeps the writer asleep while the requests of one read are handled, so that their answers leave together.
+func (a *accepted) hold(on bool) {
+	a.mu.Lock()
+	a.held = on
+	rouse := a.nudgeLocked()
+	a.mu.Unlock()
+	if rouse {
+		a.rouse()
+	}
+}
+
+// run handles requests until the connection fails or the transport stops; it waits for its writer.
+func (a *accepted) run(session Session) error {
+	w := writer{box: &a.outbox, conn: a.conn, t: a.t, class: a.class}
+	if a.lim.Compress {
+		w.pack = new(packer)
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := w.run()
+		a.shut()
+		done <- err
+	}()
+	err := a.read(session)
+	session.Close()
+	a.shut()
+	if werr := <-done; werr != nil && err == nil {
+		err = werr
+	}
+	return err
+}
+
+// shut closes the outbox and the connection.
+func (a *accepted) shut() {
+	a.mu.Lock()
+	a.closeLocked()
+	a.mu.Unlock()
+	hangUp(a.conn)
+}
+
+func (a *accepted) read(session Session) error {
+	in := newReceiver(a.t, &a.outbox, a.conn, a.from, a.class)
+	for {
+		if err := in.fill(); err != nil {
+			return err
+		}
+		a.busy.Store(true)
+		err := a.handle(in, session)
+		a.busy.Store(false)
+		if err != nil {
+			return err
+		}
+		in.drained()
+	}
+}
+
+// handle gives the session every request that is complete in the buffer, then flushes it.
+func (a *accepted) handle(in *receiver, session Session) error {
+	for more := true; more; {
+		n := 0
+		a.hold(true)
+		var err error
+		for more = true; more && !in.frames.crowded(); {
+			more, err = a.one(in, session)
+			if more {
+				n++
+			}
+		}
+		a.hold(false)
+		if n > 0 {
+			a.t.metrics.class(a.class).FramesIn.Add(int64(n))
+			session.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		in.frames.dropUnpacked()
+	}
+	return nil
+}
+
+// one handles the next request; more is false when none is complete.
+func (a *accepted) one(in *receiver, session Session) (more bool, err error) {
+	h, body, ok, err := in.next()
+	if err != nil || !ok {
+		return false, err
+	}
+	if h.kind != kindRequest && h.kind != kindOneWay {
+		return false, unexpectedKind(h.kind)
+	}
+	deadline := in.now + int64(h.micros)*1000
+	a.req = Request{From: a.from, Class: a.class, Verb: Verb(h.code), OneWay: h.kind == kindOneWay, Epoch: h.epoch,
+		Deadline: a.t.at(deadline), Body: body}
+	if a.req.OneWay {
+		session.Handle(&a.req, Responder{})
+		return true, nil
+	}
+	rsp := Responder{conn: a, id: h.id, deadline: deadline}
+	a.started++
+	switch {
+	case h.micros == 0:
+		rsp.Reply(StatusExpired, nil)
+	case a.started-a.replied.Load() > int64(a.lim.InFlight):
+		a.t.metrics.class(a.class).Overloaded.Add(1)
+		rsp.Reply(StatusOverloaded, nil)
+	default:
+		session.Handle(&a.req, rsp)
+	}
+	return true, nil
+}
+
+// noSession answers when Options.NewSession is nil.
+type noSession struct{}
+
+func (noSession) Handle(_ *Request, rsp Responder) { rsp.Reply(StatusUnknownVerb, nil) }
+func (noSession) Flush()                           {}
+func (noSession) Close()                           {}
+
+// Mux is a Session that routes requests by ranges of verbs; an unknown verb is answered StatusUnknownVerb. Flush
+// reaches the sessions that handled something since the last one, Close all of them.
+type Mux struct {
+	routes []route
+}
+
+type route struct {
+	first, last Verb
+	session     Session
+	dirty       bool
+}
+
+// Add routes the verbs from first to last, both included, to a session; ranges must not overlap. Only before the
+// first Handle.
+func (m *Mux) Add(first, last Verb, s Session) {
+	for _, r := range m.routes {
+		if first > last || first <= r.last && r.first <= last {
+			panic("rpc: ranges of verbs overlap")
+		}
+	}
+	m.routes = append(m.routes, route{first: first, last: last, session: s})
+}
+
+// Handle implements Session.
+func (m *Mux) Handle(req *Request, rsp Responder) {
+	for i := range m.routes {
+		if r := &m.routes[i]; r.first <= req.Verb && req.Verb <= r.last {
+			r.dirty = true
+			r.session.Handle(req, rsp)
+			return
+		}
+	}
+	rsp.Reply(StatusUnknownVerb, nil)
+}
+
+// Flush implements Session.
+func (m *Mux) Flush() {
+	for i := range m.routes {
+		if m.routes[i].dirty {
+			m.routes[i].dirty = false
+			m.routes[i].session.Flush()
+		}
+	}
+}
+
+// Close implements Session.
+func (m *Mux) Close() {
+	for i := range m.routes {
+		m.routes[i].session.Close()
+	}
+}
