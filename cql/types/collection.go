@@ -40,16 +40,14 @@ func (t *Type) Iter(v []byte) Iter {
 
 func (it *Iter) start(v []byte) {
 	if len(v) < 4 {
-		it.bad = len(v) > 0 || it.typ.Kind == KindList
+		it.bad = true
 		return
 	}
 	n := int32(binary.BigEndian.Uint32(v))
 	it.src = v[4:]
-	if n < 0 || int64(n) > int64(len(v)) {
+	if it.left = int(n); n < 0 {
 		it.bad = true
-		return
-	}
-	if it.left = int(n); it.typ.Kind == KindMap {
+	} else if it.typ.Kind == KindMap {
 		it.left *= 2
 	}
 }
@@ -99,34 +97,50 @@ func (it *Iter) take(n int) ([]byte, bool) {
 	return elem, true
 }
 
-// Len returns the number of elements still to come; a map's keys and values both count.
+// Len returns the number of elements still to come, a map's keys and values both counting. It is
+// never more than the bytes that are left can hold, so it is safe as a capacity.
 func (it *Iter) Len() int {
-	if it.bad {
+	switch {
+	case it.bad:
 		return 0
+	case it.tuple:
+		return it.left
+	case it.fixed < 0:
+		return min(it.left, len(it.src))
+	case it.fixed > 0:
+		return min(it.left, len(it.src)/it.fixed)
 	}
-	return it.left
+	return min(it.left, len(it.src)/4)
 }
 
 // Err returns a *MarshalError when the value ended early, its count is negative or, after the
 // last element, bytes are left over.
 func (it *Iter) Err() error {
-	if it.bad {
-		return it.typ.shortErr()
-	}
-	if it.left == 0 && len(it.src) > 0 {
+	switch {
+	case it.left < 0 && len(it.src) == 0:
+		return marshalErrorf("The data cannot be deserialized as a %s", it.typ.collectionName())
+	case it.left <= 0 && len(it.src) > 0 && (it.left < 0 || !it.bad):
 		return it.typ.extraErr(len(it.src))
+	case it.bad:
+		return it.typ.shortErr()
 	}
 	return nil
 }
 
-func (t *Type) shortErr() error {
+func (t *Type) collectionName() string {
 	switch t.Kind {
 	case KindList:
-		return &MarshalError{"Not enough bytes to read a list"}
+		return "list"
 	case KindSet:
-		return &MarshalError{"Not enough bytes to read a set"}
-	case KindMap:
-		return &MarshalError{"Not enough bytes to read a map"}
+		return "set"
+	}
+	return "map"
+}
+
+func (t *Type) shortErr() error {
+	switch t.Kind {
+	case KindList, KindSet, KindMap:
+		return &MarshalError{"Not enough bytes to read a " + t.collectionName()}
 	case KindVector:
 		return marshalErrorf("Not enough bytes to read a %s", t)
 	}
@@ -135,12 +149,8 @@ func (t *Type) shortErr() error {
 
 func (t *Type) extraErr(n int) error {
 	switch t.Kind {
-	case KindList:
-		return &MarshalError{"Unexpected extraneous bytes after list value"}
-	case KindSet:
-		return &MarshalError{"Unexpected extraneous bytes after set value"}
-	case KindMap:
-		return &MarshalError{"Unexpected extraneous bytes after map value"}
+	case KindList, KindSet, KindMap:
+		return &MarshalError{"Unexpected extraneous bytes after " + t.collectionName() + " value"}
 	case KindVector:
 		return marshalErrorf("Unexpected %d extraneous bytes after %s value", n, t)
 	case KindUDT:

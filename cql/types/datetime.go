@@ -9,6 +9,9 @@ import (
 const (
 	nanosPerDay  = 24 * int64(time.Hour)
 	millisPerDay = 24 * 60 * 60 * 1000
+
+	// millisYearMax is the last year whose milliseconds since the epoch fit in 64 bits.
+	millisYearMax = 292278993
 )
 
 // civil returns the proleptic Gregorian date of a day, counted from 1970-01-01.
@@ -102,42 +105,23 @@ func appendClock(dst []byte, seconds int64) []byte {
 	return appendPadded(dst, seconds%60, 2)
 }
 
-// appendTimestamp appends milliseconds since the epoch as 2011-02-03T04:05:06.789Z. As Java's
-// SimpleDateFormat it counts in the Julian calendar before October 1582 and years BC as 1, 2, ...
+// appendTimestamp appends milliseconds since the epoch as 2011-02-03T04:05:06.789Z: years beyond
+// 9999 with a plus sign, years BC as 1, 2, ... without any sign.
 func appendTimestamp(dst []byte, ms int64) []byte {
 	days := floorDiv(ms, millisPerDay)
 	rest := ms - days*millisPerDay
 	y, m, d := civil(days)
-	if days < gregorianStart {
-		y, m, d = julian(days)
-	}
 	if y <= 0 {
 		y = 1 - y
+	}
+	if y > 9999 {
+		dst = append(dst, '+')
 	}
 	dst = append(appendPadded(dst, y, 4), '-')
 	dst = append(appendPadded(dst, int64(m), 2), '-')
 	dst = append(appendPadded(dst, int64(d), 2), 'T')
 	dst = append(appendClock(dst, rest/1000), '.')
 	return append(appendPadded(dst, rest%1000, 3), 'Z')
-}
-
-// gregorianStart is 1582-10-15, the first day of the Gregorian calendar.
-const gregorianStart = -141427
-
-// julian returns the Julian calendar's date of a day counted from 1970-01-01.
-func julian(days int64) (year int64, month, day int) {
-	days += 719470 // from 0000-03-01, Julian
-	era := floorDiv(days, 1461)
-	doe := days - era*1461
-	yoe := min(doe/365, 3)
-	doy := doe - 365*yoe
-	mp := (5*doy + 2) / 153
-	day, month, year = int(doy-(153*mp+2)/5+1), int(mp+3), yoe+era*4
-	if month > 12 {
-		month -= 12
-		year++
-	}
-	return year, month, day
 }
 
 // scanner reads fields off a date or time.
@@ -196,7 +180,7 @@ func parseDate(s string) (uint32, error) {
 	}
 	p := scanner{s: s}
 	y, m, d := p.isoDate()
-	if p.bad || p.s != "" || d > daysIn(y, m) {
+	if p.bad || p.s != "" || d > daysIn(y, m) || y > millisYearMax || y < -millisYearMax {
 		return 0, marshalErrorf("Unable to coerce '%s' to a formatted date (long)", s)
 	}
 	switch days := daysOf(y, m, d) + 1<<31; {

@@ -129,7 +129,7 @@ func (t *Type) ParseLiteral(s string) ([]byte, error) {
 // emptyText reports whether the empty text stands for the empty value.
 func (t *Type) emptyText() bool {
 	switch t.Kind {
-	case KindDate, KindTime, KindBoolean, KindDuration, KindList, KindSet, KindMap, KindTuple, KindUDT, KindVector:
+	case KindDate, KindTime, KindBoolean, KindDuration, KindSmallint, KindTinyint, KindList, KindSet, KindMap, KindTuple, KindUDT, KindVector:
 		return false
 	}
 	return true
@@ -313,10 +313,10 @@ func parseInet(s string) ([]byte, error) {
 		inner = s[1 : len(s)-1]
 	}
 	addr, err := netip.ParseAddr(inner)
-	if err != nil || addr.Zone() != "" || addr.Is4() && inner != s {
+	if err != nil || strings.Trim(addr.Zone(), "0123456789") != "" || addr.Is4() && inner != s {
 		return nil, marshalErrorf("Unable to make inet address from '%s'", s)
 	}
-	return EncodeInet(addr), nil
+	return EncodeInet(addr.WithZone("")), nil
 }
 
 // shortIPv4 reads a.b.c.d, a.b.c, a.b and a, the last number filling the bytes that are left.

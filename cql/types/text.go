@@ -1,6 +1,7 @@
 package types
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"math"
@@ -8,10 +9,14 @@ import (
 	"strconv"
 )
 
+// numberTextBytesMax bounds the varints and decimals that are converted to decimal digits, which
+// costs more than linear time (0.6 s at the limit); longer ones appear as blobs.
+const numberTextBytesMax = 1 << 20
+
 // AppendText appends v, a legal value of t, as a CQL literal the way Cassandra's toCQLLiteral
 // prints it: strings, dates, times, timestamps and addresses in single quotes, blobs and custom
-// values in hexadecimal, collections in brackets. A nil v, and an empty one except of a text or a blob, is null. Bytes that are no legal value are
-// appended as a blob.
+// values in hexadecimal, collections in brackets. A nil v is null, and so is an empty one except of a text, a
+// blob or a tuple. Bytes that are no legal value are appended as a blob.
 func (t *Type) AppendText(dst, v []byte) []byte {
 	if v == nil {
 		return append(dst, "null"...)
@@ -45,10 +50,8 @@ func (t *Type) AppendString(dst, v []byte) []byte {
 		return append(dst, v...)
 	case KindBlob, KindCustom:
 		return hex.AppendEncode(dst, v)
-	case KindVarint:
-		return appendVarintText(dst, v)
 	}
-	if t.Validate(v) != nil {
+	if t.Validate(v) != nil || len(v) > numberTextBytesMax && (t.Kind == KindVarint || t.Kind == KindDecimal) {
 		return appendHex(dst, v)
 	}
 	switch t.Kind {
@@ -66,6 +69,8 @@ func (t *Type) AppendString(dst, v []byte) []byte {
 		return appendJavaFloat(dst, float64(math.Float32frombits(binary.BigEndian.Uint32(v))), 32)
 	case KindDouble:
 		return appendJavaFloat(dst, math.Float64frombits(binary.BigEndian.Uint64(v)), 64)
+	case KindVarint:
+		return appendVarintText(dst, v)
 	case KindDecimal:
 		return appendDecimalText(dst, v)
 	case KindUuid, KindTimeuuid:
@@ -154,6 +159,10 @@ func appendJavaFloat(dst []byte, f float64, bitSize int) []byte {
 	}
 	at := len(dst)
 	dst = strconv.AppendFloat(dst, f, 'e', -1, bitSize)
+	if shortest := bytes.TrimPrefix(dst[at:], []byte("-")); shortest[1] == 'e' {
+		// Of a single digit Java makes two, which differ from d.0 for the smallest numbers.
+		dst = strconv.AppendFloat(dst[:at], f, 'e', 1, bitSize)
+	}
 	e := len(dst) - 1
 	for dst[e] != 'e' {
 		e--
@@ -173,10 +182,8 @@ func pointed(dst []byte, at int) []byte {
 	return append(dst, ".0"...)
 }
 
-// decimalZerosMax bounds the zeros that a scale adds to a decimal's text; beyond it the text is
-// in scientific notation (Cassandra always writes the zeros, up to 2^31 of them).
-const decimalZerosMax = 1000
-
+// appendDecimalText appends what Java's BigDecimal.toString gives: scientific notation when the
+// scale is negative or many zeros would follow the point.
 func appendDecimalText(dst, v []byte) []byte {
 	scale := int64(int32(binary.BigEndian.Uint32(v)))
 	var buf [20]byte
@@ -185,32 +192,28 @@ func appendDecimalText(dst, v []byte) []byte {
 		dst = append(dst, '-')
 	}
 	n := int64(len(digits))
+	exp := n - 1 - scale
 	switch {
-	case scale == 0 || scale < 0 && len(digits) == 1 && digits[0] == '0':
+	case scale == 0:
 		return append(dst, digits...)
-	case scale < 0 && -scale <= decimalZerosMax:
-		return appendZeros(append(dst, digits...), -scale)
 	case scale > 0 && scale < n:
 		return append(append(append(dst, digits[:n-scale]...), '.'), digits[n-scale:]...)
-	case scale > 0 && scale-n <= decimalZerosMax:
-		return append(appendZeros(append(dst, "0."...), scale-n), digits...)
+	case scale > 0 && exp >= -6:
+		dst = append(append(dst, "0."...), "00000"[:scale-n]...)
+		return append(dst, digits...)
 	}
 	dst = append(dst, digits[0])
 	if n > 1 {
 		dst = append(append(dst, '.'), digits[1:]...)
 	}
+	if exp == 0 {
+		return dst
+	}
 	dst = append(dst, 'E')
-	if n-1-scale >= 0 {
+	if exp > 0 {
 		dst = append(dst, '+')
 	}
-	return strconv.AppendInt(dst, n-1-scale, 10)
-}
-
-func appendZeros(dst []byte, n int64) []byte {
-	for range n {
-		dst = append(dst, '0')
-	}
-	return dst
+	return strconv.AppendInt(dst, exp, 10)
 }
 
 func appendVarintText(dst, v []byte) []byte {

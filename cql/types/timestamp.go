@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // zone names mean the same on every machine
 )
 
 // parseTimestamp returns milliseconds since the epoch from the text of a timestamp constant: the
@@ -95,7 +96,7 @@ func (p *scanner) zone(days, ms int64) (seconds int64, ok bool) {
 		return 0, true
 	}
 	blank := p.accept(' ')
-	if off, ok := parseOffset(p.s); ok {
+	if off, ok := parseOffset(p.s, false); ok {
 		return off, true
 	}
 	if !blank {
@@ -104,38 +105,46 @@ func (p *scanner) zone(days, ms int64) (seconds int64, ok bool) {
 	return namedZone(p.s, days, ms)
 }
 
-func parseOffset(s string) (seconds int64, ok bool) {
+// parseOffset reads +hh, +hhmm and +hh:mm; as the id of a zone only +hh:mm and +hh:mm:ss.
+func parseOffset(s string, id bool) (seconds int64, ok bool) {
 	p := scanner{s: s}
 	neg := p.accept('-')
 	if !neg && !p.accept('+') {
 		return 0, false
 	}
-	h, m := p.number(2, 2), int64(0)
-	if colon := p.accept(':'); colon || p.s != "" {
+	h, m, sec := p.number(2, 2), int64(0), int64(0)
+	if colon := p.accept(':'); colon || id || p.s != "" {
 		m = p.number(2, 2)
+		p.bad = p.bad || id && !colon
 	}
-	if p.bad || p.s != "" || m > 59 || h*60+m > 18*60 {
+	if id && p.accept(':') {
+		sec = p.number(2, 2)
+	}
+	if seconds = h*3600 + m*60 + sec; p.bad || p.s != "" || m > 59 || sec > 59 || seconds > 18*3600 {
 		return 0, false
 	}
-	if seconds = h*3600 + m*60; neg {
+	if neg {
 		seconds = -seconds
 	}
 	return seconds, true
 }
 
-// namedZone knows UTC under its names, offsets from it (UTC+01:00), the common American
+// namedZone knows UTC under its names, offsets (+01:00:00, UTC+01:00), the common American
 // abbreviations and, where the machine has a zone database, its regions (Europe/Paris).
 func namedZone(name string, days, ms int64) (seconds int64, ok bool) {
+	if off, ok := parseOffset(name, true); ok {
+		return off, true
+	}
 	for _, utc := range [...]string{"UTC", "GMT", "UT"} {
 		if rest, ok := strings.CutPrefix(name, utc); ok {
 			if rest == "" {
 				return 0, true
 			}
-			return parseOffset(rest)
+			return parseOffset(rest, true)
 		}
 	}
 	switch name {
-	case "Z":
+	case "Z", "Coordinated Universal Time", "Greenwich Mean Time":
 		return 0, true
 	case "", "Local":
 		return 0, false

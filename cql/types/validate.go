@@ -179,7 +179,7 @@ func (t *Type) validateElems(b []byte) error {
 			return it.Err()
 		}
 		if e == nil {
-			return &MarshalError{"null is not supported inside collections"}
+			return &MarshalError{"Null value read when not allowed"}
 		}
 		if err := t.Elems[i%len(t.Elems)].Validate(e); err != nil {
 			return err
@@ -205,6 +205,9 @@ func (t *Type) validateTuple(b []byte) error {
 			return t.componentErr("Not enough bytes to read ", i)
 		}
 		if err := typ.Validate(b[:n:n]); err != nil {
+			if t.Kind == KindUDT {
+				return marshalErrorf("Failure validating the %dth field %s; %s", i, t.Fields[i], err)
+			}
 			return err
 		}
 		b = b[n:]
