@@ -162,11 +162,11 @@ func (r *FrameReader) makeRoom(n int) bool {
 
 // compact moves what is left to the front, and gives a large buffer back once it is empty.
 func (r *FrameReader) compact() {
-	if r.r == r.w && len(r.buf) > readBufferKeep {
-		r.buf, r.full = nil, false
-	}
 	r.w = copy(r.buf, r.buf[r.r:r.w])
 	r.r = 0
+	if r.w == 0 && len(r.buf) > readBufferKeep {
+		r.buf, r.full = nil, false
+	}
 }
 
 // wanted returns the size that the buffer should have to take n bytes more.

@@ -226,8 +226,8 @@ func DecodeBatch(v Version, body []byte, b *Batch) error {
 	c := cursor{rest: body}
 	b.reset()
 	b.Type = BatchType(c.u8("a batch type"))
-	n := c.count(5, "batch statements")
-	b.Statements = slices.Grow(b.Statements, n)
+	n := c.u16("a number of statements")
+	b.Statements = slices.Grow(b.Statements, min(n, len(c.rest)/5)) // none is shorter
 	for i := 0; i < n && c.err == nil; i++ {
 		b.Statements = append(b.Statements, c.batchStatement())
 		b.values, _ = c.values(v, false, b.values, nil)
