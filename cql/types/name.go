@@ -2,9 +2,10 @@ package types
 
 import (
 	"encoding/hex"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/helenusdb/helenus/internal/cqlident"
 )
 
 // native pairs a scalar with its CQL name and the class that stands for it in Cassandra.
@@ -114,7 +115,7 @@ func (t *Type) AppendName(dst []byte) []byte {
 		dst = t.Elems[0].AppendName(append(dst, "vector<"...))
 		dst = append(strconv.AppendInt(append(dst, ", "...), int64(t.Dim), 10), '>')
 	case KindUDT:
-		dst = append(dst, QuoteIdent(t.Name)...)
+		dst = append(dst, cqlident.QuoteIdent(t.Name)...)
 	case KindCustom:
 		dst = append(append(append(dst, '\''), strings.ReplaceAll(t.Class, "'", "''")...), '\'')
 	default:
@@ -190,39 +191,4 @@ func (t *Type) appendJavaParams(dst []byte, ignoreFreezing bool) []byte {
 		dst = e.appendJava(dst, ignoreFreezing)
 	}
 	return dst
-}
-
-// QuoteIdent returns name as CQL writes it: as it is when it is a lower case identifier and no
-// reserved word, otherwise in double quotes.
-func QuoteIdent(name string) string {
-	if plainIdent(name) && !Reserved(name) {
-		return name
-	}
-	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-}
-
-func plainIdent(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if !(c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_')) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// Reserved reports whether an identifier, given in lower case, must be quoted because it is one
-// of CQL's reserved words (Cassandra 5.0, reserved_keywords.txt).
-func Reserved(word string) bool {
-	_, found := slices.BinarySearch(reservedWords[:], word)
-	return found
-}
-
-var reservedWords = [...]string{
-	"add", "allow", "alter", "and", "apply", "asc", "authorize", "batch", "begin", "by",
-	"columnfamily", "create", "delete", "desc", "describe", "drop", "entries", "execute", "from",
-	"full", "grant", "if", "in", "index", "infinity", "insert", "into", "is", "keyspace", "limit",
-	"materialized", "modify", "nan", "norecursive", "not", "null", "of", "on", "or", "order",
-	"primary", "rename", "revoke", "schema", "select", "set", "table", "to", "token", "truncate",
-	"unlogged", "update", "use", "using", "view", "where", "with",
 }

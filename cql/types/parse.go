@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/helenusdb/helenus/internal/cqlident"
 )
 
 // TypeDepthMax bounds how deep types nest in what Parse accepts.
@@ -100,7 +102,7 @@ func (p *typeParser) named(name string, quoted bool) (*Type, error) {
 			return t.unfreeze(), nil
 		}
 	}
-	return nil, fmt.Errorf("unknown type %s.%s", QuoteIdent(ks), QuoteIdent(name))
+	return nil, fmt.Errorf("unknown type %s.%s", cqlident.QuoteIdent(ks), cqlident.QuoteIdent(name))
 }
 
 func (t *Type) unfreeze() *Type {

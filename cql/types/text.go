@@ -7,6 +7,8 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
+
+	"github.com/helenusdb/helenus/internal/cqlident"
 )
 
 // numberTextBytesMax bounds the varints and decimals that are converted to decimal digits, which
@@ -15,8 +17,8 @@ const numberTextBytesMax = 1 << 20
 
 // AppendText appends v, a legal value of t, as a CQL literal the way Cassandra's toCQLLiteral
 // prints it: strings, dates, times, timestamps and addresses in single quotes, blobs and custom
-// values in hexadecimal, collections in brackets. A nil v is null, and so is an empty one except of a text, a
-// blob or a tuple. Bytes that are no legal value are appended as a blob.
+// values in hexadecimal, collections in brackets. A nil v is null, and so is an empty one unless
+// it is a text, a blob or a tuple. Bytes that are no legal value are appended as a blob.
 func (t *Type) AppendText(dst, v []byte) []byte {
 	if v == nil {
 		return append(dst, "null"...)
@@ -34,6 +36,9 @@ func (t *Type) AppendText(dst, v []byte) []byte {
 	}
 	switch t.Kind {
 	case KindDate, KindTime, KindTimestamp, KindInet:
+		if t.Validate(v) != nil {
+			return appendHex(dst, v)
+		}
 		return append(t.AppendString(append(dst, '\''), v), '\'')
 	}
 	return t.AppendString(dst, v)
@@ -134,7 +139,7 @@ func (t *Type) appendElemsText(dst, v []byte) []byte {
 			dst = append(dst, ", "...)
 		}
 		if t.Kind == KindUDT {
-			dst = append(append(dst, QuoteIdent(t.Fields[i])...), ": "...)
+			dst = append(append(dst, cqlident.QuoteIdent(t.Fields[i])...), ": "...)
 		}
 		dst = t.Elems[i%len(t.Elems)].AppendText(dst, e)
 	}

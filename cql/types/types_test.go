@@ -299,17 +299,6 @@ func TestEqualAndFreeze(t *testing.T) {
 	}
 }
 
-func TestIdentifiers(t *testing.T) {
-	for in, want := range map[string]string{"abc_1": "abc_1", "Abc": `"Abc"`, "table": `"table"`, "": `""`, `a"b`: `"a""b"`, "1a": `"1a"`, "_a": `"_a"`, "key": "key"} {
-		if got := QuoteIdent(in); got != want {
-			t.Errorf("%q quoted as %s", in, got)
-		}
-	}
-	if !slices.IsSorted(reservedWords[:]) {
-		t.Error("reserved words are not sorted")
-	}
-}
-
 // TestNow: the constant 'now' is the current time.
 func TestNow(t *testing.T) {
 	before := time.Now().UnixMilli()
