@@ -1,0 +1,293 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// Batch collects writes that become visible and durable together. It belongs to one goroutine, which may use it again after each
+// Commit or Discard. From the first Apply on it holds the stripe tokens of its partitions, so it must be committed or discarded soon
+// and its owner must not wait for another batch.
+type Batch struct {
+	e      *Engine
+	pb     *pebble.Batch // nil while empty
+	held   []uint32      // stripes, in the order taken
+	isHeld []uint64      // bitmap of held
+	tables bool          // rows or markers are in it
+
+	prefix, marker []byte
+	frag           row.FragmentReader
+	build          row.FragmentBuilder
+}
+
+// NewBatch returns an empty batch.
+func (e *Engine) NewBatch() *Batch {
+	return &Batch{e: e, isHeld: make([]uint64, (len(e.stripes)+63)/64)}
+}
+
+// Len returns the number of keys written so far.
+func (b *Batch) Len() int {
+	if b.pb == nil {
+		return 0
+	}
+	return int(b.pb.Count())
+}
+
+// Apply adds a mutation; its bytes are copied. It waits only while a fold or purge has the partition's stripe. Errors: ErrDiskFull,
+// ErrUnknownTable, ErrTooLarge (commit what is there and try again, unless the batch is empty), ErrBadMutation, ErrFailed,
+// ErrClosed; the batch is then as it was before.
+func (b *Batch) Apply(m *row.Mutation) error {
+	e := b.e
+	if err := e.writable(); err != nil {
+		return err
+	}
+	if err := b.check(m); err != nil {
+		e.opts.Metrics.WritesRefused.Add(1)
+		return err
+	}
+	b.hold(e.stripeOf(m.Generation, m.Token))
+	// Looked at under the stripe token: DropGeneration passes through every stripe after it has set this.
+	if e.isDropped(m.Generation) {
+		return fmt.Errorf("storage: apply to generation %d: %w", m.Generation, ErrUnknownTable)
+	}
+	b.open()
+	b.tables = true
+	return b.add(m)
+}
+
+func (b *Batch) check(m *row.Mutation) error {
+	o := &b.e.opts
+	if size := len(m.Key) + len(m.Fragment); size > o.MutationBytesMax {
+		return fmt.Errorf("storage: mutation of %d bytes, at most %d: %w", size, o.MutationBytesMax, ErrTooLarge)
+	} else if b.pb != nil && b.pb.Len()+2*size > o.BatchBytesMax {
+		return fmt.Errorf("storage: batch of %d bytes, at most %d: %w", b.pb.Len()+size, o.BatchBytesMax, ErrTooLarge)
+	}
+	if len(m.Key) == 0 || len(m.Key) > ring.ComponentBytesMax {
+		return fmt.Errorf("storage: partition key of %d bytes: %w", len(m.Key), ErrBadMutation)
+	}
+	if _, ok := o.Tables.Table(m.Generation); !ok {
+		return fmt.Errorf("storage: apply to generation %d: %w", m.Generation, ErrUnknownTable)
+	}
+	if err := row.ValidateFragment(m.Fragment); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadMutation, err)
+	}
+	return nil
+}
+
+// hold takes a stripe shared unless the batch has it.
+func (b *Batch) hold(i uint32) {
+	if b.isHeld[i/64]&(1<<(i%64)) != 0 {
+		return
+	}
+	b.e.stripes[i].acquireShared(len(b.held) > 0)
+	b.isHeld[i/64] |= 1 << (i % 64)
+	b.held = append(b.held, i)
+}
+
+func (b *Batch) open() {
+	if b.pb == nil {
+		b.pb = b.e.takePebbleBatch()
+	}
+}
+
+// add writes the operands of a validated mutation.
+func (b *Batch) add(m *row.Mutation) error {
+	f := &b.frag
+	if err := f.Init(m.Fragment); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadMutation, err)
+	}
+	if d := f.PartitionDeletion(); !d.Live() || f.HasRanges() {
+		b.addMarkers(m, d)
+	}
+	b.prefix = appendPartition(b.prefix[:0], spaceRows, m.Generation, m.Token, m.Key)
+	if static := f.Static(); len(static) > 0 {
+		b.mergeRow(kindStatic, nil, static)
+	}
+	for f.NextRow() {
+		b.mergeRow(kindRow, f.Ckey, f.Row)
+	}
+	return f.Err()
+}
+
+func (b *Batch) mergeRow(kind byte, ckey, value []byte) {
+	op := b.pb.MergeDeferred(len(b.prefix)+1+len(ckey), len(value))
+	n := copy(op.Key, b.prefix)
+	op.Key[n] = kind
+	copy(op.Key[n+1:], ckey)
+	copy(op.Value, value)
+	_ = op.Finish()
+}
+
+func (b *Batch) addMarkers(m *row.Mutation, d row.Deletion) {
+	b.build.Reset(b.marker[:0], false)
+	if !d.Live() {
+		b.build.PartitionDeletion(d)
+	}
+	var rt row.RangeTombstone
+	for b.frag.NextRange(&rt) {
+		b.build.RangeTombstone(rt)
+	}
+	b.marker = b.build.Finish()
+	b.prefix = appendPartition(b.prefix[:0], spaceMarkers, m.Generation, m.Token, m.Key)
+	b.e.markers.add(m.Generation, hashKey(b.prefix[1:]))
+	op := b.pb.MergeDeferred(len(b.prefix), len(b.marker))
+	copy(op.Key, b.prefix)
+	copy(op.Value, b.marker)
+	_ = op.Finish()
+}
+
+// Commit applies the batch, which makes it visible before Commit returns, and calls c exactly once when it is durable: from the
+// sync goroutine under Group and Batched, at once under Periodic and for an empty batch. The batch is empty after it.
+//
+// After a fatal error of the store c is never called: whether the batch is durable cannot be known, and the process is ending.
+func (b *Batch) Commit(c Committed) {
+	if b.pb == nil {
+		b.Discard()
+		c.Committed(nil)
+		return
+	}
+	e, pb := b.e, b.pb
+	e.reserve.spend(int64(pb.Len()))
+	if e.opts.Sync == Periodic {
+		b.commitPeriodic(c)
+		return
+	}
+	seq, ok := e.pipe.begin()
+	if !ok {
+		b.Discard()
+		return
+	}
+	if !b.apply(seq, e.db.ApplyNoSyncWait, pebble.Sync) {
+		return
+	}
+	b.pb = nil
+	e.pipe.submit(seq, pb, c)
+	if e.opts.Sync == Batched {
+		e.awaitSynced(seq)
+	}
+}
+
+func (b *Batch) commitPeriodic(c Committed) {
+	pb := b.pb
+	if !b.apply(0, b.e.db.Apply, pebble.NoSync) {
+		return
+	}
+	b.pb = nil
+	b.e.recyclePebbleBatch(pb)
+	c.Committed(nil)
+}
+
+// apply makes the batch visible, tells the row cache and gives the stripes back. False after a failure of the store.
+func (b *Batch) apply(seq Seq, apply func(*pebble.Batch, *pebble.WriteOptions) error, o *pebble.WriteOptions) bool {
+	e := b.e
+	for _, i := range b.held {
+		s := &e.stripes[i]
+		s.applying.Add(1)
+		raise(&s.last, seq)
+	}
+	repr := b.pb.Repr() // Pebble takes the bytes out of a batch that is too large for a memtable
+	err := apply(b.pb, o)
+	if err == nil && !e.hasFailed() {
+		for _, i := range b.held {
+			e.stripes[i].epoch.Add(1)
+		}
+		if b.tables && e.cache != nil {
+			b.tellCache(repr)
+		}
+	}
+	for _, i := range b.held {
+		e.stripes[i].applying.Add(-1)
+	}
+	b.letGo()
+	e.opts.Metrics.Writes.Add(int64(b.pb.Count()))
+	e.opts.Metrics.Batches.Add(1)
+	if err != nil {
+		e.fail(fmt.Errorf("storage: apply batch: %w", err))
+	}
+	return err == nil && !e.hasFailed()
+}
+
+// tellCache reconciles the batch's operands into cached rows.
+func (b *Batch) tellCache(repr []byte) {
+	r := batchrepr.Read(repr)
+	for {
+		kind, key, value, ok, err := r.Next()
+		if !ok || err != nil {
+			return
+		}
+		if kind != pebble.InternalKeyKindMerge {
+			continue
+		}
+		merge := mergeRows
+		if key[0] == spaceMarkers {
+			merge = mergeMarkers
+		}
+		b.e.cache.merge(hashKey(key), key, value, merge)
+	}
+}
+
+// Discard forgets what was added and gives the stripes back.
+func (b *Batch) Discard() {
+	b.letGo()
+	if b.pb != nil {
+		b.e.recyclePebbleBatch(b.pb)
+		b.pb = nil
+	}
+}
+
+func (b *Batch) letGo() {
+	for _, i := range b.held {
+		b.isHeld[i/64] &^= 1 << (i % 64)
+		b.e.stripes[i].releaseShared()
+	}
+	b.held, b.tables = b.held[:0], false
+}
+
+// Write applies ms in one batch and waits until it is durable. After ctx has ended the batch may still become durable.
+func (e *Engine) Write(ctx context.Context, ms []row.Mutation) error {
+	b := e.NewBatch()
+	for i := range ms {
+		if err := b.Apply(&ms[i]); err != nil {
+			b.Discard()
+			return err
+		}
+	}
+	return e.CommitWait(ctx, b)
+}
+
+// CommitWait commits b and waits until it is durable. After ctx has ended b may still become durable.
+func (e *Engine) CommitWait(ctx context.Context, b *Batch) error {
+	done := make(chan error, 1)
+	b.Commit(CommittedFunc(func(err error) { done <- err }))
+	select {
+	case err := <-done:
+		return err
+	case <-e.failed:
+		return ErrFailed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stripeOf returns the index of a partition's stripe.
+func (e *Engine) stripeOf(gen schema.Generation, token ring.Token) uint32 {
+	return uint32(partitionHash(gen, token) >> 32 & uint64(len(e.stripes)-1))
+}
+
+// forEachKey calls f with the keys of an encoded batch.
+func forEachKey(repr []byte, f func(key []byte)) {
+	r := batchrepr.Read(repr)
+	for {
+		_, key, _, ok, err := r.Next()
+		if !ok || err != nil {
+			return
+		}
+		f(key)
+	}
+}

@@ -1,0 +1,19 @@
+// Package storage is one node's engine: every table's rows in one Pebble store, one key per row, each write a MERGE of an encoded
+// partial row that package row reconciles cell by cell.
+//
+//	Batch.Apply ─ stripe token shared ─► Pebble batch ─ Commit ─► visible ─► row cache told ─► token released
+//	                                                                 └► sync goroutine: SyncWait in order ─► Committed callbacks
+//	Read ─► row cache | Pebble iterator ─► row.PageBuilder; the ordinal of what was seen and is not durable yet goes back with the page
+//
+// Keys are drawn in docs/format/storage-keys.md. Rows live in space 'R'; the deletions that cover more than one row (partition
+// deletions and range tombstones) are one merged fragment per partition in space 'M', so that a partition without any costs no
+// lookup: a filter in memory knows which partitions may have one.
+//
+// Pebble merges operands but never drops a value that has died, so that is done here: fold rewrites a row that had too many
+// operands, purge rewrites rows with expired cells and tombstones past their grace, found through block properties. Both read and
+// Set, hence hold the partition's stripe exclusively; writers hold it shared until they are applied.
+//
+// Durability: under Group (default) and Batch, Committed is called after the write-ahead log is on disk, never before and never
+// after an fsync has failed: then Options.Fatal ends the process. What a read saw before it was durable is named by the ordinal
+// Read returns; the answer waits for it with WhenSynced.
+package storage

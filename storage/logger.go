@@ -1,0 +1,70 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// pebbleLogger passes Pebble's messages on. Fatalf ends the process: Pebble calls it when a commit or a MANIFEST sync has failed
+// and must not be survived.
+type pebbleLogger struct{ e *Engine }
+
+// Infof implements pebble.Logger.
+func (l pebbleLogger) Infof(format string, args ...any) {
+	if l.e.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		l.e.opts.Logger.Debug("pebble", "message", fmt.Sprintf(format, args...))
+	}
+}
+
+// Errorf implements pebble.Logger.
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.e.opts.Logger.Error("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+// Fatalf implements pebble.Logger.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.e.fail(fmt.Errorf("storage: pebble: "+format, args...))
+}
+
+// events returns what the engine wants to hear of Pebble; everything else is silent.
+func (e *Engine) events() *pebble.EventListener {
+	m := e.opts.Metrics
+	return &pebble.EventListener{
+		BackgroundError: e.backgroundError,
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			m.Corruptions.Add(1)
+			e.opts.Logger.Error("storage: damaged data", "path", i.Path, "error", i.Details)
+		},
+		DiskSlow: func(i pebble.DiskSlowInfo) {
+			m.SlowDisk.Add(1)
+			e.opts.Logger.Warn("storage: slow disk", "path", i.Path, "operation", i.OpType.String(), "duration", i.Duration)
+		},
+		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+			m.WriteStalls.Add(1)
+			e.opts.Logger.Warn("storage: writes are stalled", "reason", i.Reason)
+		},
+		WriteStallEnd: func() { e.opts.Logger.Info("storage: writes go on") },
+	}
+}
+
+// backgroundError decides about a failed flush or compaction, which Pebble tries again: a full disk refuses writes until space is
+// freed, damage is reported (the data it concerns cannot be read, everything else can), anything else is a disk that fails.
+func (e *Engine) backgroundError(err error) {
+	m := e.opts.Metrics
+	m.BackgroundErrors.Add(1)
+	switch {
+	case errors.Is(err, pebble.ErrClosed) || errors.Is(err, pebble.ErrCancelledCompaction):
+	case errors.Is(err, syscall.ENOSPC):
+		e.reserve.empty()
+		e.opts.Logger.Error("storage: the disk is full, writes are refused", "error", err)
+	case pebble.IsCorruptionError(err):
+		e.opts.Logger.Error("storage: background work met damaged data", "error", err)
+	default:
+		e.fail(fmt.Errorf("storage: background work: %w", err))
+	}
+}

@@ -1,0 +1,426 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// PurgeStats says what one purge did.
+type PurgeStats struct {
+	Seen      int // keys looked at because their block may hold something dead
+	Changed   int // keys rewritten or removed
+	Postponed int // partitions whose markers stayed because writes came in between
+}
+
+const (
+	purgeTick      = 10 * time.Millisecond
+	purgeChunkRows = 1024 // rows of one partition that are rewritten under one hold of the stripe
+	purgeTries     = 3
+	// clockSkewMax: what a purge stores must look the same to every coordinator's clock, so it takes for dead only what died
+	// this long ago.
+	clockSkewMax = 60 // seconds
+)
+
+// purger is one run over one generation.
+type purger struct {
+	e     *Engine
+	t     *schema.Table
+	now   int64
+	tick  *time.Timer // nil: not throttled
+	seen  int         // since the last tick
+	stats PurgeStats
+	frag  row.FragmentReader
+	build row.FragmentBuilder
+	out   []byte
+	part  []byte
+}
+
+// Purge removes what has died: cells past their TTL, and tombstones whose grace is over together with what they shadow. It looks
+// only where block properties say that something may have died, and at each key under its stripe held exclusively, so the merged
+// value is all there is of the row on this node. A suspect node purges nothing. ctx ends it early, with its error.
+func (e *Engine) Purge(ctx context.Context, gen schema.Generation) (PurgeStats, error) {
+	return e.purge(ctx, gen, false)
+}
+
+func (e *Engine) purge(ctx context.Context, gen schema.Generation, throttled bool) (s PurgeStats, err error) {
+	t, ok := e.opts.Tables.Table(gen)
+	if !ok {
+		return s, fmt.Errorf("storage: purge generation %d: %w", gen, ErrUnknownTable)
+	}
+	err = e.withAdmin(func() error {
+		if err := e.writable(); err != nil || e.Suspect() || e.isDropped(gen) {
+			return err
+		}
+		e.opts.Metrics.PurgeRuns.Add(1)
+		p := &purger{e: e, t: t, now: e.opts.Now().Unix() - clockSkewMax}
+		if throttled {
+			p.tick = time.NewTimer(purgeTick)
+			defer p.tick.Stop()
+		}
+		err := p.run(ctx)
+		s = p.stats
+		return err
+	})
+	if err != nil {
+		return s, fmt.Errorf("storage: purge generation %d: %w", gen, err)
+	}
+	return s, nil
+}
+
+// run purges markers first: with them goes what they shadow.
+func (p *purger) run(ctx context.Context) error {
+	gcBefore := p.e.opts.GCBefore(p.t, p.now)
+	if gcBefore != row.NoTimestamp {
+		if err := p.candidates(ctx, spaceMarkers, propertyDeleted, gcBefore, p.purgeMarkers); err != nil {
+			return err
+		}
+		if err := p.candidates(ctx, spaceRows, propertyDeleted, gcBefore, p.purgeRow); err != nil {
+			return err
+		}
+	}
+	return p.candidates(ctx, spaceRows, propertyExpiry, p.now+1, p.purgeRow)
+}
+
+// candidates calls f for each key in a block with something that died before the given time. The iterator leaves blocks out, so
+// its values may be incomplete: only its keys count.
+func (p *purger) candidates(ctx context.Context, space byte, property string, before int64, f func(key []byte) error) error {
+	lower := appendGeneration(nil, space, p.t.Generation)
+	it, err := p.e.db.NewIterWithContext(ctx, &pebble.IterOptions{
+		LowerBound:      lower,
+		UpperBound:      prefixSuccessor(nil, lower),
+		PointKeyFilters: []pebble.BlockPropertyFilter{sstable.NewBlockIntervalFilter(property, 0, propertyTime(before), nil)},
+	})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		p.stats.Seen++
+		p.e.opts.Metrics.PurgeSeen.Add(1)
+		if err = p.pause(ctx); err == nil {
+			err = f(it.Key())
+		}
+	}
+	return errors.Join(err, it.Error(), it.Close())
+}
+
+// pause holds a throttled purge to its rate.
+func (p *purger) pause(ctx context.Context) error {
+	if p.e.isDropped(p.t.Generation) {
+		return ErrUnknownTable
+	}
+	if p.seen++; p.tick == nil || p.seen < p.e.opts.PurgeRowsPerTick {
+		return ctx.Err()
+	}
+	p.seen = 0
+	p.tick.Reset(purgeTick)
+	select {
+	case <-p.tick.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *purger) stripe(key []byte) *stripe {
+	return &p.e.stripes[p.e.stripeOf(generationOf(key), tokenOf(key))]
+}
+
+// gcBefore of the partition that key belongs to.
+func (p *purger) gcBefore() int64 { return p.e.opts.GCBefore(p.t, p.now) }
+
+// dropped tells whether a cell belongs to a column that was dropped. Ids are never used again; an id that the table does not know
+// is of a column that this node has yet to hear of, and stays.
+func (p *purger) dropped(col schema.ColumnID, _ int64) bool {
+	for i := range p.t.Dropped {
+		if p.t.Dropped[i].ID == col {
+			return true
+		}
+	}
+	return false
+}
+
+// purgeRow rewrites one row without what has died.
+func (p *purger) purgeRow(key []byte) error {
+	s := p.stripe(key)
+	s.acquire()
+	defer s.release()
+	v, closer, err := p.e.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.out, err = row.Compact(p.out[:0], v, p.now, p.gcBefore(), p.dropped)
+	same := bytes.Equal(p.out, v)
+	if err = errors.Join(err, closer.Close()); err != nil || same {
+		return err
+	}
+	pb := p.e.db.NewBatch()
+	if err := replace(pb, key, p.out); err != nil {
+		return err
+	}
+	return p.apply(s, pb)
+}
+
+// replace sets key to value, or deletes it when there is nothing left.
+func replace(pb *pebble.Batch, key, value []byte) error {
+	if len(value) == 0 {
+		return pb.Delete(key, nil)
+	}
+	return pb.Set(key, value, nil)
+}
+
+// apply commits a batch of rewritten keys of one stripe, which is held exclusively, and makes the row cache forget them. It does
+// not sync: a purge that a crash takes back is done again.
+func (p *purger) apply(s *stripe, pb *pebble.Batch) error {
+	e := p.e
+	s.applying.Add(1)
+	defer s.applying.Add(-1)
+	n := int(pb.Count())
+	repr := pb.Repr()
+	if err := e.db.Apply(pb, pebble.NoSync); err != nil {
+		return err
+	}
+	s.epoch.Add(1)
+	if e.cache != nil {
+		forEachKey(repr, func(key []byte) { e.cache.drop(hashKey(key), key) })
+	}
+	p.stats.Changed += n
+	e.opts.Metrics.PurgeChanged.Add(int64(n))
+	e.opts.Metrics.Batches.Add(1)
+	return pb.Close()
+}
+
+// purgeMarkers removes a partition's purgeable markers after what they shadow: rows first, in chunks, the markers last, and only if
+// nothing was written to the stripe since the first chunk. Otherwise a row that was written, older than the marker, in between
+// would come to life.
+func (p *purger) purgeMarkers(key []byte) error {
+	for range purgeTries {
+		done, err := p.tryMarkers(key)
+		if done || err != nil {
+			return err
+		}
+	}
+	p.stats.Postponed++
+	p.e.opts.Metrics.PurgePostponed.Add(1)
+	return nil
+}
+
+func (p *purger) tryMarkers(key []byte) (done bool, err error) {
+	s := p.stripe(key)
+	s.acquire()
+	defer s.release()
+	dead, err := p.deadMarkers(key)
+	if err != nil || dead == nil {
+		return true, err
+	}
+	prefix := append([]byte{spaceRows}, key[1:]...)
+	next := append(append([]byte{}, prefix...), kindStatic)
+	for {
+		epoch := s.epoch.Load()
+		if next, err = p.shadowChunk(s, prefix, next, dead, &epoch); err != nil {
+			return false, err
+		}
+		if next == nil {
+			return true, p.dropMarkers(s, key)
+		}
+		s.release()
+		s.acquire()
+		if s.epoch.Load() != epoch {
+			return false, nil
+		}
+	}
+}
+
+// deadMarkers returns a partition's purgeable deletions, the partition's own as a range over everything and the static row; nil
+// if there are none.
+func (p *purger) deadMarkers(key []byte) (*deadMarkers, error) {
+	v, closer, err := p.e.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &deadMarkers{partition: row.Live()}
+	d.value = append(d.value, v...)
+	if err := errors.Join(closer.Close(), p.frag.Init(d.value)); err != nil {
+		return nil, err
+	}
+	gcBefore := p.gcBefore()
+	if del := p.frag.PartitionDeletion(); del.Purgeable(gcBefore) {
+		d.partition = del
+	}
+	var rt row.RangeTombstone
+	for p.frag.NextRange(&rt) {
+		if rt.Purgeable(gcBefore) {
+			d.ranges = append(d.ranges, rt)
+		}
+	}
+	if d.partition.Live() && len(d.ranges) == 0 {
+		return nil, p.frag.Err()
+	}
+	return d, p.frag.Err()
+}
+
+type deadMarkers struct {
+	value     []byte
+	partition row.Deletion
+	ranges    []row.RangeTombstone // ascending, disjoint
+	at        int                  // ranges before it end before the row at hand
+}
+
+// over returns the strongest of the deletions that cover a row key; keys must be asked in ascending order.
+func (d *deadMarkers) over(kind byte, ckey []byte) row.Deletion {
+	best := d.partition
+	if kind != kindRow {
+		return best
+	}
+	for d.at < len(d.ranges) && d.ranges[d.at].End != nil && bytes.Compare(d.ranges[d.at].End, ckey) <= 0 {
+		d.at++
+	}
+	if d.at < len(d.ranges) && bytes.Compare(d.ranges[d.at].Start, ckey) <= 0 && d.ranges[d.at].Supersedes(best) {
+		best = d.ranges[d.at].Deletion
+	}
+	return best
+}
+
+// shadowChunk removes what dead shadows from up to purgeChunkRows rows, from the key next on. It returns where to go on, nil at the
+// end of the partition.
+func (p *purger) shadowChunk(s *stripe, prefix, next []byte, dead *deadMarkers, epoch *uint64) ([]byte, error) {
+	it, err := p.e.db.NewIter(&pebble.IterOptions{LowerBound: next, UpperBound: prefixSuccessor(nil, prefix)})
+	if err != nil {
+		return nil, err
+	}
+	pb := p.e.db.NewBatch()
+	seen := 0
+	next = nil
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		key := it.Key()
+		if seen++; seen > purgeChunkRows {
+			next = append([]byte{}, key...)
+			break
+		}
+		d := dead.over(key[len(prefix)], key[len(prefix)+1:])
+		if d.Live() {
+			continue
+		}
+		var v []byte
+		if v, err = it.ValueAndErr(); err == nil {
+			if p.out, err = row.Shadow(p.out[:0], v, d); err == nil && !bytes.Equal(p.out, v) {
+				err = replace(pb, key, p.out)
+			}
+		}
+	}
+	err = errors.Join(err, it.Error(), it.Close())
+	if err != nil || pb.Empty() {
+		return next, errors.Join(err, pb.Close())
+	}
+	*epoch++
+	return next, p.apply(s, pb)
+}
+
+// dropMarkers rewrites a partition's markers without the purgeable ones. The stripe is held exclusively.
+func (p *purger) dropMarkers(s *stripe, key []byte) error {
+	v, closer, err := p.e.db.Get(key)
+	if err != nil {
+		return err
+	}
+	gcBefore, empty := p.gcBefore(), true
+	err = p.frag.Init(v)
+	p.build.Reset(p.out[:0], false)
+	if d := p.frag.PartitionDeletion(); !d.Live() && !d.Purgeable(gcBefore) {
+		p.build.PartitionDeletion(d)
+		empty = false
+	}
+	var rt row.RangeTombstone
+	for p.frag.NextRange(&rt) {
+		if !rt.Purgeable(gcBefore) {
+			p.build.RangeTombstone(rt)
+			empty = false
+		}
+	}
+	p.out = p.build.Finish()
+	if err = errors.Join(err, p.frag.Err(), closer.Close()); err != nil {
+		return err
+	}
+	pb := p.e.db.NewBatch()
+	if empty {
+		err = pb.Delete(key, nil)
+	} else {
+		err = pb.Set(key, p.out, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return p.apply(s, pb)
+}
+
+// runPurges purges the tables one after the other, throttled, every PurgeInterval until Close.
+func (e *Engine) runPurges() {
+	if e.opts.PurgeInterval < 0 {
+		return
+	}
+	ticker := time.NewTicker(e.opts.PurgeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-e.failed:
+			return
+		case <-ticker.C:
+		}
+		gens, err := e.generations()
+		for _, gen := range gens {
+			if err == nil {
+				_, err = e.purge(e.ctx, gen, true)
+			}
+			if errors.Is(err, ErrUnknownTable) || errors.Is(err, ErrDiskFull) {
+				err = nil
+			}
+		}
+		if err != nil && e.ctx.Err() == nil {
+			e.opts.Logger.Error("storage: background purge", "error", err)
+		}
+	}
+}
+
+// generations returns those that have rows or markers, by a seek each.
+func (e *Engine) generations() ([]schema.Generation, error) {
+	var gens []schema.Generation
+	for _, space := range []byte{spaceMarkers, spaceRows} {
+		it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
+		if err != nil {
+			return nil, err
+		}
+		for ok := it.First(); ok && len(it.Key()) >= partitionOffset; {
+			gen := generationOf(it.Key())
+			gens = append(gens, gen)
+			ok = it.SeekGE(prefixSuccessor(nil, appendGeneration(nil, space, gen)))
+		}
+		if err := it.Close(); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(gens)
+	return slices.Compact(gens), nil
+}
+
+// defaultGCBefore honours gc_grace_seconds for tables with tombstone_gc timeout, and keeps everything for those that wait for repair.
+func defaultGCBefore(t *schema.Table, now int64) int64 {
+	if t.Options.TombstoneGC() != schema.TombstoneGCTimeout {
+		return row.NoTimestamp
+	}
+	return now - int64(t.Options.GCGraceSeconds)
+}
