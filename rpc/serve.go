@@ -82,17 +82,6 @@ func (a *accepted) reply(r Responder, status Status, body []byte) {
 	}
 }
 
-// hold keeps the writer asleep while the requests of one read are handled, so that their answers leave together.
-func (a *accepted) hold(on bool) {
-	a.mu.Lock()
-	a.held = on
-	rouse := a.nudgeLocked()
-	a.mu.Unlock()
-	if rouse {
-		a.rouse()
-	}
-}
-
 // run handles requests until the connection fails or the transport stops; it waits for its writer.
 func (a *accepted) run(session Session) error {
 	w := writer{box: &a.outbox, conn: a.conn, t: a.t, class: a.class}
@@ -142,7 +131,6 @@ func (a *accepted) read(session Session) error {
 func (a *accepted) handle(in *receiver, session Session) error {
 	for more := true; more; {
 		n := 0
-		a.hold(true)
 		var err error
 		for more = true; more && !in.frames.crowded(); {
 			more, err = a.one(in, session)
@@ -150,7 +138,6 @@ func (a *accepted) handle(in *receiver, session Session) error {
 				n++
 			}
 		}
-		a.hold(false)
 		if n > 0 {
 			a.t.metrics.class(a.class).FramesIn.Add(int64(n))
 			session.Flush()
