@@ -327,8 +327,9 @@ func (d *keyDecoder) magnitude() (mag []byte, neg bool) {
 	return mag, neg
 }
 
-// decimalPadMax bounds the zeros that a decoded decimal may need because its scale would not fit.
-const decimalPadMax = 1 << 20
+// decimalPadMax bounds the zeros that a decoded decimal may need because its scale would not fit; the
+// digits of the longest key value, 64 KiB, are fewer.
+const decimalPadMax = 1 << 18
 
 func (d *keyDecoder) decimal(dst []byte) []byte {
 	sign := d.byte()
