@@ -6,6 +6,7 @@ import (
 
 // Sizes of a FrameReader's memory, in bytes.
 const (
+	readMin        = 512       // room below which the buffer is compacted before a read
 	readBufferMin  = 4 << 10   // what a connection starts with
 	readBufferGrow = 128 << 10 // a buffer that is filled by one read doubles up to this
 	readBufferKeep = 256 << 10 // a larger one is given back when it has been emptied
@@ -151,7 +152,9 @@ func (r *FrameReader) makeRoom(n int) bool {
 		r.paused = false
 		return false
 	}
-	r.compact()
+	if r.r == r.w || len(r.buf)-r.w < max(n, readMin) {
+		r.compact()
+	}
 	if want := r.wanted(n); want > len(r.buf) {
 		buf := make([]byte, want)
 		copy(buf, r.buf[:r.w])
@@ -162,8 +165,10 @@ func (r *FrameReader) makeRoom(n int) bool {
 
 // compact moves what is left to the front, and gives a large buffer back once it is empty.
 func (r *FrameReader) compact() {
-	r.w = copy(r.buf, r.buf[r.r:r.w])
-	r.r = 0
+	if r.r > 0 {
+		r.w = copy(r.buf, r.buf[r.r:r.w])
+		r.r = 0
+	}
 	if r.w == 0 && len(r.buf) > readBufferKeep {
 		r.buf, r.full = nil, false
 	}

@@ -298,7 +298,9 @@ func TestTypes(t *testing.T) {
 
 // TestHostileCounts: counts that the body cannot hold are errors, and cost nothing.
 func TestHostileCounts(t *testing.T) {
-	rows := func(flags, columns, count int32) []byte { return concat(int32(2), int32(flags), int32(columns), int32(count)) }
+	rows := func(flags, columns, count int32) []byte {
+		return concat(int32(2), int32(flags), int32(columns), int32(count))
+	}
 	for name, body := range map[string][]byte{
 		"columns":          rows(0, 1<<30, 0),
 		"negative columns": rows(4, -1, 0),
