@@ -117,8 +117,7 @@ func (l *lexer) word() kind {
 			return l.take(n, tDuration)
 		}
 		if end-start == 5 && digitsLen(text[start+1:end]) == 4 && end < len(text) && text[end] == '-' {
-			l.off = end + 1
-			return l.badCharacter()
+			return l.isoAlternative()
 		}
 	}
 	l.off = end
@@ -293,11 +292,30 @@ func (l *lexer) isoDuration() kind {
 	if n := isoDurationLen(l.text[l.off:]); n > 0 {
 		return l.take(n, tDuration)
 	}
+	if digitsLen(l.text[l.off+1:]) == 4 && l.peek(5) == '-' {
+		return l.isoAlternative()
+	}
 	l.off++
 	for l.off < len(l.text) && (isDigit(l.peek(0)) || l.peek(0) == 'T') {
 		l.off++
 	}
 	return l.badCharacter()
+}
+
+// isoAlternative reads PYYYY-MM-DDThh:mm:ss, nothing else being possible.
+func (l *lexer) isoAlternative() kind {
+	for i := range len(isoShape) {
+		switch {
+		case isoShape[i] != '0' && l.peek(0) != isoShape[i]:
+			l.mismatch("'" + isoShape[i:i+1] + "'")
+			return tEOF
+		case isoShape[i] == '0' && !isDigit(l.peek(0)):
+			l.mismatch("set null")
+			return tEOF
+		}
+		l.off++
+	}
+	return tDuration
 }
 
 // lineComment steps over -- or // and the rest of the line. Cassandra wants the line to end.

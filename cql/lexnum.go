@@ -66,7 +66,7 @@ func (l *lexer) ambiguousNumber(alts alternatives) kind {
 		return tUUID
 	case m.alts == altUUID && uuidDash(m.uuid):
 		l.mismatch("'-'")
-	case m.alts == altUUID:
+	case m.alts == altUUID, m.alts == altDuration && m.duration == wantSecond:
 		l.mismatch("set null")
 	default:
 		l.badCharacter()
@@ -229,16 +229,17 @@ func designatorsLen(s, designators string) int {
 	}
 }
 
+const isoShape = "P0000-00-00T00:00:00" // 0 stands for a digit
+
 // isoAlternativeLen returns the length of PYYYY-MM-DDThh:mm:ss when s starts with it, else 0.
 func isoAlternativeLen(s string) int {
-	const shape = "P0000-00-00T00:00:00"
-	if len(s) < len(shape) {
+	if len(s) < len(isoShape) {
 		return 0
 	}
-	for i := range len(shape) {
-		if shape[i] == '0' && !isDigit(s[i]) || shape[i] != '0' && s[i] != shape[i] {
+	for i := range len(isoShape) {
+		if isoShape[i] == '0' && !isDigit(s[i]) || isoShape[i] != '0' && s[i] != isoShape[i] {
 			return 0
 		}
 	}
-	return len(shape)
+	return len(isoShape)
 }

@@ -234,9 +234,9 @@ func (p *parser) listOf() (role string, recursive bool) {
 
 // grantsRole decides after GRANT and REVOKE: a role, or permissions. to is TO or FROM.
 func (p *parser) grantsRole(to kind) bool {
-	switch k, next := p.la(1), p.la(2); {
+	switch k := p.la(1); {
 	case k == kAll || k == kUnmask || k == kSelectMasked:
-		switch {
+		switch next := p.la(2); {
 		case next == to:
 			return true
 		case next == kOn, next == kPermissions && k == kAll, next == kPermission && k != kAll, next == tComma && k != kAll:

@@ -90,7 +90,7 @@ func (p *parser) createIndex() Statement {
 	p.expect(kOn)
 	s.Table = p.tableName()
 	p.expect(tLParen)
-	if !p.at(tRParen) {
+	if p.tok.kind.cidentLike() || p.at(kEntries) || p.at(kFull) {
 		s.Targets = append(s.Targets, p.indexTarget())
 		for p.accept(tComma) {
 			s.Targets = append(s.Targets, p.indexTarget())
@@ -110,17 +110,17 @@ func (p *parser) createIndex() Statement {
 // indexTarget reads column or values(column), keys(column), entries(column), full(column).
 func (p *parser) indexTarget() IndexTarget {
 	t := IndexTarget{}
-	k, next := p.tok.kind, p.la(1)
+	k := p.tok.kind
 	switch {
-	case k == kValues && next == tLParen:
+	case k == kValues && p.la(1) == tLParen:
 		t.Kind = IndexValues
-	case k == kKeys && next == tLParen:
+	case k == kKeys && p.la(1) == tLParen:
 		t.Kind = IndexKeys
 	case k == kEntries:
 		t.Kind = IndexEntries
 	case k == kFull:
 		t.Kind = IndexFull
-	case (k == kValues || k == kKeys) && next != tComma && next != tRParen:
+	case (k == kValues || k == kKeys) && p.la(1) != tComma && p.la(1) != tRParen:
 		p.noViable(1)
 		return t
 	default:
@@ -200,7 +200,7 @@ func (p *parser) createFunction() Statement {
 	s.IfNotExists = p.ifNotExists()
 	s.Name = p.functionName()
 	p.expect(tLParen)
-	for first := true; first && !p.at(tRParen) || p.accept(tComma); first = false {
+	for more := p.tok.kind.identLike(); more; more = p.accept(tComma) {
 		s.Args = append(s.Args, FunctionArg{Name: p.ident(), Type: p.typeRef()})
 	}
 	p.expect(tRParen)
@@ -251,7 +251,7 @@ func (p *parser) argTypes() []*TypeRef {
 		return nil
 	}
 	list := []*TypeRef{}
-	for first := true; first && !p.at(tRParen) || p.accept(tComma); first = false {
+	for more := p.tok.kind.typeStart(); more; more = p.accept(tComma) {
 		list = append(list, p.typeRef())
 	}
 	p.expect(tRParen)

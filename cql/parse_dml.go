@@ -199,9 +199,14 @@ func (p *parser) conditions() (ifExists bool, list []Condition) {
 	if !p.accept(kIf) {
 		return false, nil
 	}
-	if p.at(kExists) && conditionEnd(p.la(1)) {
-		p.advance()
-		return true, nil
+	if p.at(kExists) {
+		switch k := p.la(1); {
+		case conditionEnd(k):
+			p.advance()
+			return true, nil
+		case !k.comparison() && k != tLBracket && k != tDot && k != kIn && k != kContains:
+			p.noViable(1)
+		}
 	}
 	list = append(list, p.condition())
 	for p.accept(kAnd) {

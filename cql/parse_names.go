@@ -23,9 +23,12 @@ func (p *parser) cident() Ident {
 // takeIdent makes an identifier of the current token.
 func (p *parser) takeIdent() Ident {
 	id := Ident{Name: p.content(p.tok), Pos: p.pos0()}
-	if p.at(tQuoted) || p.at(tEmptyQuoted) {
+	switch p.tok.kind {
+	case tQuoted:
 		id.Quoted = true
-	} else {
+	case tEmptyQuoted:
+		id.Name, id.Quoted = "", true
+	default:
 		id.Name = strings.ToLower(id.Name)
 	}
 	p.advance()
@@ -68,12 +71,14 @@ func (p *parser) indexName() QualifiedName { return p.qualified("index", follows
 func (p *parser) qualified(what string, follows func(kind) bool) QualifiedName {
 	var n QualifiedName
 	if p.tok.kind.identLike() || p.at(tQmark) {
-		switch k := p.la(1); {
-		case k == tDot:
+		k := p.la(1)
+		if k != tDot && !follows(k) {
+			p.noViable(1)
+		}
+		p.overlook(2)
+		if k == tDot {
 			n.Keyspace = p.keyspaceName()
 			p.expect(tDot)
-		case !follows(k):
-			p.noViable(1)
 		}
 	}
 	n.Name = p.entity(what)
@@ -83,13 +88,16 @@ func (p *parser) qualified(what string, follows func(kind) bool) QualifiedName {
 // functionName reads [keyspace.]function.
 func (p *parser) functionName() QualifiedName {
 	var n QualifiedName
-	switch k := p.la(1); {
-	case p.at(kToken):
-	case p.at(tQmark), p.tok.kind.identLike() && !p.tok.kind.functionName(), p.tok.kind.functionName() && k == tDot:
+	switch k := p.tok.kind; {
+	case k == kToken:
+	case k == tQmark, k.identLike() && !k.functionName(), k.functionName() && p.la(1) == tDot:
 		n.Keyspace = p.keyspaceName()
 		p.expect(tDot)
-	case p.tok.kind.functionName() && k != tLParen && k != kWith && !followsStatement(k):
-		p.noViable(1)
+	case k.functionName():
+		if next := p.la(1); next != tLParen && next != kWith && !followsStatement(next) {
+			p.noViable(1)
+		}
+		p.overlook(2)
 	}
 	n.Name = p.localFunctionName()
 	return n
@@ -115,12 +123,9 @@ func (p *parser) localFunctionName() Ident {
 func (p *parser) typeName() QualifiedName {
 	var n QualifiedName
 	if k := p.tok.kind; k.identLike() {
-		switch next := p.la(1); {
-		case next == tDot, !k.typeName():
+		if !k.typeName() || p.la(1) == tDot {
 			n.Keyspace = p.ident()
 			p.expect(tDot)
-		case !followsType(next):
-			p.noViable(1)
 		}
 	}
 	if !p.tok.kind.typeName() {
@@ -175,11 +180,10 @@ func followsTable(k kind) bool {
 	return false
 }
 
-// followsType: can stand after the name of a user type.
+// followsType: can stand after a type.
 func followsType(k kind) bool {
 	switch k {
-	case tEOF, tSemicolon, tLParen, tComma, tRParen, tGt, kAlter, kAdd, kRename, kWith, kStatic, kMasked, kPrimary, kLanguage,
-		kFinalfunc, kInitcond, kSfunc:
+	case tEOF, tSemicolon, tComma, tRParen, tGt, kStatic, kMasked, kPrimary, kLanguage, kFinalfunc, kInitcond:
 		return true
 	}
 	return false

@@ -17,13 +17,15 @@ type propertyList struct {
 
 // property reads name = constant, name = keyword or name = {map}.
 func (p *parser) property(ps *propertyList) {
-	switch k := p.la(2); {
+	switch {
 	case !p.tok.kind.identLike():
 		p.noViable(0)
 	case p.la(1) != tEq:
 		p.noViable(1)
-	case k != tLBrace && !k.constant() && !k.unreserved():
-		p.noViable(2)
+	default:
+		if k := p.la(2); k != tLBrace && !k.constant() && !k.unreserved() {
+			p.noViable(2)
+		}
 	}
 	prop := Property{Pos: p.pos0()}
 	prop.Name = p.ident().Name
@@ -52,7 +54,7 @@ func (p *parser) propertyMap() []PropertyEntry {
 	type pair struct{ key, value Term }
 	var pairs []pair
 	p.expect(tLBrace)
-	for first := true; !p.at(tRBrace) && first || p.accept(tComma); first = false {
+	for more := startsTerm(p.tok.kind); more; more = p.accept(tComma) {
 		key := p.term()
 		p.expect(tColon)
 		pairs = append(pairs, pair{key, p.term()})

@@ -113,7 +113,12 @@ func (r *Resource) permissions() (permissionSet, string) {
 
 // resource reads what permissions are on. Many of its words can also be the name of a table, which the next token tells.
 func (p *parser) resource() Resource {
-	k, next := p.tok.kind, p.la(1)
+	k := p.tok.kind
+	if k != kKeyspace && k != kColumnfamily && k != tQmark && !k.identLike() {
+		p.noViable(0)
+		return Resource{}
+	}
+	next := p.la(1)
 	switch {
 	case k == kAll && (next == kKeyspaces || next == kTables || next == kRoles || next == kFunctions || next == kMbeans):
 		return p.allResource()
@@ -140,16 +145,24 @@ func (p *parser) resource() Resource {
 	case k == kMbeans && next == tString:
 		p.advance()
 		return Resource{Kind: MBeansResource, MBean: p.mbean(true)}
-	case !k.identLike() && k != tQmark:
-		p.noViable(0)
+	case (k == kAll || k == kRole || k == kFunction || k == kMbean || k == kMbeans) && next != tDot && !followsResource(next):
+		p.noViable(1)
 	case next != tDot && !followsTable(next):
 		p.noViable(1)
 	}
 	return Resource{Kind: TableResource, Table: p.tableName()}
 }
 
+// followsResource: can stand after a resource.
+func followsResource(k kind) bool {
+	return followsStatement(k) || k == kTo || k == kFrom || k == kOf || k == kNorecursive
+}
+
 // allResource reads ALL KEYSPACES, ALL TABLES IN KEYSPACE ks, ALL ROLES, ALL FUNCTIONS [IN KEYSPACE ks], ALL MBEANS.
 func (p *parser) allResource() Resource {
+	if next := p.la(2); p.la(1) == kFunctions && next != kIn && !followsResource(next) {
+		p.noViable(2)
+	}
 	p.advance()
 	k := p.tok.kind
 	p.advance()
@@ -198,7 +211,8 @@ func (p *parser) mbean(pattern bool) string {
 func mbeanKeys(s string) bool {
 	for part := range strings.SplitSeq(s, ",") {
 		key, value, ok := strings.Cut(part, "=")
-		if part != "*" && (!ok || key == "" || value == "" && !strings.HasPrefix(value, `"`)) {
+		quoted := len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"'
+		if part != "*" && (!ok || key == "" || strings.ContainsAny(key, ":*?\n") || !quoted && strings.ContainsAny(value, "=:\"\n")) {
 			return false
 		}
 	}

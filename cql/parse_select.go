@@ -159,7 +159,7 @@ func (p *parser) inValues() (Term, []Term) {
 	}
 	p.advance()
 	values := []Term{}
-	if !p.at(tRParen) {
+	if startsTerm(p.tok.kind) {
 		values = p.terms()
 	}
 	p.expect(tRParen)
@@ -168,13 +168,16 @@ func (p *parser) inValues() (Term, []Term) {
 
 // parenRelation decides at ( between a tuple of columns and a relation in parentheses.
 func (p *parser) parenRelation() Relation {
-	switch first, second := p.la(1), p.la(2); {
-	case first.cidentLike() && (second == tComma || second == tRParen):
-		return p.tupleRelation()
-	case first.cidentLike() && !second.comparison() && second != kLike && second != kIs && second != kContains &&
-		second != tLBracket && second != kIn:
-		p.noViable(2)
-	case !first.cidentLike() && first != tLParen && first != kToken:
+	switch first := p.la(1); {
+	case first.cidentLike():
+		second := p.la(2)
+		if second == tComma || second == tRParen {
+			return p.tupleRelation()
+		}
+		if !second.comparison() && second != kLike && second != kIs && second != kContains && second != tLBracket && second != kIn {
+			p.noViable(2)
+		}
+	case first != tLParen && first != kToken:
 		p.noViable(1)
 	}
 	p.enter()

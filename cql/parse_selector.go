@@ -67,6 +67,9 @@ func (p *parser) selections() []Term {
 // selectionGroup reads a group with the fields, elements and slices selected of it. Modifiers that are wrong are left for
 // the caller to refuse, as Cassandra's parser goes back to before the first one then.
 func (p *parser) selectionGroup() Term {
+	if p.tok.kind.startsSelection() {
+		p.overlook(2)
+	}
 	if p.at(tMinus) {
 		n := &Negate{Pos: p.pos0()}
 		p.enter()
@@ -99,6 +102,9 @@ func (p *parser) modifiers(t Term) Term {
 		case p.accept(tLBracket):
 			t = p.subSelection(t)
 		default:
+			if !followsSelection(p.tok.kind) {
+				p.noViable(0)
+			}
 			return t
 		}
 	}
@@ -131,7 +137,7 @@ func (p *parser) selectionPrimary() Term {
 	case tLBracket:
 		t := &ListLit{Pos: p.pos0()}
 		p.advance()
-		if !p.at(tRBracket) {
+		if p.tok.kind.startsSelection() || p.at(tMinus) {
 			t.Elems = p.selections()
 		}
 		p.expect(tRBracket)
@@ -166,11 +172,24 @@ func (p *parser) selectionHint() *TypeHint {
 	return t
 }
 
+// startsSelection: a selection other than a negation can begin with it.
+func (k kind) startsSelection() bool {
+	switch k {
+	case tQmark, tColon, kNull, kToken, tLParen, tLBracket, tLBrace:
+		return true
+	}
+	return k.constant() || k.identLike()
+}
+
 func (k kind) typeStart() bool { return k.identLike() || k == kSet || k == tString }
 
 // selectionBraces reads a set, or a map that can be a user type.
 func (p *parser) selectionBraces() Term {
 	pos := p.pos0()
+	if k := p.la(1); k != tRBrace && k != tMinus && !k.startsSelection() {
+		p.noViable(1)
+		return nil
+	}
 	p.advance()
 	if p.accept(tRBrace) {
 		return &SetLit{Pos: pos}
@@ -202,24 +221,34 @@ func (p *parser) selectionBraces() Term {
 
 // simpleSelection reads a column, a constant, a marker or a function.
 func (p *parser) simpleSelection() Term {
-	k, next := p.tok.kind, p.la(1)
+	k := p.tok.kind
 	switch {
 	case k.constant():
 		return p.constant()
-	case k == kNull, k == tQmark && next != tDot, k == tColon:
+	case k == kNull, k == tColon:
 		return p.markerOrNull()
-	case k == kToken, k == tQmark:
+	case k == kToken:
 		return p.selectionCall()
-	case !k.identLike():
+	case k != tQmark && !k.identLike():
 		p.noViable(0)
 		return nil
-	case next == tLParen:
+	}
+	next := p.la(1)
+	if next == tLParen || next == tDot || followsSelection(next) {
+		p.overlook(2)
+	}
+	switch {
+	case k == tQmark && next == tDot:
+		return p.selectionCall()
+	case k != tQmark && next == tLParen:
 		return p.selectionFunction(k)
-	case next == tDot:
+	case k != tQmark && next == tDot:
 		return p.fieldOrCall()
 	case !followsSelection(next):
 		p.noViable(1)
 		return nil
+	case k == tQmark:
+		return p.marker()
 	}
 	return &ColumnRef{Name: p.takeIdent()}
 }
@@ -236,6 +265,7 @@ func (p *parser) fieldOrCall() Term {
 		p.noViable(3)
 		return nil
 	}
+	p.overlook(4)
 	return &ColumnRef{Name: p.takeIdent()}
 }
 
@@ -287,7 +317,7 @@ func (p *parser) metaCall(kind MetaKind) Term {
 func (p *parser) selectionCall() Term {
 	t := &FuncCall{Pos: p.pos0(), Name: p.functionName()}
 	p.expect(tLParen)
-	if !p.at(tRParen) {
+	if p.tok.kind.startsSelection() || p.at(tMinus) {
 		t.Args = p.selections()
 	}
 	p.expect(tRParen)

@@ -192,7 +192,10 @@ func (p *parser) describeWhat(s *Describe) {
 
 // describeNamed reads the forms that name something.
 func (p *parser) describeNamed(s *Describe, k kind) {
-	next := p.la(1)
+	next := tEOF
+	if k == kOnly || k == kType || k == kFunction || k == kAggregate {
+		next = p.la(1)
+	}
 	switch {
 	case k == kKeyspace:
 		s.What = DescribeKeyspace
@@ -227,7 +230,7 @@ func (p *parser) describeNamed(s *Describe, k kind) {
 		p.advance()
 		s.Name = p.functionName()
 	default:
-		p.describeAny(s, next)
+		p.describeAny(s)
 	}
 }
 
@@ -240,13 +243,13 @@ func (p *parser) describeKeyspace(s *Describe) {
 }
 
 // describeAny reads [ks.]name of anything.
-func (p *parser) describeAny(s *Describe, next kind) {
+func (p *parser) describeAny(s *Describe) {
 	s.What = DescribeAny
 	if !p.tok.kind.identLike() {
 		p.noViable(0)
 		return
 	}
-	if next != tDot && next != kWith && !followsStatement(next) {
+	if next := p.la(1); next != tDot && next != kWith && !followsStatement(next) {
 		p.noViable(1)
 		return
 	}

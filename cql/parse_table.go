@@ -58,7 +58,15 @@ func (p *parser) mask() *Mask {
 	if !p.at(kMasked) {
 		return nil
 	}
-	if p.la(1) == kWith && p.la(2) == kDefault && p.la(3) != tLParen && p.la(3) != tDot {
+	if p.la(1) != kWith {
+		p.noViable(1)
+		return nil
+	}
+	if k := p.la(2); k != tQmark && k != kToken && !k.identLike() {
+		p.noViable(2)
+		return nil
+	}
+	if p.la(2) == kDefault && p.la(3) != tLParen && p.la(3) != tDot {
 		m := &Mask{Func: QualifiedName{Ident{Name: "system"}, Ident{Name: "mask_default", Pos: p.pos0()}}}
 		p.advance()
 		p.advance()
@@ -68,7 +76,12 @@ func (p *parser) mask() *Mask {
 	p.advance()
 	p.expect(kWith)
 	m := &Mask{Func: p.functionName()}
-	p.expect(tLParen)
+	if !p.at(tLParen) {
+		p.noViable(0)
+	} else if k := p.la(1); k != tRParen && !startsTerm(k) {
+		p.noViable(1)
+	}
+	p.advance()
 	if !p.at(tRParen) {
 		m.Args = p.terms()
 	}
@@ -103,12 +116,12 @@ const (
 
 // tableProperty reads a property of a table or view, or finds one of the two that are not plain ones.
 func (p *parser) tableProperty(ps *propertyList) tablePropertyKind {
-	switch next := p.la(1); {
-	case p.at(kCompact) && next == kStorage:
+	switch {
+	case p.at(kCompact) && p.la(1) == kStorage:
 		p.advance()
 		p.advance()
 		return compactStorage
-	case p.at(kClustering) && next == kOrder:
+	case p.at(kClustering) && p.la(1) == kOrder:
 		return clusteringOrder
 	}
 	p.property(ps)
@@ -181,12 +194,14 @@ func (p *parser) alterTable() Statement {
 
 // alterColumn reads ALTER column TYPE type, ALTER [IF EXISTS] column MASKED WITH ... and ... DROP MASKED.
 func (p *parser) alterColumn(s *AlterTable) {
-	switch next, then := p.la(1), p.la(2); {
+	switch next := p.la(1); {
 	case next == kIf:
 	case !next.cidentLike():
 		p.noViable(1)
-	case then != kType && then != kMasked && then != kDrop:
-		p.noViable(2)
+	default:
+		if then := p.la(2); then != kType && then != kMasked && then != kDrop {
+			p.noViable(2)
+		}
 	}
 	p.advance()
 	s.IfColumnExists = p.ifExists()
@@ -226,14 +241,14 @@ func (p *parser) addColumns(s *AlterTable) {
 
 // dropColumns reads DROP [IF EXISTS] columns [USING TIMESTAMP n] and DROP COMPACT STORAGE.
 func (p *parser) dropColumns(s *AlterTable) {
-	switch next, then := p.la(1), p.la(2); {
-	case next == kCompact && then == kStorage:
+	switch next := p.la(1); {
+	case next == kCompact && p.la(2) == kStorage:
 		p.advance()
 		p.advance()
 		p.advance()
 		s.Kind = AlterDropCompact
 		return
-	case next == kCompact && then != kUsing && !followsStatement(then):
+	case next == kCompact && p.la(2) != kUsing && !followsStatement(p.la(2)):
 		p.noViable(2)
 	case next != kIf && next != tLParen && !next.identLike():
 		p.noViable(1)

@@ -39,6 +39,8 @@ func (p *parser) moreSum() bool {
 		return p.err == nil
 	case !followsTerm(k):
 		p.noViable(0)
+	default:
+		p.overlook(1)
 	}
 	return false
 }
@@ -133,8 +135,13 @@ func (p *parser) markerOrNull() Term {
 		p.advance()
 		return t
 	}
-	if p.at(tQmark) && p.la(1) == tDot {
-		return p.callTerm()
+	if p.at(tQmark) {
+		switch next := p.la(1); {
+		case next == tDot:
+			return p.callTerm()
+		case !followsFactor(next):
+			p.noViable(1)
+		}
 	}
 	return p.marker()
 }
@@ -189,7 +196,7 @@ func (p *parser) terms() []Term {
 func (p *parser) listLit() Term {
 	t := &ListLit{Pos: p.pos0()}
 	p.advance()
-	if !p.at(tRBracket) {
+	if startsTerm(p.tok.kind) {
 		t.Elems = p.terms()
 	}
 	p.expect(tRBracket)
@@ -199,14 +206,18 @@ func (p *parser) listLit() Term {
 // braces reads a set, a map or a user type.
 func (p *parser) braces() Term {
 	pos := p.pos0()
-	switch first, second := p.la(1), p.la(2); {
+	first, second := p.la(1), tEOF
+	if first.identLike() {
+		second = p.la(2)
+	}
+	switch {
 	case first == tRBrace:
 		p.advance()
 		p.advance()
 		return &SetLit{Pos: pos}
 	case first.identLike() && second == tColon:
 		return p.udtLit(pos)
-	case first.functionName() && second != tLParen && second != tDot, first.identLike() && second != tDot && !(first == kCast && second == tLParen):
+	case first.identLike() && second != tDot && (second != tLParen || !first.functionName() && first != kCast):
 		p.noViable(2)
 		return nil
 	case !startsTerm(first):
@@ -288,20 +299,22 @@ func (p *parser) tupleLit() *TupleLit {
 // hintAhead decides at ( whether a type hint begins: (type) term. bad is the token, counted from here, that fits neither
 // a hint nor a tuple, 0 if all is well.
 func (p *parser) hintAhead() (hint bool, bad int) {
-	first, second := p.la(1), p.la(2)
-	switch {
-	case first == kSet:
+	first := p.la(1)
+	if first == kSet {
 		return true, 0
+	}
+	if !startsTerm(first) {
+		return false, 1
+	}
+	second := p.la(2)
+	switch {
 	case first == tString:
 		return second == tRParen && startsTerm(p.la(3)), 0
 	case first == kCast && second == tLParen, first == kToken:
 		return false, 0
-	case second == tLt && (first == kMap || first == kList || first == kFrozen || first == kTuple || first == kVector):
+	case second == tLt && first.parameterizable():
 		return true, 0
 	case !first.identLike():
-		if !startsTerm(first) {
-			return false, 1
-		}
 		return false, 0
 	case second == tRParen && (first.nativeType() || first.typeName()):
 		return true, 0
@@ -384,11 +397,16 @@ func startsTerm(k kind) bool {
 	return k.constant() || k.identLike()
 }
 
+// followsFactor: can stand after a part of a product.
+func followsFactor(k kind) bool {
+	return followsTerm(k) || k == tStar || k == tSlash || k == tPercent || k == kAs
+}
+
 // followsTerm: can stand after a term somewhere in the language.
 func followsTerm(k kind) bool {
 	switch k {
 	case tEOF, tSemicolon, tComma, tRParen, tRBracket, tRBrace, tColon, tRange, tPlus, tMinus, kAnd, kIf, kWhere, kGroup, kOrder, kPer,
-		kLimit, kAllow, kAsc, kDesc, kPrimary, kInsert, kUpdate, kDelete, kApply, kWith:
+		kLimit, kAllow, kAsc, kDesc, kPrimary, kInsert, kUpdate, kDelete, kApply:
 		return true
 	}
 	return false

@@ -12,6 +12,7 @@ func (p *parser) typeRef() *TypeRef {
 		if !followsType(p.la(1)) {
 			p.noViable(1)
 		}
+		p.overlook(2)
 		t.Name = nativeTypeName(k)
 		p.advance()
 	case k == kSet:
@@ -21,7 +22,10 @@ func (p *parser) typeRef() *TypeRef {
 		t.Class = p.stringText()
 	case !k.identLike():
 		p.noViable(0)
-	case p.la(1) != tLt:
+	case p.la(1) != tLt || !k.parameterizable():
+		if next := p.la(1); k.parameterizable() && next != tDot && !followsType(next) {
+			p.noViable(1)
+		}
 		t.Kind = TypeUser
 		t.UserType = p.typeName()
 	default:
@@ -41,11 +45,14 @@ func (p *parser) parameterized(t *TypeRef, k kind) {
 		p.elementTypes(t, TypeTuple, 0)
 	case kVector:
 		p.vectorType(t)
-	case kFrozen:
-		p.frozenType(t)
 	default:
-		p.noViable(1)
+		p.frozenType(t)
 	}
+}
+
+// parameterizable: can stand before < in a type, and is otherwise a name.
+func (k kind) parameterizable() bool {
+	return k == kMap || k == kList || k == kTuple || k == kVector || k == kFrozen
 }
 
 // elementTypes reads name<type, ...> with n types, any number if n is 0.

@@ -100,6 +100,14 @@ func (p *parser) la(n int) kind {
 	return p.toks[min(p.pos+n, len(p.toks)-1)].kind
 }
 
+// overlook fetches the token n after the current one, for no other reason than that Cassandra's parser does at this place:
+// an error message shows no text behind what was fetched.
+func (p *parser) overlook(n int) {
+	if p.err == nil {
+		p.fetch(p.pos + n)
+	}
+}
+
 func (p *parser) at(k kind) bool { return p.tok.kind == k }
 
 // accept steps over k if it is the current token.
@@ -131,7 +139,8 @@ func (p *parser) pos0() Pos { return Pos{p.tok.line, p.tok.col} }
 // raw returns the current token as written.
 func (p *parser) raw() string { return p.lex.text[p.tok.start:p.tok.end] }
 
-// content returns what a token means: strings and quoted names without their quotes.
+// content returns what Cassandra calls the text of a token: strings and quoted names are without their quotes, but the empty
+// quoted name has them.
 func (p *parser) content(t token) string {
 	s := p.lex.text[t.start:t.end]
 	switch t.kind {
@@ -148,8 +157,6 @@ func (p *parser) content(t token) string {
 		if t.escaped {
 			s = strings.ReplaceAll(s, `""`, `"`)
 		}
-	case tEmptyQuoted:
-		return ""
 	}
 	return s
 }
