@@ -1,8 +1,6 @@
 package protocol
 
-import (
-	"io"
-)
+import "io"
 
 // Sizes of a FrameReader's memory, in bytes.
 const (
@@ -45,7 +43,7 @@ type BadFrame struct {
 	Fatal   bool    // the stream is out of step: close the connection after the answer
 }
 
-// Error returns the text that the client gets.
+// Error returns the text that the client gets, after a prefix that it does not get.
 func (b *BadFrame) Error() string { return "protocol: bad frame: " + b.Err.Message }
 
 // Unwrap returns the *Error.
@@ -131,8 +129,8 @@ func (r *FrameReader) Fill(src io.Reader) (int, error) {
 // Feed copies b into the buffer, for those who have the bytes already. It invalidates all bodies
 // returned so far; Next must have returned ok == false before.
 func (r *FrameReader) Feed(b []byte) {
-	if !r.makeRoom(len(b)) {
-		r.makeRoom(len(b)) // the first call only ended a pause
+	if !r.makeRoom(len(b)) && !r.makeRoom(len(b)) { // the first call may only have ended a pause
+		panic("protocol: Feed before Next has returned what is there")
 	}
 	r.w += copy(r.buf[r.w:], b)
 }

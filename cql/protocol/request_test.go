@@ -137,6 +137,11 @@ func TestCheckSequence(t *testing.T) {
 			t.Errorf("OPTIONS at stage %d: %v", stage, err)
 		}
 	}
+	for stage, op := range map[Stage]Opcode{StageEstablished: OpCredentials, StageReady: OpAuthResponse, StageAuthentication: OpStartup} {
+		if err := CheckSequence(stage, op); err == nil || err.Code != CodeProtocol {
+			t.Errorf("%s at stage %d: %v", op, stage, err)
+		}
+	}
 	if err := CheckSequence(StageAuthentication, OpQuery); err == nil ||
 		err.Message != "Unexpected message QUERY, expecting SASL_RESPONSE" {
 		t.Errorf("got %v", err)

@@ -1,11 +1,6 @@
 package protocol
 
-import (
-	"encoding/binary"
-	"slices"
-
-	"github.com/pierrec/lz4/v4"
-)
+import "encoding/binary"
 
 // A v5 segment (which the specification calls frame) is a checksummed container of envelopes:
 //
@@ -120,21 +115,4 @@ func appendSegment(dst, payload []byte, selfContained bool, c Compression) []byt
 	}
 	putSegmentHeader(dst[start:], n, h)
 	return binary.LittleEndian.AppendUint32(dst, payloadCRC(dst[at:]))
-}
-
-// segmentsBound returns how many bytes AppendSegments adds at most for this many bytes of
-// envelopes.
-func segmentsBound(n int, c Compression) int {
-	segments := 2*n/SegmentPayloadMax + 2
-	size := n + segments*(segmentHeaderLen(c)+segmentCRCLen+segmentTrailer)
-	if c == LZ4 {
-		size += lz4.CompressBlockBound(SegmentPayloadMax) - SegmentPayloadMax
-	}
-	return size
-}
-
-// GrowForSegments returns dst with room for the segments of n bytes of envelopes, so that
-// AppendSegments does not move it.
-func GrowForSegments(dst []byte, n int, c Compression) []byte {
-	return slices.Grow(dst, segmentsBound(n, c))
 }
