@@ -140,7 +140,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		Comparer:                    newComparer(),
 		Merger:                      merger.pebble(),
 		FormatMajorVersion:          FormatMajorVersion,
-		CacheSize:                   o.BlockCacheBytes,
+		CacheSize:                   o.BlockCacheBytes + 2*o.MemtableBytes, // Pebble takes memtables out of it
 		MemTableSize:                uint64(o.MemtableBytes),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
@@ -158,7 +158,12 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		po.WALBytesPerSync = 1 * mib
 	}
 	po.Experimental.EnableValueBlocks = func() bool { return false } // rows of one partition are no versions of one another
-	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
+	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		if o.Compression == CompressSmall {
+			return pebble.DBCompressionBalanced
+		}
+		return pebble.DBCompressionFastest
+	})
 	for i := range po.Levels {
 		po.Levels[i].BlockSize = 16 << 10
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)

@@ -37,6 +37,16 @@ func (m SyncMode) String() string {
 	return fmt.Sprintf("SyncMode(%d)", uint8(m))
 }
 
+// Compression says how tables are compressed.
+type Compression uint8
+
+const (
+	// CompressFast uses MinLZ or Snappy, whichever is faster on this machine: a block is unpacked in a few microseconds.
+	CompressFast Compression = iota
+	// CompressSmall uses zstd for the lower two levels, which hold nearly all data: a quarter smaller, several times slower to unpack.
+	CompressSmall
+)
+
 // Tables is the engine's view of the current catalog. It is called on every write and read: it must be an atomic load and a lookup.
 type Tables interface {
 	// Table returns the table of a generation, false if there is none (any more).
@@ -73,6 +83,8 @@ type Options struct {
 	// none may. nil: now minus gc_grace_seconds for tables with tombstone_gc timeout, none for the others, which wait for
 	// their range to be repaired.
 	GCBefore func(t *schema.Table, now int64) int64
+
+	Compression Compression // default CompressFast
 
 	MutationBytesMax int // default 16 MiB
 	BatchBytesMax    int // default 64 MiB
@@ -168,6 +180,8 @@ func (o *Options) validate() error {
 		return errors.New("storage: option Tables is required")
 	case o.Sync > Periodic:
 		return bad("Sync")
+	case o.Compression > CompressSmall:
+		return bad("Compression")
 	case o.PeriodicInterval < time.Millisecond || o.PeriodicInterval > time.Hour:
 		return bad("PeriodicInterval")
 	case o.BlockCacheBytes < mib:

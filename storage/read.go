@@ -25,6 +25,7 @@ type reader struct {
 	marker  []byte // the partition's markers; aliased by the builder until EndPartition
 	slices  []row.Slice
 	one     [1]row.Slice
+	top     [1]byte // 0xFF: the position after the empty clustering key
 	rows    *pebble.Iterator
 	markers *pebble.Iterator // nil: the generation has none
 }
@@ -86,7 +87,7 @@ func (e *Engine) takeReader(cmd *row.Command) *reader {
 	select {
 	case r = <-e.readers:
 	default:
-		r = &reader{e: e}
+		r = &reader{e: e, top: [1]byte{0xFF}}
 	}
 	r.cmd = cmd
 	return r
@@ -111,9 +112,12 @@ func (r *reader) isPoint(t *schema.Table) bool {
 		return true
 	}
 	if c.Slices == nil {
-		r.one[0] = row.Slice{End: []byte{0xFF}, Point: true}
+		if len(t.Clustering) > 0 {
+			return false
+		}
+		r.one[0] = row.Slice{End: r.top[:], Point: true}
 		r.slices = r.one[:]
-		return len(t.Clustering) == 0
+		return true
 	}
 	for i := range c.Slices {
 		if !c.Slices[i].Point {
