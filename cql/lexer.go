@@ -168,7 +168,11 @@ func (l *lexer) quoted(quote byte, k kind) (kind, bool) {
 		l.off++
 		escaped = true
 	}
-	l.fail("mismatched character '<EOF>' expecting '" + string(quote) + "'")
+	if k == tQuoted && l.off == from {
+		l.badCharacter()
+	} else {
+		l.mismatch("'" + string(quote) + "'")
+	}
 	return tEOF, false
 }
 
@@ -368,6 +372,9 @@ func (l *lexer) charDisplay() string {
 		return `'\r'`
 	case '\t':
 		return `'\t'`
+	}
+	if r > 0xFFFF {
+		return "'?'" // Cassandra sees half of a pair
 	}
 	return "'" + string(r) + "'"
 }

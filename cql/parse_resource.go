@@ -92,7 +92,7 @@ func (p *parser) applicable(list []Permission, r *Resource) []Permission {
 func (r *Resource) permissions() (permissionSet, string) {
 	create := permissionsOf(PermCreate)
 	table := permissionsOf(PermAlter, PermDrop, PermSelect, PermModify, PermAuthorize, PermUnmask, PermSelectMasked)
-	role := permissionsOf(PermAlter, PermDrop, PermAuthorize)
+	role := permissionsOf(PermAlter, PermDrop, PermAuthorize, PermDescribe)
 	function := permissionsOf(PermAlter, PermDrop, PermAuthorize, PermExecute)
 	switch r.Kind {
 	case AllKeyspaces, KeyspaceResource, AllTablesInKeyspace:
@@ -100,7 +100,7 @@ func (r *Resource) permissions() (permissionSet, string) {
 	case TableResource:
 		return table, "DataResource"
 	case AllRoles:
-		return role | create | permissionsOf(PermDescribe), "RoleResource"
+		return role | create, "RoleResource"
 	case RoleResource:
 		return role, "RoleResource"
 	case AllFunctions, AllFunctionsInKeyspace:
@@ -138,6 +138,9 @@ func (p *parser) resource() Resource {
 			p.mismatch(tLParen)
 		}
 		r.ArgTypes = p.argTypes()
+		if !r.Function.Qualified() {
+			p.invalid("In this context function name must be explictly qualified by a keyspace")
+		}
 		return r
 	case k == kMbean && next == tString:
 		p.advance()

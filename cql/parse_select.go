@@ -141,11 +141,18 @@ func (p *parser) columnRelation() Relation {
 
 // containsKey reads on after CONTAINS. KEY is also a name that a term can start with, but only before ( or a dot.
 func (p *parser) containsKey() Operator {
-	if p.at(kKey) && p.la(1) != tDot {
-		p.advance()
-		return ContainsKey
+	if !p.at(kKey) {
+		return Contains
 	}
-	return Contains
+	next := p.la(1)
+	if next == tDot {
+		return Contains
+	}
+	if !startsTerm(next) {
+		p.noViable(1)
+	}
+	p.advance()
+	return ContainsKey
 }
 
 // inValues reads a marker, or a list of terms that may be empty.
@@ -217,11 +224,12 @@ func (p *parser) tupleInValues(r *Relation) {
 		r.Value = p.inMarker()
 		return
 	}
-	next := p.la(1)
-	switch {
-	case !p.at(tLParen):
+	if !p.at(tLParen) {
 		p.noViable(0)
-	case next != tRParen && next != tLParen && next != tQmark && next != tColon:
+		return
+	}
+	next := p.la(1)
+	if next != tRParen && next != tLParen && next != tQmark && next != tColon {
 		p.noViable(1)
 	}
 	p.advance()

@@ -273,6 +273,10 @@ func (p *parser) fieldOrCall() Term {
 func (p *parser) selectionFunction(k kind) Term {
 	switch k {
 	case kCount:
+		if next := p.la(2); next != tStar && next != tRParen && next != tMinus && !next.startsSelection() {
+			p.noViable(2)
+			return nil
+		}
 		if p.la(2) == tStar {
 			t := &CountRows{Pos: p.pos0()}
 			p.advance()

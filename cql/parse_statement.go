@@ -187,6 +187,9 @@ func (p *parser) describeWhat(s *Describe) {
 		p.describeNamed(s, k)
 		return
 	}
+	if k != kSchema {
+		p.overlook(2)
+	}
 	p.advance()
 }
 

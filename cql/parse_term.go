@@ -141,6 +141,8 @@ func (p *parser) markerOrNull() Term {
 			return p.callTerm()
 		case !followsFactor(next):
 			p.noViable(1)
+		default:
+			p.overlook(2)
 		}
 	}
 	return p.marker()
@@ -308,8 +310,10 @@ func (p *parser) hintAhead() (hint bool, bad int) {
 	}
 	second := p.la(2)
 	switch {
-	case first == tString:
-		return second == tRParen && startsTerm(p.la(3)), 0
+	case first == tString && second == tRParen:
+		return startsTerm(p.la(3)), 0
+	case first == tString && second != tComma && !second.operator():
+		return false, 2
 	case first == kCast && second == tLParen, first == kToken:
 		return false, 0
 	case second == tLt && first.parameterizable():
@@ -332,6 +336,11 @@ func (p *parser) hintAhead() (hint bool, bad int) {
 		return false, 0
 	}
 	return false, 4
+}
+
+// operator: is an arithmetic operator.
+func (k kind) operator() bool {
+	return k == tPlus || k == tMinus || k == tStar || k == tSlash || k == tPercent
 }
 
 // castTerm reads CAST(term AS type).

@@ -20,6 +20,11 @@ func Parse(text string) (Statement, error) {
 		return nil, &InvalidError{fmt.Sprintf("Statement of %d bytes exceeds the maximum of %d", len(text), statementBytesMax)}
 	}
 	p := parser{lex: newLexer(text)}
+	return p.parse()
+}
+
+// parse reads the whole text.
+func (p *parser) parse() (Statement, error) {
 	p.toks = p.first[:0]
 	p.seek(0)
 	s := p.statement()
@@ -54,6 +59,7 @@ type parser struct {
 	attempts int // in how many attempts we are
 	depth    int
 	markers  []Marker
+	steps    int // tokens gone to, again after an attempt: a measure of work for tests
 	first    [32]token
 }
 
@@ -71,6 +77,7 @@ func (p *parser) advance() {
 
 // seek makes the token at pos the current one.
 func (p *parser) seek(pos int) {
+	p.steps++
 	p.fetch(pos)
 	if p.err == nil {
 		p.pos = min(pos, len(p.toks)-1)
