@@ -27,8 +27,8 @@ func evenRing(t testing.TB, nodes int) *Ring {
 func TestHotPathsDoNotAllocate(t *testing.T) {
 	key := []byte("some partition key of usual size")
 	p := evenRing(t, 30).Placement(network(DCReplication{"dc1", 3}))
-	buf := make([]byte, 0, 256)
 	components := [][]byte{key, key}
+	buf := AppendCompositeKey(nil, components)
 	parts := make([][]byte, 0, 2)
 	for name, f := range map[string]func(){
 		"Murmur3.Token":      func() { sinkToken = Murmur3{}.Token(key) },

@@ -1,0 +1,6 @@
+//go:build race
+
+package ring
+
+// raceEnabled shortens the tests that do nothing but compute.
+const raceEnabled = true
