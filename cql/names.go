@@ -1,9 +1,15 @@
 package cql
 
-// FullyQualified reports whether every table, view, index, type and function of s that needs a keyspace is written with one,
-// so that its meaning does not depend on the keyspace of the session. Native functions need none. Cassandra derives the id
-// of a prepared statement from the text alone then.
+// FullyQualified reports whether s is about rows (SELECT, INSERT, UPDATE, DELETE, TRUNCATE or a batch, also an empty one) and
+// names the keyspace of each of its tables. Cassandra derives the id of such a prepared statement from its text alone;
+// that of any other one, also of DDL with keyspaces, from the keyspace of the session and the text. Types and functions do
+// not count.
 func FullyQualified(s Statement) bool {
+	switch s.(type) {
+	case *Select, *Insert, *Update, *Delete, *Truncate, *Batch:
+	default:
+		return false
+	}
 	ok := true
 	TableNames(s, func(n QualifiedName) { ok = ok && n.Qualified() })
 	return ok
