@@ -14,7 +14,7 @@ import (
 // column's deletion shadows is left out. Columns, elements or setters out of order panic: that is a bug in the caller.
 type Builder struct {
 	e    encoder
-	orig []byte
+	orig original
 	live Liveness
 	del  Deletion
 	path []byte // of the last element
@@ -24,12 +24,19 @@ type Builder struct {
 // Reset begins a row that will be appended to dst.
 func (b *Builder) Reset(dst []byte) {
 	b.e.begin(dst)
-	b.orig, b.live, b.del, b.open = nil, NoLiveness(), Live(), false
+	b.orig, b.live, b.del, b.open = noOriginal(), NoLiveness(), Live(), false
 }
 
-// SetClustering keeps the clustering key as it was written, for a key that types.Type.Canonical denies: the key in the
-// row's position does not tell decimal 1.0 from 1.00. orig is aliased until the first column or Finish.
-func (b *Builder) SetClustering(orig []byte) { b.closed(); b.orig = orig }
+// SetClustering keeps the clustering key as it was written at ts, for a key that types.Type.Canonical denies: the row's
+// position does not tell decimal 1.0 from 1.00. ts is the timestamp of the row's other content in this write. orig is
+// aliased until the first column or Finish; an empty one is nothing.
+func (b *Builder) SetClustering(orig []byte, ts int64) {
+	b.closed()
+	b.orig = noOriginal()
+	if len(orig) > 0 {
+		b.orig = original{orig, ts}
+	}
+}
 
 // SetLiveness sets the liveness that an INSERT gives its row.
 func (b *Builder) SetLiveness(l Liveness) { b.closed(); b.live = l }
@@ -102,6 +109,7 @@ type encoder struct {
 	start int // of the row in dst
 	flags byte
 	based bool // the base timestamp is written
+	full  bool // there is content, more than an original key
 	base  int64
 	ref   int64
 	exp   int64 // what kind "same" means
@@ -121,20 +129,17 @@ type encoder struct {
 func (e *encoder) begin(dst []byte) {
 	e.start = len(dst)
 	e.dst = append(dst, 0)
-	e.flags, e.based, e.ttl, e.exp, e.next = 0, false, 0, 0, 0
+	e.flags, e.based, e.full, e.ttl, e.exp, e.next = 0, false, false, 0, 0, 0
 	e.inComplex, e.opened = false, false
 }
 
-// head writes what precedes the columns. live is left out when del shadows it.
-func (e *encoder) head(orig []byte, live Liveness, del Deletion) {
-	if len(orig) != 0 {
-		e.flags |= flagClustering
-		e.dst = appendByteString(e.dst, orig)
-	}
+// head writes what precedes the columns. live and orig are left out when del shadows them.
+func (e *encoder) head(orig original, live Liveness, del Deletion) {
 	e.del = del
 	if !del.Shadows(live.Timestamp) {
 		e.setBase(live.Timestamp)
 		e.flags |= flagLiveness
+		e.full = true
 		if live.TTL != 0 {
 			e.flags |= flagExpiring | flagMortal
 			e.appendTTL(live.TTL, live.Expiry)
@@ -144,10 +149,17 @@ func (e *encoder) head(orig []byte, live Liveness, del Deletion) {
 		first := !e.based
 		e.setBase(del.Timestamp)
 		e.flags |= flagDeletion | flagMortal
+		e.full = true
 		if !first {
 			e.dst = appendVarint(e.dst, e.delta(del.Timestamp))
 		}
 		e.dst = appendVarint(e.dst, del.LocalTime-e.ref)
+	}
+	if !del.Shadows(orig.ts) {
+		e.setBase(orig.ts)
+		e.flags |= flagClustering
+		e.dst = appendVarint(e.dst, e.delta(orig.ts))
+		e.dst = appendByteString(e.dst, orig.key)
 	}
 }
 
@@ -183,6 +195,7 @@ func (e *encoder) cell(c *Cell) {
 		return
 	}
 	e.setBase(c.Timestamp)
+	e.full = true
 	at := len(e.dst)
 	e.appendColumn(columnKey(c.Column, false))
 	e.appendCell(at, c)
@@ -248,7 +261,7 @@ func (e *encoder) complex(col schema.ColumnID, d Deletion) {
 }
 
 func (e *encoder) openComplex(ts int64, d Deletion) {
-	e.opened = true
+	e.opened, e.full = true, true
 	e.flags |= flagComplex
 	e.setBase(ts)
 	at := len(e.dst)
@@ -309,7 +322,7 @@ func (e *encoder) finish() []byte {
 	}
 	dst := e.dst
 	e.dst = nil
-	if !e.based {
+	if !e.full {
 		return dst[:e.start]
 	}
 	dst[e.start] = e.flags

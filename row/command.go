@@ -83,6 +83,12 @@ type Page struct {
 	data, key, clustering []byte
 }
 
+// Unfinished reports whether the page was cut inside that partition: more of it follows on the next page. A partition
+// that is finished and had no live row, on this page and before (Position.Rows), shows its static row alone.
+func (p *Page) Unfinished(token ring.Token, key []byte) bool {
+	return p.More && p.Cut.Kind == InPartition && p.Cut.Token == token && bytes.Equal(p.Cut.Key, key)
+}
+
 // last reports whether the row at ckey is the last that the command asks of a partition.
 func (c *Command) last(ckey []byte) bool {
 	switch n := len(c.Slices); {

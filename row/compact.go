@@ -52,7 +52,7 @@ func (w *rewrite) run(dst, row []byte) ([]byte, error) {
 	if err := r.Init(row); err != nil {
 		return dst, err
 	}
-	del, live := r.deletion, r.liveness
+	del, live, orig := r.deletion, r.liveness, r.clustering
 	if !del.Supersedes(w.cover) {
 		del = Live()
 	}
@@ -60,13 +60,16 @@ func (w *rewrite) run(dst, row []byte) ([]byte, error) {
 	if shadow.Shadows(live.Timestamp) || w.dropLiveness(live) {
 		live = NoLiveness()
 	}
+	if shadow.Shadows(orig.ts) {
+		orig = noOriginal()
+	}
 	if w.purge(del) {
 		del = Live()
 	}
 	w.live = live.LiveAt(w.now)
 	w.bare = w.live
 	e.begin(dst)
-	e.head(r.clustering, live, del)
+	e.head(orig, live, del)
 	e.del = shadow
 	for r.Next() {
 		w.column()

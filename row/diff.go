@@ -177,7 +177,7 @@ func (d *differ) content() error {
 			ckey, h = d.h.Ckey, d.h.Row
 		}
 		waiting := pending.over(ckey)
-		need, err := d.needs(h, waiting)
+		need, err := d.needs(m, h, waiting)
 		if err != nil {
 			return err
 		}
@@ -213,13 +213,17 @@ func (d *differ) content() error {
 }
 
 // needs reports whether the deletion del, which have lacks, deletes something that counts in have's row h.
-func (d *differ) needs(h []byte, del Deletion) (bool, error) {
+// m is merged's row.
+func (d *differ) needs(m, h []byte, del Deletion) (bool, error) {
 	if len(h) == 0 || del.Live() {
 		return false, nil
 	}
 	var err error
-	if d.a, err = d.counting.run(d.a[:0], h); err != nil || len(d.a) == 0 {
+	if d.a, err = d.counting.run(d.a[:0], h); err != nil {
 		return false, err
+	}
+	if o := d.counting.r.clustering; o.key != nil && del.Shadows(o.ts) && d.row.anyCounts(m) {
+		return true, nil // it would show with what counts in m
 	}
 	d.shadow.cover, d.shadow.gcBefore, d.shadow.watch = del, NoTimestamp, NoTimestamp
 	d.b, err = d.shadow.run(d.b[:0], d.a)
@@ -230,7 +234,7 @@ func (d *differ) needs(h []byte, del Deletion) (bool, error) {
 // purgeable partition deletion has to go along.
 func (d *differ) compare(m, h []byte) ([]byte, error) {
 	if !d.sendDeletion && d.m.deletion != d.h.deletion {
-		need, err := d.needs(h, d.m.deletion)
+		need, err := d.needs(m, h, d.m.deletion)
 		if err != nil {
 			return nil, err
 		}
@@ -280,7 +284,8 @@ func (d *rowDiff) diff(dst, m, h []byte) ([]byte, error) {
 	if live == d.h.liveness || !d.livenessCounts(live) && !d.livenessCounts(d.h.liveness) {
 		live = NoLiveness()
 	}
-	if del == d.h.deletion || !d.counts(del) && !d.deletes(h, del) {
+	ends := d.h.clustering.key != nil && del.Shadows(d.h.clustering.ts) && d.anyCounts(m)
+	if del == d.h.deletion || !ends && !d.counts(del) && !d.deletes(h, del) {
 		del = Live()
 	}
 	d.sent = !live.Empty() || !del.Live()
@@ -311,7 +316,7 @@ func (d *rowDiff) diff(dst, m, h []byte) ([]byte, error) {
 	if d.sent {
 		return out, nil
 	}
-	if bytes.Equal(d.m.clustering, d.h.clustering) || !d.anyCounts(m) {
+	if d.m.clustering.equal(d.h.clustering) || !d.anyCounts(m) {
 		return dst, nil
 	}
 	return append(dst, m...), nil // the original key needs something to travel with

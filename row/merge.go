@@ -154,7 +154,7 @@ func (m *rowMerge) merge(dst, a, b []byte) ([]byte, error) {
 	e := &m.e
 	e.begin(dst)
 	orig := m.a.clustering
-	if bytes.Compare(m.b.clustering, orig) > 0 {
+	if m.b.clustering.supersedes(orig) {
 		orig = m.b.clustering
 	}
 	e.head(orig, maxLiveness(m.a.liveness, m.b.liveness), maxDeletion(m.a.deletion, m.b.deletion))

@@ -20,7 +20,7 @@ type cellKey struct {
 }
 
 type modelRow struct {
-	orig  string
+	orig  original
 	live  Liveness
 	del   Deletion
 	cdel  map[schema.ColumnID]Deletion
@@ -28,7 +28,7 @@ type modelRow struct {
 }
 
 func newModelRow() *modelRow {
-	return &modelRow{live: NoLiveness(), del: Live(), cdel: map[schema.ColumnID]Deletion{}, cells: map[cellKey]Cell{}}
+	return &modelRow{orig: noOriginal(), live: NoLiveness(), del: Live(), cdel: map[schema.ColumnID]Deletion{}, cells: map[cellKey]Cell{}}
 }
 
 // rankOf is the order of reconciliation as a tuple, largest wins.
@@ -75,7 +75,9 @@ func (m *modelRow) merge(o *modelRow) *modelRow {
 	if o.del.Supersedes(n.del) {
 		n.del = o.del
 	}
-	n.orig = max(n.orig, o.orig)
+	if o.orig.ts > n.orig.ts || o.orig.ts == n.orig.ts && string(o.orig.key) > string(n.orig.key) {
+		n.orig = o.orig
+	}
 	for c, d := range o.cdel {
 		if old, ok := n.cdel[c]; !ok || d.Supersedes(old) {
 			n.cdel[c] = d
@@ -101,6 +103,9 @@ func (m *modelRow) shadowed(d Deletion) *modelRow {
 	}
 	if over.Shadows(n.live.Timestamp) {
 		n.live = NoLiveness()
+	}
+	if over.Shadows(n.orig.ts) {
+		n.orig = noOriginal()
 	}
 	for c, cd := range n.cdel {
 		if !cd.Supersedes(over) {
@@ -173,7 +178,7 @@ func (m *modelRow) encode() []byte {
 	b.Reset(nil)
 	b.SetLiveness(m.live)
 	b.SetDeletion(m.del)
-	b.SetClustering([]byte(m.orig))
+	b.SetClustering(m.orig.key, m.orig.ts)
 	cdel := maps.Clone(m.cdel)
 	cells := m.sortedCells()
 	cols := slices.Collect(maps.Keys(cdel))
@@ -206,7 +211,7 @@ func decodeModel(t testing.TB, row []byte) *modelRow {
 	if err := r.Init(row); err != nil {
 		t.Fatal(err)
 	}
-	m.live, m.del, m.orig = r.Liveness(), r.Deletion(), string(r.Clustering())
+	m.live, m.del, m.orig = r.Liveness(), r.Deletion(), r.clustering
 	for r.Next() {
 		if !r.Complex {
 			m.cells[cellKey{r.Column, ""}] = r.Cell
@@ -226,7 +231,7 @@ func decodeModel(t testing.TB, row []byte) *modelRow {
 }
 
 func (m *modelRow) String() string {
-	return fmt.Sprintf("live=%v del=%v cdel=%v cells=%v orig=%q", m.live, m.del, m.cdel, m.sortedCells(), m.orig)
+	return fmt.Sprintf("live=%v del=%v cdel=%v cells=%v orig=%q", m.live, m.del, m.cdel, m.sortedCells(), fmt.Sprint(string(m.orig.key), m.orig.ts))
 }
 
 // gen makes content from small sets of values, so that everything collides.
@@ -297,9 +302,6 @@ func (g *gen) row() *modelRow {
 		}
 	}
 	m.del = g.maybeDeletion(6)
-	if g.IntN(6) == 0 {
-		m.orig = []string{"x", "y", "yy"}[g.IntN(3)]
-	}
 	for _, col := range simpleColumns {
 		if g.IntN(3) == 0 {
 			m.cells[cellKey{col, ""}] = g.cell(col, "")
@@ -333,5 +335,20 @@ func (g *gen) row() *modelRow {
 	if n.empty() {
 		return g.row()
 	}
+	if g.IntN(6) == 0 { // as old as something in the row
+		n.orig = original{[]byte([]string{"x", "y", "yy"}[g.IntN(3)]), n.anyTimestamp()}
+		n = n.shadowed(Live())
+	}
 	return n
+}
+
+func (m *modelRow) anyTimestamp() int64 {
+	ts := max(m.live.Timestamp, m.del.Timestamp)
+	for _, c := range m.cells {
+		ts = max(ts, c.Timestamp)
+	}
+	for _, d := range m.cdel {
+		ts = max(ts, d.Timestamp)
+	}
+	return ts
 }

@@ -310,7 +310,7 @@ func (b *PageBuilder) cutAt(bound []byte) Progress {
 // endPage ends the page with the partition, of which the command wants no more.
 func (b *PageBuilder) endPage() Progress {
 	if b.part.open {
-		b.closePartition(b.part.bound)
+		b.finishPartition()
 	}
 	b.full = true
 	b.more()
@@ -343,16 +343,22 @@ func (b *PageBuilder) EndPartition() Progress {
 	if p.stop != nil && p.bound == nil {
 		return b.cutAt(p.stop)
 	}
-	if p.staticLive && p.rowsBefore+p.rows == 0 {
-		b.page.Rows++ // shown as one row without clustering
-	}
-	b.closePartition(p.bound)
+	b.finishPartition()
 	c := b.cmd
 	if c.Limit > 0 && b.page.Rows >= c.Limit || c.Partitions > 0 && b.partitions >= c.Partitions ||
 		b.size >= b.bytesMax || b.rawSize >= b.rawMax {
 		return b.endPage()
 	}
 	return Continue
+}
+
+// finishPartition closes the partition, of which nothing is left to read.
+func (b *PageBuilder) finishPartition() {
+	p := &b.part
+	if p.staticLive && p.rowsBefore+p.rows == 0 {
+		b.page.Rows++ // shown as one row without clustering
+	}
+	b.closePartition(p.bound)
 }
 
 // closePartition writes the range tombstones before bound, in reading order, and completes the partition's entry, or

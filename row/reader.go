@@ -70,7 +70,7 @@ type Reader struct {
 	flags      byte
 	liveness   Liveness
 	deletion   Deletion
-	clustering []byte
+	clustering original
 	err        error
 }
 
@@ -90,7 +90,7 @@ func (r *Reader) key() uint64 { return r.next - 1 }
 func (r *Reader) Init(row []byte) error {
 	r.buf, r.pos, r.next, r.elem, r.last = row, len(row), 0, 0, 0
 	r.ttl, r.exp, r.flags, r.err = 0, 0, 0, nil
-	r.Complex, r.clustering = false, nil
+	r.Complex, r.clustering = false, noOriginal()
 	r.liveness, r.deletion = NoLiveness(), Live()
 	if len(row) == 0 {
 		return nil
@@ -109,11 +109,6 @@ func (r *Reader) Init(row []byte) error {
 
 func (r *Reader) header() int {
 	b, p := r.buf, 1
-	if r.flags&flagClustering != 0 {
-		if r.clustering, p = byteString(b, p); p < 0 {
-			return p
-		}
-	}
 	if len(b)-p < 8 {
 		return -1
 	}
@@ -135,7 +130,19 @@ func (r *Reader) header() int {
 		return -1
 	}
 	if r.flags&flagDeletion != 0 {
-		p = r.readDeletion(p, &r.deletion, r.flags&flagLiveness != 0)
+		if p = r.readDeletion(p, &r.deletion, r.flags&flagLiveness != 0); p < 0 {
+			return p
+		}
+	}
+	if r.flags&flagClustering != 0 {
+		var d int64
+		if d, p = varint(b, p); p < 0 {
+			return p
+		}
+		r.clustering.ts = r.base + d
+		if r.clustering.key, p = byteString(b, p); p >= 0 && len(r.clustering.key) == 0 {
+			return -1
+		}
 	}
 	return p
 }
@@ -182,7 +189,25 @@ func (r *Reader) Liveness() Liveness { return r.liveness }
 func (r *Reader) Deletion() Deletion { return r.deletion }
 
 // Clustering returns the clustering key as it was written when its bytes are not canonical, otherwise nil.
-func (r *Reader) Clustering() []byte { return r.clustering }
+func (r *Reader) Clustering() []byte { return r.clustering.key }
+
+// original is a clustering key as it was written. It is reconciled like a cell: the larger timestamp, then the larger
+// bytes; deletions shadow it. It never stands alone in a row.
+type original struct {
+	key []byte
+	ts  int64 // NoTimestamp: none
+}
+
+func noOriginal() original { return original{ts: NoTimestamp} }
+
+func (o original) supersedes(p original) bool {
+	if o.ts != p.ts {
+		return o.ts > p.ts
+	}
+	return bytes.Compare(o.key, p.key) > 0
+}
+
+func (o original) equal(p original) bool { return o.ts == p.ts && bytes.Equal(o.key, p.key) }
 
 // Next moves to the next column. It returns false at the end and for malformed bytes: see Err.
 func (r *Reader) Next() bool {
@@ -431,7 +456,14 @@ func Validate(row []byte) error {
 }
 
 func (r *Reader) valid() bool {
-	c := check{r: r, del: r.deletion, first: r.flags&(flagLiveness|flagDeletion) == 0}
+	c := check{r: r, del: r.deletion, first: r.flags&(flagLiveness|flagDeletion|flagClustering) == 0,
+		content: r.flags&(flagLiveness|flagDeletion) != 0}
+	if r.flags&flagClustering != 0 {
+		if r.deletion.Shadows(r.clustering.ts) || !c.content && r.clustering.ts != r.base {
+			return false
+		}
+		c.mixed(r.clustering.ts)
+	}
 	if !r.deletion.Live() {
 		c.flags |= flagMortal
 		c.mixed(r.deletion.Timestamp)
@@ -447,7 +479,7 @@ func (r *Reader) valid() bool {
 			return false
 		}
 	}
-	return r.err == nil && !c.first && c.flags == r.flags&(flagMortal|flagMixed|flagComplex)
+	return r.err == nil && c.content && c.flags == r.flags&(flagMortal|flagMixed|flagComplex)
 }
 
 // check collects what Validate needs to know of the items before.
@@ -456,6 +488,8 @@ type check struct {
 	del   Deletion
 	first bool // no item yet: the next one sets the base timestamp
 	flags byte
+
+	content bool // there is more than an original key
 }
 
 func (c *check) mixed(ts int64) {
@@ -469,7 +503,7 @@ func (c *check) cell(shadow Deletion) bool {
 	if shadow.Shadows(cell.Timestamp) || c.first && cell.Timestamp != c.r.base {
 		return false
 	}
-	c.first = false
+	c.first, c.content = false, true
 	c.mixed(cell.Timestamp)
 	if cell.Tombstone || cell.TTL != 0 {
 		c.flags |= flagMortal
@@ -485,7 +519,7 @@ func (c *check) complex() bool {
 		if !d.Supersedes(shadow) || c.first && d.Timestamp != r.base {
 			return false
 		}
-		shadow, empty, c.first = d, false, false
+		shadow, empty, c.first, c.content = d, false, false, true
 		c.flags |= flagMortal
 		c.mixed(d.Timestamp)
 	} else if d != Live() {
