@@ -68,6 +68,8 @@ func (l *lexer) ambiguousNumber(alts alternatives) kind {
 		l.mismatch("'-'")
 	case m.alts == altUUID, m.alts == altDuration && m.duration == wantSecond:
 		l.mismatch("set null")
+	case m.alts == altNumber:
+		l.fail("required (...)+ loop did not match anything at character " + l.charDisplay())
 	default:
 		l.badCharacter()
 	}

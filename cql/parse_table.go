@@ -67,6 +67,10 @@ func (p *parser) mask() *Mask {
 		return nil
 	}
 	if p.la(2) == kDefault && p.la(3) != tLParen && p.la(3) != tDot {
+		if !followsType(p.la(3)) {
+			p.noViable(3)
+			return nil
+		}
 		m := &Mask{Func: QualifiedName{Ident{Name: "system"}, Ident{Name: "mask_default", Pos: p.pos0()}}}
 		p.advance()
 		p.advance()

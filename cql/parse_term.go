@@ -311,7 +311,7 @@ func (p *parser) hintAhead() (hint bool, bad int) {
 	second := p.la(2)
 	switch {
 	case first == tString && second == tRParen:
-		return startsTerm(p.la(3)), 0
+		return p.stringHintAhead()
 	case first == tString && second != tComma && !second.operator():
 		return false, 2
 	case first == kCast && second == tLParen, first == kToken:
@@ -336,6 +336,27 @@ func (p *parser) hintAhead() (hint bool, bad int) {
 		return false, 0
 	}
 	return false, 4
+}
+
+// stringHintAhead is hintAhead at ('text'): a hint if a simple term follows. A colon can begin a marker or follow the key of
+// a map, and names can be keywords of what follows.
+func (p *parser) stringHintAhead() (hint bool, bad int) {
+	third := p.la(3)
+	switch {
+	case third == tColon:
+		next := p.la(5)
+		return p.la(4).identLike() && next != tLParen && next != tDot, 0
+	case third.identLike():
+		if next := p.la(4); next == tLParen || next == tDot {
+			return true, 0
+		}
+	case third != tMinus && startsTerm(third):
+		return true, 0
+	}
+	if !followsFactor(third) {
+		return false, 3
+	}
+	return false, 0
 }
 
 // operator: is an arithmetic operator.
