@@ -22,7 +22,8 @@ var ErrNotRunning = errors.New("gossip: not running")
 // ErrNotEncrypted is returned by SetKeys when the node was started without keys.
 var ErrNotEncrypted = errors.New("gossip: started without encryption keys")
 
-// Gossip is the local node's view of who is alive, kept by memberlist. It implements Detector. Before Run it knows only itself.
+// Gossip is the local node's view of who is alive, kept by memberlist. It implements Detector. Before Run it knows only
+// itself.
 type Gossip struct {
 	opts    Options
 	log     *slog.Logger
@@ -35,8 +36,8 @@ type Gossip struct {
 	updated chan struct{} // capacity 1: meta has changed
 	rejoin  chan struct{} // capacity 1: do a round now
 
-	// mu guards what follows. It is taken inside memberlist's callbacks, hence under memberlist's locks: nothing is called and
-	// nothing waits while it is held.
+	// mu guards what follows. It is taken inside memberlist's callbacks, hence under memberlist's locks: nothing is
+	// called and nothing waits while it is held.
 	mu       sync.Mutex
 	view     *view
 	lastTick time.Time
@@ -83,9 +84,9 @@ func New(o Options) (*Gossip, error) {
 	return g, nil
 }
 
-// Run binds the address, gossips until ctx ends and returns nil then, or the error that kept it from starting. It may be called once. It returns after its own
-// goroutines have; memberlist's end on their own right after. Ending ctx alone looks like a crash to others: call Leave
-// before.
+// Run binds the address, gossips until ctx ends and returns nil then, or the error that kept it from starting. It may
+// be called once. It returns after its own goroutines have; memberlist's end on their own right after. Ending ctx alone
+// looks like a crash to others: call Leave before.
 func (g *Gossip) Run(ctx context.Context) error {
 	ml, err := g.start()
 	if err != nil {
@@ -179,7 +180,8 @@ func (g *Gossip) Health() int {
 	return ml.GetHealthScore()
 }
 
-// UpdateMeta replaces the local node's facts and spreads them soon; a burst of updates is spread once. It returns ErrMeta, wrapped.
+// UpdateMeta replaces the local node's facts and spreads them soon; a burst of updates is spread once. It returns
+// ErrMeta, wrapped.
 func (g *Gossip) UpdateMeta(m NodeMeta) error {
 	if err := m.Validate(); err != nil {
 		return err
@@ -201,8 +203,8 @@ func (g *Gossip) setMeta(f func(NodeMeta) NodeMeta) (changed bool) {
 	return g.view.self.Meta != old
 }
 
-// SetKeys replaces the encryption keys, the first one encrypting from now on. To rotate, first add the new key as the last one everywhere,
-// then make it the first everywhere, then drop the old one.
+// SetKeys replaces the encryption keys, the first one encrypting from now on. To rotate, first add the new key as the
+// last one everywhere, then make it the first everywhere, then drop the old one.
 func (g *Gossip) SetKeys(keys [][]byte) error {
 	if g.keyring == nil {
 		return ErrNotEncrypted
@@ -229,14 +231,15 @@ func (g *Gossip) SetKeys(keys [][]byte) error {
 	return nil
 }
 
-// Forget drops a node that has left the cluster for good, so that nobody contacts its address any more. Should it gossip again it is known again.
+// Forget drops a node that has left the cluster for good, so that nobody contacts its address any more. Should it
+// gossip again it is known again.
 func (g *Gossip) Forget(id ring.HostID) {
 	g.change(func(v *view, _ time.Time) { v.forget(id) })
 }
 
-// Leave tells the others that this node shuts down, so that they see it as down at once, and waits until some have been told, ctx
-// ends or 2 s have passed. First the facts say Draining, which is how a farewell differs from a conviction. Gossip goes on until Run's
-// context ends, but the node stays down.
+// Leave tells the others that this node shuts down, so that they see it as down at once, and waits until some have been
+// told, ctx ends or 2 s have passed. First the facts say Draining, which is how a farewell differs from a conviction.
+// Gossip goes on until Run's context ends, but the node stays down.
 func (g *Gossip) Leave(ctx context.Context) error {
 	ml, done := g.use()
 	if ml == nil {
@@ -321,8 +324,8 @@ func (g *Gossip) deliverOne() bool {
 	return true
 }
 
-// tickLoop measures its own lateness: a tick that comes much too late means that the whole process stood still, and whatever timers
-// conclude right after that is about the past.
+// tickLoop measures its own lateness: a tick that comes much too late means that the whole process stood still, and
+// whatever timers conclude right after that is about the past.
 func (g *Gossip) tickLoop(ctx context.Context) {
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()

@@ -7,8 +7,9 @@ import (
 	"log/slog"
 )
 
-// newLogger returns a logger for memberlist. It is quiet: what matters to an operator is logged by this package when a node changes, and a peer
-// that is down makes memberlist complain several times a second. So memberlist's own lines are all at Debug, with their level as an attribute.
+// newLogger returns a logger for memberlist. It is quiet: what matters to an operator is logged by this package when a
+// node changes, and a peer that is down makes memberlist complain several times a second. So memberlist's own lines are
+// all at Debug, with their level as an attribute.
 func newLogger(l *slog.Logger) *log.Logger { return log.New(logWriter{l}, "", 0) }
 
 type logWriter struct{ log *slog.Logger }

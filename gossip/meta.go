@@ -9,7 +9,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// Phase is what a node says about itself. It is not topology: whether a node is joining or leaving the ring is in the cluster metadata.
+// Phase is what a node says about itself. It is not topology: whether a node is joining or leaving the ring is in the
+// cluster metadata.
 type Phase uint8
 
 // Phases in the order of a node's life.
@@ -130,8 +131,8 @@ func appendAddr(dst []byte, tag byte, a netip.AddrPort) []byte {
 	return appendField(dst, tag, string(binary.BigEndian.AppendUint16(ip, a.Port())))
 }
 
-// DecodeMeta is the inverse of AppendMeta. Fields with unknown tags, of a newer release, are skipped. It returns ErrMeta, wrapped, for anything
-// malformed, and takes memory in proportion to src, which is at most MetaBytesMax.
+// DecodeMeta is the inverse of AppendMeta. Fields with unknown tags, of a newer release, are skipped. It returns
+// ErrMeta, wrapped, for anything malformed, and takes memory in proportion to src, which is at most MetaBytesMax.
 func DecodeMeta(src []byte) (m NodeMeta, err error) {
 	if len(src) == 0 || len(src) > MetaBytesMax || src[0] != metaVersion {
 		return m, fmt.Errorf("%w: %d bytes of no known version", ErrMeta, len(src))

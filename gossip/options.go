@@ -18,13 +18,15 @@ var ErrOptions = errors.New("gossip: bad options")
 // Options say who the local node is and how it gossips. They are not changed after New.
 type Options struct {
 	HostID ring.HostID // must be set
-	// Generation numbers this life of the node: at least 1 and higher than in every life before, so it is made durable before Run.
+	// Generation numbers this life of the node: at least 1 and higher than in every life before, so it is made durable
+	// before Run.
 	Generation int64
 	ClusterID  string         // 1 to 255 bytes; nodes with another one are never heard of
 	Bind       netip.AddrPort // UDP and TCP; port 0 takes a free one
 	Advertise  netip.AddrPort // what others are told; zero: the bound address (or a private one if that is unspecified)
 	Seeds      []string       // host:port; contacted again and again while nobody alive has that address
-	// Keys encrypt gossip (AES-GCM): 16, 24 or 32 bytes each; the first one encrypts, all decrypt. Empty: no encryption.
+	// Keys encrypt gossip (AES-GCM): 16, 24 or 32 bytes each; the first one encrypts, all decrypt. Empty: no
+	// encryption.
 	Keys   [][]byte
 	Meta   NodeMeta // initial facts
 	Events Events

@@ -121,7 +121,8 @@ func trio(t *testing.T, base int) (a, b, c *process) {
 	return a, b, c
 }
 
-// With the default intervals a killed node is noticed by both others within 6 s, and one that comes back at once (M12: within 10 s).
+// With the default intervals a killed node is noticed by both others within 6 s, and one that comes back at once (M12:
+// within 10 s).
 func TestKilledProcessIsNoticed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 5 s")

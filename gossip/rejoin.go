@@ -18,8 +18,9 @@ type contact struct {
 	peer bool           // from SetPeers, which replaces them
 }
 
-// Join contacts the addresses (host:port) now, and from then on for as long as nobody alive has them. It returns how many were reached; the error is nil if at least
-// one was, or if there was nothing to contact. ErrNotRunning before Ready.
+// Join contacts the addresses (host:port) now, and from then on for as long as nobody alive has them. It returns how
+// many were reached; the error is nil if at least one was, or if there was nothing to contact. ErrNotRunning before
+// Ready.
 func (g *Gossip) Join(ctx context.Context, addrs []string) (reached int, err error) {
 	if ml, done := g.use(); ml == nil {
 		return 0, ErrNotRunning
@@ -34,8 +35,8 @@ func (g *Gossip) Join(ctx context.Context, addrs []string) (reached int, err err
 	return 0, err
 }
 
-// SetPeers replaces the addresses known from the cluster metadata, which are contacted like seeds: a node that restarts finds the others though all seeds are
-// gone. At most 1024 together with the seeds are kept.
+// SetPeers replaces the addresses known from the cluster metadata, which are contacted like seeds: a node that restarts
+// finds the others though all seeds are gone. At most 1024 together with the seeds are kept.
 func (g *Gossip) SetPeers(addrs []string) {
 	g.mu.Lock()
 	g.contacts = slices.DeleteFunc(g.contacts, func(c *contact) bool { return c.peer })
@@ -55,7 +56,8 @@ func (g *Gossip) remember(addrs []string, peer bool) {
 	}
 }
 
-// rejoinLoop contacts whoever should be there and is not, for ever: memberlist itself never again contacts a member it has reaped.
+// rejoinLoop contacts whoever should be there and is not, for ever: memberlist itself never again contacts a member it
+// has reaped.
 func (g *Gossip) rejoinLoop(ctx context.Context) {
 	t := time.NewTicker(g.opts.RejoinInterval)
 	defer t.Stop()
@@ -72,8 +74,8 @@ func (g *Gossip) rejoinLoop(ctx context.Context) {
 	}
 }
 
-// missing returns the addresses to contact in this round: members that are not alive and contacts that are no alive member's
-// address, at most rejoinBatchMax, the others in later rounds.
+// missing returns the addresses to contact in this round: members that are not alive and contacts that are no alive
+// member's address, at most rejoinBatchMax, the others in later rounds.
 func (g *Gossip) missing() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

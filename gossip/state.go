@@ -21,8 +21,8 @@ type State struct {
 	Since      time.Time // when Alive last changed, by the local clock
 }
 
-// Detector is the failure detector that the rest of the system sees. Gossip and Static implement it. Implementations are safe for
-// concurrent use; Alive takes no lock and does not allocate.
+// Detector is the failure detector that the rest of the system sees. Gossip and Static implement it. Implementations
+// are safe for concurrent use; Alive takes no lock and does not allocate.
 type Detector interface {
 	// Alive tells whether the node is believed to be up. A node never heard of is not.
 	Alive(id ring.HostID) bool
@@ -32,9 +32,10 @@ type Detector interface {
 	Members() []State
 }
 
-// Events are called when a node's state changes; nil functions are skipped. Calls come one at a time and in order for each node, from one goroutine
-// that holds no lock; a slow callback delays later events but never gossip itself. States that changed several times meanwhile are reported once. A
-// restart that was never seen as a death is reported as Down of the old generation, then Up of the new one.
+// Events are called when a node's state changes; nil functions are skipped. Calls come one at a time and in order for
+// each node, from one goroutine that holds no lock; a slow callback delays later events but never gossip itself. States
+// that changed several times meanwhile are reported once. A restart that was never seen as a death is reported as Down
+// of the old generation, then Up of the new one.
 type Events struct {
 	Up     func(State)
 	Down   func(State)

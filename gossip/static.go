@@ -9,8 +9,8 @@ import (
 )
 
 // Static is a Detector that believes what it is told: for tests and the simulator. It is deterministic: events are
-// delivered before the setter returns, on the caller's goroutine and without a lock, so callbacks may set too. Setters called at the same
-// time from several goroutines are safe, but then the order of events is not defined.
+// delivered before the setter returns, on the caller's goroutine and without a lock, so callbacks may set too. Setters
+// called at the same time from several goroutines are safe, but then the order of events is not defined.
 type Static struct {
 	events Events
 	view   atomic.Pointer[snapshot]

@@ -12,7 +12,8 @@ import (
 // bindAttempts is how often a free port is looked for that is free for UDP and TCP both.
 const bindAttempts = 10
 
-// listen binds UDP and TCP. filter, which tests use to cut links, may be nil; it says whether an address may be sent to.
+// listen binds UDP and TCP. filter, which tests use to cut links, may be nil; it says whether an address may be sent
+// to.
 func listen(c *memberlist.Config, filter func(addr string) bool) (memberlist.NodeAwareTransport, error) {
 	attempts := 1
 	if c.BindPort == 0 {

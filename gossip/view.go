@@ -16,8 +16,9 @@ var (
 	errUnspecified = errors.New("gossip: member without an address")
 )
 
-// view is what the local node believes, as pure code: no clock, no lock, no I/O. It folds memberlist's members, which are lives of nodes, into
-// nodes. Invariants: a record's generation never falls; a record that is held is published alive but heard of as dead.
+// view is what the local node believes, as pure code: no clock, no lock, no I/O. It folds memberlist's members, which
+// are lives of nodes, into nodes. Invariants: a record's generation never falls; a record that is held is published
+// alive but heard of as dead.
 type view struct {
 	self       State
 	membersMax int
@@ -92,8 +93,9 @@ func (v *view) challenge(st State) {
 	}
 }
 
-// down records that a life has ended. Messages about former lives change nothing. It was a farewell if the node had said that it drains; memberlist
-// does not tell. A conviction during a hold is kept back until tick finds the hold over; a farewell is not.
+// down records that a life has ended. Messages about former lives change nothing. It was a farewell if the node had
+// said that it drains; memberlist does not tell. A conviction during a hold is kept back until tick finds the hold
+// over; a farewell is not.
 func (v *view) down(id ring.HostID, generation int64, now time.Time) {
 	r := v.records[id]
 	if r == nil || generation != r.heard.Generation || !r.heard.Alive {

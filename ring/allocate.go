@@ -18,14 +18,16 @@ const (
 	primaryWeight   = 0.25      // how much primary ownership (RF 1) counts beside replicated ownership
 )
 
-// Allocate returns numTokens distinct new tokens for joiner, sorted, none of which exists already, so that ownership replicated rf times is as
-// even as can be: in one rack, and with as many racks as replicas, max/min stays below 1.2 through any number of joins. Only nodes of the joiner's data centre matter for balance, since
-// NetworkTopologyStrategy places each data centre by itself; a node's fair share is in proportion to its number of tokens, within what racks allow
-// (see fairShares). Nodes of the data centre without tokens are ignored. The same arguments always give the same tokens. rf and
-// numTokens below 1 count as 1.
+// Allocate returns numTokens distinct new tokens for joiner, sorted, none of which exists already, so that ownership
+// replicated rf times is as even as can be: in one rack, and with as many racks as replicas, max/min stays below 1.2
+// through any number of joins. Only nodes of the joiner's data centre matter for balance, since NetworkTopologyStrategy
+// places each data centre by itself; a node's fair share is in proportion to its number of tokens, within what racks
+// allow (see fairShares). Nodes of the data centre without tokens are ignored. The same arguments always give the same
+// tokens. rf and numTokens below 1 count as 1.
 //
-// The method is greedy with exact evaluation and then local search: each token goes where it lowers the sum of squared relative deviations
-// most. Within a segment that sum is a parabola in the token's position, so the best position is computed, not guessed.
+// The method is greedy with exact evaluation and then local search: each token goes where it lowers the sum of squared
+// relative deviations most. Within a segment that sum is a parabola in the token's position, so the best position is
+// computed, not guessed.
 func Allocate(existing []Node, joiner Node, numTokens, rf int, seed uint64) []Token {
 	numTokens, rf = max(numTokens, 1), max(rf, 1)
 	var peers []Node
@@ -59,13 +61,14 @@ func Allocate(existing []Node, joiner Node, numTokens, rf int, seed uint64) []To
 	return best
 }
 
-// evenRF returns the replication factor to balance for. Where every node replicates everything there is nothing to balance, so the
-// ring is prepared for the next join by balancing one replica less than nodes.
+// evenRF returns the replication factor to balance for. Where every node replicates everything there is nothing to
+// balance, so the ring is prepared for the next join by balancing one replica less than nodes.
 func evenRF(rf, nodes int) int { return max(1, min(rf, nodes-1)) }
 
-// AllocateInitial returns the tokens of nodes that found a cluster together: result[i] belongs to nodes[i] and is sorted. Each data
-// centre gets an even grid that is dealt out so that primary and replicated ownership are even and neighbours vary, hence a node that leaves or
-// is lost spreads its load over many. The same arguments always give the same tokens.
+// AllocateInitial returns the tokens of nodes that found a cluster together: result[i] belongs to nodes[i] and is
+// sorted. Each data centre gets an even grid that is dealt out so that primary and replicated ownership are even and
+// neighbours vary, hence a node that leaves or is lost spreads its load over many. The same arguments always give the
+// same tokens.
 func AllocateInitial(nodes []Node, numTokens, rf int, seed uint64) [][]Token {
 	numTokens, rf = max(numTokens, 1), max(rf, 1)
 	byDC := make(map[string][]int)
@@ -208,8 +211,9 @@ func (a *allocation) wrap(i int) int {
 	return i
 }
 
-// walk appends to dst the replicas of the segment ending at tokens[i], with an extra token of node extra (-1: none) just before
-// tokens[at]. It returns also how many tokens it passed, the extra one included. The rule is that of walker.appendNetwork for one data centre.
+// walk appends to dst the replicas of the segment ending at tokens[i], with an extra token of node extra (-1: none)
+// just before tokens[at]. It returns also how many tokens it passed, the extra one included. The rule is that of
+// walker.appendNetwork for one data centre.
 func (a *allocation) walk(dst []int32, i, at int, extra int32) (replicas []int32, steps int) {
 	a.walks++
 	left, repeats := min(a.rf, len(a.nodes)), a.rf-a.racks

@@ -2,8 +2,8 @@ package ring
 
 import "slices"
 
-// candidate describes how ownership changes when one node gets a token inside one segment: node n changes by base[n], plus
-// slope[n] for each unit of the part of the segment before the new token.
+// candidate describes how ownership changes when one node gets a token inside one segment: node n changes by base[n],
+// plus slope[n] for each unit of the part of the segment before the new token.
 type candidate struct {
 	base    []float64
 	slope   []float64
@@ -43,8 +43,9 @@ func (c *candidate) add(into []float64, old, now []int32, size float64) {
 	}
 }
 
-// evaluate fills a.cand for a token of node x in the segment that ends at tokens[at]. Segments before it change only if their
-// walk gets as far as the new token; walks of earlier segments never get further, so the first that does not ends the search.
+// evaluate fills a.cand for a token of node x in the segment that ends at tokens[at]. Segments before it change only if
+// their walk gets as far as the new token; walks of earlier segments never get further, so the first that does not ends
+// the search.
 func (a *allocation) evaluate(at int, x int32) {
 	c := &a.cand
 	c.reset(a.owners[at], x)
@@ -65,8 +66,8 @@ func (a *allocation) evaluate(at int, x int32) {
 	}
 }
 
-// best returns the least change of the imbalance and the length of the part before the token that gives it, for a segment of
-// that size. The change is a parabola in the length.
+// best returns the least change of the imbalance and the length of the part before the token that gives it, for a
+// segment of that size. The change is a parabola in the length.
 func (c *candidate) best(a *allocation, size float64) (change, length float64) {
 	var square, linear, constant float64
 	for _, n := range c.touched {
@@ -89,8 +90,9 @@ func (c *candidate) best(a *allocation, size float64) (change, length float64) {
 	return square*length*length + linear*length + constant, length
 }
 
-// fairShares returns the share of the ring that each node should replicate: in proportion to weight as far as racks allow. The sum is min(rf, nodes).
-// With at least rf racks each rack holds at most one replica of anything; with fewer each holds at least one.
+// fairShares returns the share of the ring that each node should replicate: in proportion to weight as far as racks
+// allow. The sum is min(rf, nodes). With at least rf racks each rack holds at most one replica of anything; with fewer
+// each holds at least one.
 func fairShares(nodes []allocNode, rf int) []float64 {
 	rf = min(rf, len(nodes))
 	racks := 0

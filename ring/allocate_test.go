@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// spread returns the largest over the smallest ratio of ownership to fair share among the nodes of one data centre, replicated rf times.
+// spread returns the largest over the smallest ratio of ownership to fair share among the nodes of one data centre,
+// replicated rf times.
 func spread(t testing.TB, nodes []Node, dc string, rf int) float64 {
 	t.Helper()
 	r := mustRing(t, nodes)
@@ -66,7 +67,8 @@ func TestOwnershipStaysEvenThroughJoins(t *testing.T) {
 	}
 }
 
-// M23: 1,000 random joins and leaves. A leave cannot be corrected before the next join, since nobody else's tokens move, hence its bound is wider.
+// M23: 1,000 random joins and leaves. A leave cannot be corrected before the next join, since nobody else's tokens
+// move, hence its bound is wider.
 func TestOwnershipStaysBoundedThroughChurn(t *testing.T) {
 	steps := 500
 	if testing.Short() || raceEnabled {

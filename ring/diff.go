@@ -11,8 +11,8 @@ type Movement struct {
 	Losses []HostID // in Before but not in After
 }
 
-// Diff returns the ranges whose set of replicas changes from before to after, ascending by their end, neighbours with equal replicas merged.
-// A changed order alone is no movement. The rings may have different nodes and tokens.
+// Diff returns the ranges whose set of replicas changes from before to after, ascending by their end, neighbours with
+// equal replicas merged. A changed order alone is no movement. The rings may have different nodes and tokens.
 func Diff(before, after *Placement) []Movement {
 	bounds := slices.Concat(before.ring.tokens, after.ring.tokens)
 	slices.Sort(bounds)

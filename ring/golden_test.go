@@ -87,9 +87,10 @@ func numbers(replicas []int32) []int {
 	return out
 }
 
-// The Python driver groups replicas by data centre and lists second nodes of a rack last, so its order differs from Cassandra's beyond the first of each
-// data centre: the sets per data centre and the first of each must agree, and for SimpleStrategy the whole list.
-// The driver also lists a node twice when it skipped two of its tokens; such a list may miss a node that Cassandra has.
+// The Python driver groups replicas by data centre and lists second nodes of a rack last, so its order differs from
+// Cassandra's beyond the first of each data centre: the sets per data centre and the first of each must agree, and for
+// SimpleStrategy the whole list. The driver also lists a node twice when it skipped two of its tokens; such a list may
+// miss a node that Cassandra has.
 func TestPlacementIsTheDriversPlacement(t *testing.T) {
 	var cases []placementCase
 	readJSON(t, "placement.json", &cases)

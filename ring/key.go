@@ -15,10 +15,10 @@ var ErrBadKey = errors.New("ring: malformed partition key")
 // ComponentBytesMax is the longest partition key, and the longest component of one, as in Cassandra (unsigned short).
 const ComponentBytesMax = 65535
 
-// AppendCompositeKey appends the serialized partition key of components to dst, as Cassandra and its drivers hash it:
-// a single component stands for itself, several are each written as [u16 length][bytes][0x00]. Each component must be at
-// most ComponentBytesMax long (check with CheckKeyComponents); longer ones panic, because a truncated length would name another
-// partition.
+// AppendCompositeKey appends the serialized partition key of components to dst, as Cassandra and its drivers hash it: a
+// single component stands for itself, several are each written as [u16 length][bytes][0x00]. Each component must be at
+// most ComponentBytesMax long (check with CheckKeyComponents); longer ones panic, because a truncated length would name
+// another partition.
 func AppendCompositeKey(dst []byte, components [][]byte) []byte {
 	if len(components) == 1 {
 		return append(dst, components[0]...)

@@ -10,9 +10,9 @@ const (
 	murmurC2 = 0x4cf5ad432745937f
 )
 
-// Murmur3Hash returns both halves of MurmurHash3_x64_128 with seed 0 in Cassandra's variant: the bytes of the tail (what
-// is left after the 16-byte blocks) are sign-extended before they are shifted in, so keys with bytes >= 0x80 there hash
-// differently from the published function. Every driver copies this. It does not allocate.
+// Murmur3Hash returns both halves of MurmurHash3_x64_128 with seed 0 in Cassandra's variant: the bytes of the tail
+// (what is left after the 16-byte blocks) are sign-extended before they are shifted in, so keys with bytes >= 0x80
+// there hash differently from the published function. Every driver copies this. It does not allocate.
 func Murmur3Hash(key []byte) (h1, h2 int64) {
 	var a, b uint64
 	tail := key

@@ -10,8 +10,9 @@ type Placement struct {
 	flat     []int32
 }
 
-// Placement computes the replicas of every range under s. Under LocalStrategy, and in a ring without tokens, no range has any:
-// local data is placed by each node for itself. The cost is about one walk over RF tokens per token of the ring.
+// Placement computes the replicas of every range under s. Under LocalStrategy, and in a ring without tokens, no range
+// has any: local data is placed by each node for itself. The cost is about one walk over RF tokens per token of the
+// ring.
 func (r *Ring) Placement(s Strategy) *Placement {
 	p := &Placement{ring: r, strategy: s, offsets: make([]int32, len(r.tokens)+1)}
 	w := newWalker(r, s)
@@ -23,7 +24,8 @@ func (r *Ring) Placement(s Strategy) *Placement {
 }
 
 // Replicas returns the replicas of t in Cassandra's order, the primary first, as indexes into Ring().Nodes(). It is
-// shorter than the replication factor when there are too few nodes. The slice is shared: do not change it. No allocation.
+// shorter than the replication factor when there are too few nodes. The slice is shared: do not change it. No
+// allocation.
 func (p *Placement) Replicas(t Token) []int32 {
 	if len(p.offsets) == 1 {
 		return nil
@@ -52,14 +54,14 @@ func (p *Placement) Ranges(node int32) []Range {
 	return p.rangesWhere(func(replicas []int32) bool { return slices.Contains(replicas, node) })
 }
 
-// PrimaryRanges returns the ranges that node is the first replica of, as `nodetool repair -pr` means it. Over all nodes they
-// cover the ring once.
+// PrimaryRanges returns the ranges that node is the first replica of, as `nodetool repair -pr` means it. Over all nodes
+// they cover the ring once.
 func (p *Placement) PrimaryRanges(node int32) []Range {
 	return p.rangesWhere(func(replicas []int32) bool { return len(replicas) > 0 && replicas[0] == node })
 }
 
-// PrimaryRangesWithinDC returns the ranges that node is the first replica of among those in its own data centre. Over the nodes
-// of one data centre that replicates at all they cover the ring once.
+// PrimaryRangesWithinDC returns the ranges that node is the first replica of among those in its own data centre. Over
+// the nodes of one data centre that replicates at all they cover the ring once.
 func (p *Placement) PrimaryRangesWithinDC(node int32) []Range {
 	dc := p.ring.nodes[node].DC
 	return p.rangesWhere(func(replicas []int32) bool {
@@ -78,8 +80,8 @@ func (p *Placement) rangesWhere(accept func(replicas []int32) bool) []Range {
 	return out
 }
 
-// Ownership returns, per node, the share of the ring that it replicates, in [0, 1]. The sum is the number of replicas placed
-// ("Owns (effective)" of nodetool status).
+// Ownership returns, per node, the share of the ring that it replicates, in [0, 1]. The sum is the number of replicas
+// placed ("Owns (effective)" of nodetool status).
 func (p *Placement) Ownership() []float64 {
 	out := make([]float64, len(p.ring.nodes))
 	for i := range p.ring.tokens {
@@ -91,8 +93,8 @@ func (p *Placement) Ownership() []float64 {
 	return out
 }
 
-// walker computes natural replicas by walking the ring clockwise. It is reused over the segments of one ring; its marks hold the number of
-// the walk that set them, so nothing is cleared in between.
+// walker computes natural replicas by walking the ring clockwise. It is reused over the segments of one ring; its marks
+// hold the number of the walk that set them, so nothing is cleared in between.
 type walker struct {
 	ring     *Ring
 	strategy Strategy
@@ -103,7 +105,8 @@ type walker struct {
 	rackSeen []int32
 }
 
-// dcQuota is how many replicas a data centre still takes, and how many of these may stand in a rack that has one already.
+// dcQuota is how many replicas a data centre still takes, and how many of these may stand in a rack that has one
+// already.
 type dcQuota struct {
 	replicas    int
 	rackRepeats int
@@ -154,8 +157,8 @@ func (w *walker) appendSimple(dst []int32, i int) []int32 {
 	return dst
 }
 
-// appendNetwork walks once, filling each data centre from distinct racks first; where there are fewer racks than replicas, the first
-// nodes met in a known rack fill the difference (NetworkTopologyStrategy.calculateNaturalReplicas).
+// appendNetwork walks once, filling each data centre from distinct racks first; where there are fewer racks than
+// replicas, the first nodes met in a known rack fill the difference (NetworkTopologyStrategy.calculateNaturalReplicas).
 func (w *walker) appendNetwork(dst []int32, i int) []int32 {
 	copy(w.left, w.quota)
 	open := 0

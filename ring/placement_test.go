@@ -41,8 +41,8 @@ func randomStrategy(rng *rand.Rand) Strategy {
 }
 
 // cassandraReplicas is a deliberately dumb transcription of the rules in words: walk the owners clockwise; take a node
-// if its data centre wants more replicas, it is not taken yet, and its rack is new, or as many rack repeats are left as the factor
-// exceeds the number of racks.
+// if its data centre wants more replicas, it is not taken yet, and its rack is new, or as many rack repeats are left as
+// the factor exceeds the number of racks.
 func cassandraReplicas(nodes []Node, s Strategy, at Token) []int {
 	type owned struct {
 		t Token

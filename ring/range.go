@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Range is the half-open arc (Start, End] of the ring. It wraps past the largest token when Start >= End, and it is the full
-// ring when both are equal. A Range is therefore never empty: set operations return slices of ranges instead.
+// Range is the half-open arc (Start, End] of the ring. It wraps past the largest token when Start >= End, and it is the
+// full ring when both are equal. A Range is therefore never empty: set operations return slices of ranges instead.
 type Range struct {
 	Start Token // exclusive
 	End   Token // inclusive
@@ -80,7 +80,8 @@ func (r Range) Unwrap() []Range {
 	return []Range{{r.Start, MinToken}, {MinToken, r.End}}
 }
 
-// SplitAt cuts r after t into (Start, t] and (t, End]. False when t is not in r or is its end, so that one part would be empty.
+// SplitAt cuts r after t into (Start, t] and (t, End]. False when t is not in r or is its end, so that one part would
+// be empty.
 func (r Range) SplitAt(t Token) (left, right Range, ok bool) {
 	if t == r.End || !r.Contains(t) {
 		return Range{}, Range{}, false
@@ -88,7 +89,8 @@ func (r Range) SplitAt(t Token) (left, right Range, ok bool) {
 	return Range{r.Start, t}, Range{t, r.End}, true
 }
 
-// Split cuts r into n ranges of nearly equal size, in ring order; fewer if r has fewer tokens than n. n < 2 returns r itself.
+// Split cuts r into n ranges of nearly equal size, in ring order; fewer if r has fewer tokens than n. n < 2 returns r
+// itself.
 func (r Range) Split(n int) []Range {
 	size := r.Size()
 	if n < 2 || size == 1 {
@@ -123,8 +125,8 @@ func (r Range) Intersect(o Range) []Range { return Intersect([]Range{r}, []Range
 // Subtract returns the tokens of r that are not in o, as 0 to 2 ranges in ascending order.
 func (r Range) Subtract(o Range) []Range { return Subtract([]Range{r}, []Range{o}) }
 
-// Normalize returns the same tokens as few disjoint ranges, ascending by their start, adjacent ones merged across the end
-// of the ring too (such a range comes last). The argument is not changed.
+// Normalize returns the same tokens as few disjoint ranges, ascending by their start, adjacent ones merged across the
+// end of the ring too (such a range comes last). The argument is not changed.
 func Normalize(rs []Range) []Range { return fromIntervals(toIntervals(rs)) }
 
 // Intersect returns the tokens that are both in a and in b, normalized.
@@ -186,7 +188,8 @@ func toIntervals(rs []Range) []Interval {
 	return out
 }
 
-// fromIntervals is the inverse of toIntervals; the last and the first interval are joined when they meet at the end of the ring.
+// fromIntervals is the inverse of toIntervals; the last and the first interval are joined when they meet at the end of
+// the ring.
 func fromIntervals(ivs []Interval) []Range {
 	n := len(ivs)
 	if n == 0 {

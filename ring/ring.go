@@ -32,15 +32,16 @@ type dcNodes struct {
 	racks int
 }
 
-// location is the data centre (index into Ring.dcs, -1 without tokens) and rack (numbered over all data centres) of a node.
+// location is the data centre (index into Ring.dcs, -1 without tokens) and rack (numbered over all data centres) of a
+// node.
 type location struct {
 	dc   int32
 	rack int32
 }
 
-// New returns the ring of nodes in any order; the arguments are copied. The partitioner is only carried along. It returns
-// ErrDuplicateNode or ErrDuplicateToken, wrapped, when the nodes contradict one another. No nodes, and nodes without
-// tokens, are fine.
+// New returns the ring of nodes in any order; the arguments are copied. The partitioner is only carried along. It
+// returns ErrDuplicateNode or ErrDuplicateToken, wrapped, when the nodes contradict one another. No nodes, and nodes
+// without tokens, are fine.
 func New(nodes []Node, p Partitioner) (*Ring, error) {
 	r := &Ring{partitioner: p, nodes: make([]Node, len(nodes))}
 	for i, n := range nodes {
@@ -151,7 +152,8 @@ func (r *Ring) buildIndex() {
 
 func bucketOf(t Token, shift uint) uint64 { return (uint64(t) ^ 1<<63) >> shift }
 
-// index returns the index of the first token >= t, wrapping to 0: the end of the primary range that t lies in. The ring must have tokens.
+// index returns the index of the first token >= t, wrapping to 0: the end of the primary range that t lies in. The ring
+// must have tokens.
 func (r *Ring) index(t Token) int {
 	b := bucketOf(t, r.shift)
 	lo, hi := int(r.buckets[b]), int(r.buckets[b+1])
@@ -195,7 +197,8 @@ func (r *Ring) DCs() []string {
 	return out
 }
 
-// Primary returns the node whose token ends the range that t lies in, whatever the strategy; -1 if the ring has no tokens.
+// Primary returns the node whose token ends the range that t lies in, whatever the strategy; -1 if the ring has no
+// tokens.
 func (r *Ring) Primary(t Token) int32 {
 	if len(r.tokens) == 0 {
 		return -1

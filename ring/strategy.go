@@ -16,11 +16,10 @@ const (
 )
 
 const (
-	classPrefix          = "org.apache.cassandra.locator."
-	optionClass          = "class"
-	optionRF             = "replication_factor"
-	defaultKeyspaceRF    = 1
-	replicationFactorMax = 1<<31 - 1
+	classPrefix       = "org.apache.cassandra.locator."
+	optionClass       = "class"
+	optionRF          = "replication_factor"
+	defaultKeyspaceRF = 1
 )
 
 // DCReplication is the number of replicas in one data centre.
@@ -36,7 +35,7 @@ type Strategy struct {
 	DCs   []DCReplication // NetworkTopologyStrategy only: sorted by name, each RF > 0
 }
 
-// StrategyError is a refused set of replication options. Its text is what Cassandra 5.0 answers, and what drivers and
+// StrategyError is a refused set of replication options. Its text is what Cassandra 5.0.8 answers, and what drivers and
 // test suites match. Invalid tells which of Cassandra's two error codes goes with it.
 type StrategyError struct {
 	Text    string
@@ -78,8 +77,8 @@ func (q StrategyRequest) Parse() (Strategy, error) {
 	case NetworkTopologyStrategy:
 		return q.parseNetwork(opts, previous)
 	}
-	for _, key := range slices.Sorted(maps.Keys(opts)) {
-		return Strategy{}, q.unrecognized(key, LocalStrategy)
+	if len(opts) > 0 { // no stored keyspace has any, so a statement asks for it
+		return Strategy{}, &StrategyError{Text: "Unable to use given strategy class: LocalStrategy is reserved for internal use.", Invalid: true}
 	}
 	return Strategy{Class: LocalStrategy}, nil
 }
@@ -87,7 +86,7 @@ func (q StrategyRequest) Parse() (Strategy, error) {
 func splitClass(in map[string]string) (class string, opts map[string]string, err error) {
 	class, ok := in[optionClass]
 	if !ok {
-		return "", nil, &StrategyError{Text: "Missing replication strategy class", Invalid: true}
+		return "", nil, configError("Missing replication strategy class")
 	}
 	opts = maps.Clone(in)
 	delete(opts, optionClass)
@@ -122,9 +121,7 @@ func (q StrategyRequest) parseSimple(opts, previous map[string]string) (Strategy
 }
 
 func (q StrategyRequest) parseNetwork(opts, previous map[string]string) (Strategy, error) {
-	if err := q.expand(opts, previous); err != nil {
-		return Strategy{}, err
-	}
+	q.expand(opts, previous)
 	s := Strategy{Class: NetworkTopologyStrategy}
 	for _, dc := range slices.Sorted(maps.Keys(opts)) {
 		if strings.EqualFold(dc, optionRF) {
@@ -149,21 +146,22 @@ func (q StrategyRequest) parseNetwork(opts, previous map[string]string) (Strateg
 	return s, nil
 }
 
-// expand turns replication_factor into one option per data centre (CASSANDRA-14303) and drops those with factor 0.
-func (q StrategyRequest) expand(opts, previous map[string]string) error {
+// expand turns replication_factor into one option per data centre (CASSANDRA-14303) and drops those with factor 0. A
+// factor that is no number is dropped silently, as 5.0.8 does: what remains without it is judged.
+func (q StrategyRequest) expand(opts, previous map[string]string) {
 	if len(opts) == 0 {
 		opts[optionRF] = q.fallbackRF(previous)
 	}
 	if factor, ok := opts[optionRF]; ok {
-		rf, err := parseRF(factor)
-		if err != nil {
-			return err
-		}
 		delete(opts, optionRF)
 		for dc, n := range previous {
 			if _, given := opts[dc]; !given && dc != optionRF {
 				opts[dc] = n
 			}
+		}
+		rf, err := parseRF(factor)
+		if err != nil {
+			return
 		}
 		for _, dc := range q.DCs {
 			if _, given := opts[dc]; !given {
@@ -172,7 +170,6 @@ func (q StrategyRequest) expand(opts, previous map[string]string) error {
 		}
 	}
 	maps.DeleteFunc(opts, func(_, n string) bool { return n == "0" })
-	return nil
 }
 
 func (q StrategyRequest) fallbackRF(previous map[string]string) string {
@@ -216,7 +213,7 @@ func parseRF(s string) (int, error) {
 
 func parseInt(s string) (int, error) {
 	n, err := strconv.ParseInt(s, 10, 32)
-	if err != nil || n > replicationFactorMax {
+	if err != nil {
 		return 0, configError("For input string: \"%s\"", s)
 	}
 	return int(n), nil
@@ -292,8 +289,8 @@ func (s Strategy) String() string {
 	return b.String() + "}"
 }
 
-// Warnings returns the client warnings of Cassandra for factors that the nodes of r cannot satisfy; nil if there are none
-// or r has no nodes at all.
+// Warnings returns the client warnings of Cassandra for factors that the nodes of r cannot satisfy; nil if there are
+// none or r has no nodes at all.
 func (s Strategy) Warnings(keyspace string, r *Ring) []string {
 	const format = "Your replication factor %d for keyspace %s is higher than the number of nodes %d"
 	var out []string

@@ -29,7 +29,8 @@ func ParseToken(s string) (Token, error) {
 	return Token(v), nil
 }
 
-// Partitioner maps a serialized partition key to its token. Implementations are stateless values, safe for concurrent use.
+// Partitioner maps a serialized partition key to its token. Implementations are stateless values, safe for concurrent
+// use.
 type Partitioner interface {
 	// Name is the class name that system.local.partitioner shows and that drivers match.
 	Name() string
@@ -49,7 +50,8 @@ type Murmur3 struct{}
 // Name implements Partitioner.
 func (Murmur3) Name() string { return Murmur3Name }
 
-// Token implements Partitioner: the first half of Murmur3Hash with MinInt64 moved to MaxInt64, and MinToken for the empty key.
+// Token implements Partitioner: the first half of Murmur3Hash with MinInt64 moved to MaxInt64, and MinToken for the
+// empty key.
 func (Murmur3) Token(key []byte) Token {
 	if len(key) == 0 {
 		return MinToken

@@ -226,6 +226,7 @@ func TestHostID(t *testing.T) {
 	}
 }
 
+// Each text and result here was seen from Cassandra 5.0.8 (with other data centre names).
 func TestParseStrategy(t *testing.T) {
 	type m = map[string]string
 	dcs := []string{"dc1", "dc2"}
@@ -250,7 +251,26 @@ func TestParseStrategy(t *testing.T) {
 			want: "NetworkTopologyStrategy{dc1:2 dc2:2}"},
 		{name: "class alone", in: m{"class": "NetworkTopologyStrategy"}, want: "NetworkTopologyStrategy{dc1:1 dc2:1}"},
 		{name: "local", in: m{"class": "LocalStrategy"}, want: "LocalStrategy"},
-		{name: "no class", in: m{"replication_factor": "3"}, want: "Missing replication strategy class", invalid: true},
+		{name: "no class", in: m{"replication_factor": "3"}, want: "Missing replication strategy class"},
+		{name: "empty class", in: m{"class": ""}, want: "Unable to find replication strategy class 'org.apache.cassandra.locator.'"},
+		{name: "class in lower case", in: m{"class": "simplestrategy"}, want: "Unable to find replication strategy class 'org.apache.cassandra.locator.simplestrategy'"},
+		{name: "expansion of no number", in: m{"class": "NetworkTopologyStrategy", "replication_factor": "x"},
+			want: "Configuration for at least one datacenter must be present"},
+		{name: "expansion of a negative", in: m{"class": "NetworkTopologyStrategy", "replication_factor": "-1"},
+			want: "Configuration for at least one datacenter must be present"},
+		{name: "transient expansion", in: m{"class": "NetworkTopologyStrategy", "replication_factor": "3/1"},
+			want: "Configuration for at least one datacenter must be present"},
+		{name: "expansion to none", in: m{"class": "NetworkTopologyStrategy", "replication_factor": "0"},
+			want: "Configuration for at least one datacenter must be present"},
+		{name: "number before name", in: m{"class": "NetworkTopologyStrategy", "nodc": "x"}, want: `For input string: "x"`},
+		{name: "network alone again", in: m{"class": "NetworkTopologyStrategy"}, prev: m{"class": "NetworkTopologyStrategy", "dc1": "2", "dc2": "1"},
+			want: "NetworkTopologyStrategy{dc1:2 dc2:1}"},
+		{name: "network to simple", in: m{"class": "SimpleStrategy"}, prev: m{"class": "NetworkTopologyStrategy", "dc1": "2"}, want: "SimpleStrategy{1}"},
+		{name: "not transient", in: m{"class": "SimpleStrategy", "replication_factor": "3/0"}, want: "SimpleStrategy{3}"},
+		{name: "bad transient", in: m{"class": "SimpleStrategy", "replication_factor": "3/x"}, want: `For input string: "x"`},
+		{name: "plus", in: m{"class": "SimpleStrategy", "replication_factor": "+2"}, want: "SimpleStrategy{2}"},
+		{name: "zero", in: m{"class": "SimpleStrategy", "replication_factor": "0"}, want: "SimpleStrategy{0}"},
+		{name: "too big", in: m{"class": "SimpleStrategy", "replication_factor": "99999999999"}, want: `For input string: "99999999999"`},
 		{name: "unknown class", in: m{"class": "Foo"}, want: "Unable to find replication strategy class 'org.apache.cassandra.locator.Foo'"},
 		{name: "unknown full class", in: m{"class": "a.Foo"}, want: "Unable to find replication strategy class 'a.Foo'"},
 		{name: "old", in: m{"class": "OldNetworkTopologyStrategy"},
@@ -259,7 +279,8 @@ func TestParseStrategy(t *testing.T) {
 			want: "Unrecognized strategy option {nodc} passed to NetworkTopologyStrategy for keyspace ks"},
 		{name: "dc in simple", in: m{"class": "SimpleStrategy", "replication_factor": "1", "dc1": "1"},
 			want: "Unrecognized strategy option {dc1} passed to SimpleStrategy for keyspace ks"},
-		{name: "local with option", in: m{"class": "LocalStrategy", "x": "1"}, want: "Unrecognized strategy option {x} passed to LocalStrategy for keyspace ks"},
+		{name: "local with option", in: m{"class": "LocalStrategy", "x": "1"}, invalid: true,
+			want: "Unable to use given strategy class: LocalStrategy is reserved for internal use."},
 		{name: "all zero", in: m{"class": "NetworkTopologyStrategy", "dc1": "0"}, want: "Configuration for at least one datacenter must be present"},
 		{name: "not a number", in: m{"class": "SimpleStrategy", "replication_factor": "abc"}, want: `For input string: "abc"`},
 		{name: "not a number in dc", in: m{"class": "NetworkTopologyStrategy", "dc1": ""}, want: `For input string: ""`},
