@@ -1,0 +1,284 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helenusdb/helenus/coordinator/hints"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/rpc"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// Cluster is the metadata as the coordinator sees it.
+type Cluster interface {
+	// Current returns the newest state of this node; an atomic load.
+	Current() *meta.State
+	// CatchUp pulls a newer state from a member.
+	CatchUp(ctx context.Context, from ring.HostID) error
+	// AwaitApplied waits until the epoch is applied here.
+	AwaitApplied(ctx context.Context, epoch uint64) error
+}
+
+// Transport sends requests to members; *rpc.Transport does.
+type Transport interface {
+	Send(to ring.HostID, class rpc.Class, verb rpc.Verb, deadline time.Time, body []byte, cb rpc.Callback)
+}
+
+// Options configure a Coordinator; they do not change after New.
+type Options struct {
+	Self      ring.HostID
+	Cluster   Cluster
+	Transport Transport
+	Storage   Storage
+	Hints     HintStore
+	// Alive says whether a member is believed to be up; it takes no lock. This node itself is always asked as alive.
+	Alive func(ring.HostID) bool
+	// DownSince returns when a member that is down was last seen up.
+	DownSince func(ring.HostID) time.Time
+	// IsUnknownTable, IsBatchFull and IsInvalid classify errors of Storage: the generation is unknown or dropped; the
+	// batch must be committed first; the mutation itself is at fault, whose error text the client is told.
+	IsUnknownTable, IsBatchFull, IsInvalid func(error) bool
+
+	ReadTimeout  time.Duration // default 5 s
+	RangeTimeout time.Duration // default 10 s
+	WriteTimeout time.Duration // default 2 s
+	InFlightMax  int           // requests under way; default 65536. Further ones are Overloaded
+	ApartMax     int           // goroutines for reads that are not bounded, reconciliations and retries; default 1024
+
+	HintsOff      bool
+	HintWindow    time.Duration // default 3 h
+	HintThrottle  int64         // bytes per second and target; 0: unlimited
+	HintsBytesMax int64         // of one target; default 4 GiB
+
+	Now    func() time.Time // for what is data: the age of hints. Default time.Now
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 5 * time.Second
+	}
+	if o.RangeTimeout == 0 {
+		o.RangeTimeout = 10 * time.Second
+	}
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = 2 * time.Second
+	}
+	if o.InFlightMax == 0 {
+		o.InFlightMax = 1 << 16
+	}
+	if o.ApartMax == 0 {
+		o.ApartMax = 1024
+	}
+	if o.HintWindow == 0 {
+		o.HintWindow = 3 * time.Hour
+	}
+	if o.HintsBytesMax == 0 {
+		o.HintsBytesMax = 4 << 30
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Metrics are counters since the start; read them with Load.
+type Metrics struct {
+	SpeculativeReads, DigestMismatches, ReadRepairs atomic.Int64
+}
+
+// Coordinator carries out requests and answers other nodes' coordinators. It is safe for concurrent use.
+type Coordinator struct {
+	o         Options
+	peers     peerSet
+	current   atomic.Pointer[view]
+	hints     *hints.Hints
+	inFlight  atomic.Int64
+	latencies latencies
+	wheel     wheel
+	metrics   Metrics
+
+	writes, reads, groups, replicaGroups sync.Pool
+
+	apart   chan struct{}  // a place for each goroutine apart
+	running sync.WaitGroup // goroutines apart
+	closing atomic.Bool
+}
+
+// New returns a coordinator that has started nothing.
+func New(o Options) (*Coordinator, error) {
+	o = o.withDefaults()
+	if o.Cluster == nil || o.Transport == nil || o.Storage == nil || o.Hints == nil || o.Alive == nil || o.DownSince == nil ||
+		o.IsUnknownTable == nil || o.IsBatchFull == nil || o.IsInvalid == nil {
+		return nil, errors.New("coordinator: Cluster, Transport, Storage, Hints, Alive, DownSince and the error classes are needed")
+	}
+	c := &Coordinator{o: o, peers: peerSet{self: o.Self, all: map[ring.HostID]*peer{}}, apart: make(chan struct{}, o.ApartMax)}
+	c.writes.New = func() any { return &writeOp{} }
+	c.reads.New = func() any { return &readOp{} }
+	c.groups.New = func() any { return &commitGroup{} }
+	c.replicaGroups.New = func() any { return &replicaGroup{} }
+	c.wheel.init()
+	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
+		Alive: o.Alive, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
+		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
+	return c, nil
+}
+
+// hintBatch is a Batch as package hints wants it.
+type hintBatch struct{ Batch }
+
+func (b hintBatch) Commit(done func(error)) { b.Batch.Commit(committedFunc(done)) }
+
+type committedFunc func(error)
+
+func (f committedFunc) Committed(err error) { f(err) }
+
+// Run drives speculation and the delivery of hints until ctx ends, and returns when all goroutines have.
+func (c *Coordinator) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { c.hints.Run(ctx) })
+	wg.Go(func() { c.wheel.run(ctx) })
+	<-ctx.Done()
+	c.closing.Store(true)
+	wg.Wait()
+	c.running.Wait()
+	return nil
+}
+
+// Metrics returns the counters.
+func (c *Coordinator) Metrics() *Metrics { return &c.metrics }
+
+// InFlight returns the number of requests under way.
+func (c *Coordinator) InFlight() int64 { return c.inFlight.Load() }
+
+// Hints returns the store of hints, for metrics and for events of the failure detector.
+func (c *Coordinator) Hints() *hints.Hints { return c.hints }
+
+func (c *Coordinator) live(p *peer) bool { return p.self || c.o.Alive(p.id) }
+
+// spawn runs f on a goroutine that Run waits for; false when there are too many, or the node is stopping.
+func (c *Coordinator) spawn(f func()) bool {
+	if c.closing.Load() {
+		return false
+	}
+	select {
+	case c.apart <- struct{}{}:
+	default:
+		return false
+	}
+	c.running.Go(func() {
+		defer func() { <-c.apart }()
+		f()
+	})
+	return true
+}
+
+// awaitNewer waits until this node has newer metadata than epoch, which the transport pulls as soon as it hears of it.
+func (c *Coordinator) awaitNewer(epoch uint64, deadline time.Time) bool {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	return c.o.Cluster.AwaitApplied(ctx, epoch+1) == nil
+}
+
+// missed keeps a hint for a replica that may have missed a write.
+func (c *Coordinator) missed(p *peer, body []byte) {
+	if !p.self {
+		c.hints.Missed(p.id, body)
+	}
+}
+
+// deliver sends a hint; done is called exactly once.
+func (c *Coordinator) deliver(to ring.HostID, body []byte, timeout time.Duration, done func(hints.Outcome)) {
+	if n := c.o.Cluster.Current().Node(to); n == nil || n.State == meta.Left {
+		c.deliverElsewhere(body, timeout, done)
+		return
+	}
+	c.o.Transport.Send(to, rpc.Data, VerbMutate, time.Now().Add(timeout), body, hintAck(done))
+}
+
+type hintAck func(hints.Outcome)
+
+// Done implements rpc.Callback.
+func (h hintAck) Done(r *rpc.Response) {
+	switch {
+	case r.Err != nil:
+		h(hints.Again)
+	case r.Status == rpc.StatusOK:
+		h(hints.Delivered)
+	case r.Status == rpc.StatusUnknownTable || r.Status == rpc.StatusBadRequest:
+		h(hints.Useless)
+	default:
+		h(hints.Again)
+	}
+}
+
+// deliverElsewhere writes the hint of a replica that has left to those that own its data now.
+func (c *Coordinator) deliverElsewhere(body []byte, timeout time.Duration, done func(hints.Outcome)) {
+	var w Write
+	for src := body; len(src) > 0; {
+		m, rest, err := row.DecodeMutation(src)
+		if err != nil {
+			done(hints.Useless)
+			return
+		}
+		w.Mutations = append(w.Mutations, m)
+		src = rest
+	}
+	w.Level, w.Type, w.Timeout = All, Simple, timeout
+	w.Done = writeDoneFunc(func(_ *Write, err error) {
+		if err != nil {
+			done(hints.Again)
+			return
+		}
+		done(hints.Delivered)
+	})
+	b := c.NewBurst()
+	b.Write(&w)
+	b.Flush()
+}
+
+// keepHint says whether a hint may still be delivered: its tables exist, and it is younger than their gc_grace, after
+// which a deletion that it would run into may be gone.
+func (c *Coordinator) keepHint(body []byte, age time.Duration) bool {
+	v := c.view()
+	for src := body; len(src) > 0; {
+		m, rest, err := row.DecodeMutation(src)
+		if err != nil {
+			return false
+		}
+		t := v.table(m.Generation)
+		if t == nil || age >= time.Duration(t.table.Options.GCGraceSeconds)*time.Second {
+			return false
+		}
+		src = rest
+	}
+	return true
+}
+
+// speculateAfter returns after how long a further replica is asked; false: never.
+func (c *Coordinator) speculateAfter(t *tablePlan) (time.Duration, bool) {
+	r := &t.retry
+	switch r.Kind {
+	case schema.RetryAlways:
+		return 0, true
+	case schema.RetryFixed:
+		return r.Delay, true
+	case schema.RetryPercentile:
+		return c.latencies.percentile(r.Percentile), true
+	case schema.RetryMin:
+		return min(c.latencies.percentile(r.Percentile), r.Delay), true
+	case schema.RetryMax:
+		return max(c.latencies.percentile(r.Percentile), r.Delay), true
+	}
+	return 0, false
+}

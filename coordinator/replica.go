@@ -1,0 +1,308 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/rpc"
+)
+
+// Verbs of the replica protocol; docs/format/messages.md draws the bodies.
+const (
+	VerbMutate rpc.Verb = 32 // mutations of one partition, one after another; answer: empty
+	VerbRead   rpc.Verb = 33 // a row.Command; answer: a row.Page
+)
+
+// replicaSession answers the coordinator at the other end of one connection: what arrived in one go is applied as one
+// storage batch.
+type replicaSession struct {
+	c     *Coordinator
+	from  ring.HostID
+	batch Batch
+	spare Batch
+	acks  []rpc.Responder
+	page  row.Page
+	cmd   row.Command
+	out   []byte
+}
+
+// NewSession is for rpc's accepted connections.
+func (c *Coordinator) NewSession(from ring.HostID) rpc.Session {
+	return &replicaSession{c: c, from: from}
+}
+
+// Handle implements rpc.Session.
+func (s *replicaSession) Handle(req *rpc.Request, rsp rpc.Responder) {
+	switch req.Verb {
+	case VerbMutate:
+		s.mutate(req, rsp)
+	case VerbRead:
+		s.read(req, rsp)
+	default:
+		rsp.Reply(rpc.StatusUnknownVerb, nil)
+	}
+}
+
+// Flush implements rpc.Session.
+func (s *replicaSession) Flush() {
+	if s.batch == nil {
+		return
+	}
+	b := s.batch
+	s.batch = nil
+	g := s.c.replicaGroups.Get().(*replicaGroup)
+	g.c = s.c
+	g.acks, s.acks = s.acks, g.acks[:0]
+	b.Commit(g)
+}
+
+// Close implements rpc.Session.
+func (s *replicaSession) Close() {
+	if s.spare != nil {
+		s.spare.Discard()
+	}
+}
+
+// replicaGroup is what one batch of a session acknowledges.
+type replicaGroup struct {
+	c    *Coordinator
+	acks []rpc.Responder
+}
+
+// Committed implements Committed.
+func (g *replicaGroup) Committed(err error) {
+	status := rpc.StatusOK
+	if err != nil {
+		status = rpc.StatusFailed
+	}
+	for i := range g.acks {
+		g.acks[i].Reply(status, nil)
+		g.acks[i] = rpc.Responder{}
+	}
+	g.acks = g.acks[:0]
+	g.c.replicaGroups.Put(g)
+}
+
+func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
+	status := s.apply(req.Body)
+	switch {
+	case status == rpc.StatusOK:
+		s.acks = append(s.acks, rsp)
+	case behind(status) && req.Epoch > s.c.o.Cluster.Current().Epoch:
+		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
+		s.later(rsp, func() { s.c.applyWhenCaughtUp(from, epoch, deadline, body, rsp) })
+	default:
+		rsp.Reply(status, nil)
+	}
+}
+
+// behind tells whether newer metadata could change a refusal.
+func behind(s rpc.Status) bool { return s == rpc.StatusUnknownTable || s == rpc.StatusNotOwner }
+
+func (s *replicaSession) later(rsp rpc.Responder, f func()) {
+	if !s.c.spawn(f) {
+		rsp.Reply(rpc.StatusOverloaded, nil)
+	}
+}
+
+// apply adds the mutations to the session's batch, all or none of them.
+func (s *replicaSession) apply(body []byte) rpc.Status {
+	if s.batch == nil {
+		if s.spare == nil {
+			s.spare = s.c.o.Storage.NewBatch()
+		}
+		s.batch = s.spare
+	}
+	status, err := s.c.applyAll(s.batch, body)
+	if err != nil && s.c.o.IsBatchFull(err) && s.batch.Len() > 0 {
+		s.Flush()
+		s.batch = s.spare
+		status, _ = s.c.applyAll(s.batch, body)
+	}
+	return status
+}
+
+// applyAll checks every mutation before it adds the first, so that none is added when one is refused for what it is.
+func (c *Coordinator) applyAll(b Batch, body []byte) (rpc.Status, error) {
+	v := c.view()
+	for src := body; len(src) > 0; {
+		m, rest, err := row.DecodeMutation(src)
+		if err != nil {
+			return rpc.StatusBadRequest, err
+		}
+		t := v.table(m.Generation)
+		switch {
+		case t == nil:
+			return rpc.StatusUnknownTable, nil
+		case !t.owns(v.self, m.Token):
+			return rpc.StatusNotOwner, nil
+		}
+		src = rest
+	}
+	for src := body; len(src) > 0; {
+		m, rest, _ := row.DecodeMutation(src)
+		if err := b.Apply(&m); err != nil {
+			if c.o.IsUnknownTable(err) {
+				return rpc.StatusUnknownTable, err
+			}
+			c.o.Logger.Debug("mutation refused", "err", err)
+			return rpc.StatusFailed, err
+		}
+		src = rest
+	}
+	return rpc.StatusOK, nil
+}
+
+// applyWhenCaughtUp pulls the metadata that the coordinator has and tries again. It runs on a goroutine of its own.
+func (c *Coordinator) applyWhenCaughtUp(from ring.HostID, epoch uint64, deadline time.Time, body []byte, rsp rpc.Responder) {
+	if !c.catchUp(from, epoch, deadline) {
+		rsp.Reply(rpc.StatusWrongEpoch, nil)
+		return
+	}
+	b := c.o.Storage.NewBatch()
+	if status, _ := c.applyAll(b, body); status != rpc.StatusOK {
+		b.Discard()
+		rsp.Reply(status, nil)
+		return
+	}
+	g := c.replicaGroups.Get().(*replicaGroup)
+	g.c, g.acks = c, append(g.acks[:0], rsp)
+	b.Commit(g)
+}
+
+// catchUp pulls the metadata from a member that has the epoch and waits until it is applied here.
+func (c *Coordinator) catchUp(from ring.HostID, epoch uint64, deadline time.Time) bool {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	if err := c.o.Cluster.CatchUp(ctx, from); err != nil {
+		c.o.Logger.Warn("metadata catch-up failed", "from", from.String(), "epoch", epoch, "err", err)
+	}
+	return c.o.Cluster.Current().Epoch >= epoch
+}
+
+func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
+	if _, err := row.DecodeCommand(&s.cmd, req.Body); err != nil {
+		rsp.Reply(rpc.StatusBadRequest, nil)
+		return
+	}
+	if status := s.c.readable(&s.cmd); status != rpc.StatusOK {
+		if !behind(status) || req.Epoch <= s.c.o.Cluster.Current().Epoch {
+			rsp.Reply(status, nil)
+			return
+		}
+		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
+		s.later(rsp, func() {
+			s.c.catchUp(from, epoch, deadline)
+			s.c.readApart(body, rsp)
+		})
+		return
+	}
+	if !s.c.isPoint(&s.cmd) {
+		body := append([]byte(nil), req.Body...)
+		s.later(rsp, func() { s.c.readApart(body, rsp) })
+		return
+	}
+	seq, err := s.c.o.Storage.Read(&s.cmd, &s.page)
+	if err != nil {
+		rsp.Reply(s.c.readStatus(err), nil)
+		return
+	}
+	s.out = s.page.Append(s.out[:0])
+	if seq != 0 {
+		s.c.o.Storage.WhenSynced(seq, &lateReply{rsp, append([]byte(nil), s.out...)})
+		return
+	}
+	rsp.Reply(rpc.StatusOK, s.out)
+}
+
+// isPoint tells whether the command names single rows: bounded work, done on the connection's goroutine.
+func (c *Coordinator) isPoint(cmd *row.Command) bool {
+	if cmd.Range != nil {
+		return false
+	}
+	if t := c.view().table(cmd.Generation); t != nil && len(t.table.Clustering) == 0 || cmd.StaticOnly {
+		return true
+	}
+	if len(cmd.Slices) == 0 || len(cmd.Slices) > pointsMax {
+		return false
+	}
+	for i := range cmd.Slices {
+		if !cmd.Slices[i].Point {
+			return false
+		}
+	}
+	return true
+}
+
+// pointsMax is how many rows a read may name and still count as a point read.
+const pointsMax = 16
+
+func (c *Coordinator) readable(cmd *row.Command) rpc.Status {
+	v := c.view()
+	t := v.table(cmd.Generation)
+	switch {
+	case t == nil:
+		return rpc.StatusUnknownTable
+	case cmd.Range == nil && !t.owns(v.self, cmd.Token):
+		return rpc.StatusNotOwner
+	}
+	return rpc.StatusOK
+}
+
+func (c *Coordinator) readStatus(err error) rpc.Status {
+	if c.o.IsUnknownTable(err) {
+		return rpc.StatusUnknownTable
+	}
+	c.o.Logger.Error("replica read failed", "err", err)
+	return rpc.StatusFailed
+}
+
+// readApart answers a read that is not bounded, on a goroutine of its own.
+func (c *Coordinator) readApart(body []byte, rsp rpc.Responder) {
+	var cmd row.Command
+	if _, err := row.DecodeCommand(&cmd, body); err != nil {
+		rsp.Reply(rpc.StatusBadRequest, nil)
+		return
+	}
+	if status := c.readable(&cmd); status != rpc.StatusOK {
+		rsp.Reply(status, nil)
+		return
+	}
+	if !time.Now().Before(rsp.Deadline()) {
+		rsp.Reply(rpc.StatusExpired, nil)
+		return
+	}
+	cmd.Bytes = min(cmd.Bytes, replyBytesMax)
+	var page row.Page
+	seq, err := c.o.Storage.Read(&cmd, &page)
+	if err != nil {
+		rsp.Reply(c.readStatus(err), nil)
+		return
+	}
+	out := page.Append(nil)
+	if seq != 0 {
+		c.o.Storage.WhenSynced(seq, &lateReply{rsp, out})
+		return
+	}
+	rsp.Reply(rpc.StatusOK, out)
+}
+
+// replyBytesMax keeps a page, with a single row beyond it, within a frame of rpc.
+const replyBytesMax = 8 << 20
+
+// lateReply answers a read when what it saw is durable.
+type lateReply struct {
+	rsp  rpc.Responder
+	body []byte
+}
+
+// Committed implements Committed.
+func (l *lateReply) Committed(err error) {
+	if err != nil {
+		l.rsp.Reply(rpc.StatusFailed, nil)
+		return
+	}
+	l.rsp.Reply(rpc.StatusOK, l.body)
+}

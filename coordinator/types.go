@@ -1,0 +1,201 @@
+package coordinator
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/helenusdb/helenus/internal/trace"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// Level is a consistency level, numbered as in the native protocol.
+type Level uint16
+
+// The levels.
+const (
+	Any         Level = 0
+	One         Level = 1
+	Two         Level = 2
+	Three       Level = 3
+	Quorum      Level = 4
+	All         Level = 5
+	LocalQuorum Level = 6
+	EachQuorum  Level = 7
+	Serial      Level = 8
+	LocalSerial Level = 9
+	LocalOne    Level = 10
+)
+
+var levelNames = [...]string{"ANY", "ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_QUORUM", "EACH_QUORUM", "SERIAL", "LOCAL_SERIAL", "LOCAL_ONE"}
+
+// String returns the name as in CQL shells and error texts.
+func (l Level) String() string {
+	if int(l) < len(levelNames) {
+		return levelNames[l]
+	}
+	return fmt.Sprintf("LEVEL(%d)", uint16(l))
+}
+
+// Local tells whether only replicas of the local data centre count.
+func (l Level) Local() bool { return l == LocalOne || l == LocalQuorum || l == LocalSerial }
+
+// WriteType names the kind of a write in timeouts and failures, as drivers' retry policies know it.
+type WriteType string
+
+// The write types.
+const (
+	Simple        WriteType = "SIMPLE"
+	LoggedBatch   WriteType = "BATCH"
+	UnloggedBatch WriteType = "UNLOGGED_BATCH"
+)
+
+// Failure is a replica that answered with an error.
+type Failure struct {
+	Host ring.HostID
+	Addr netip.Addr // internode address
+	Code uint16     // failure reason of the native protocol
+}
+
+// Failure reasons of the native protocol, section 9.
+const (
+	ReasonUnknown          uint16 = 0
+	ReasonTooManyTombstone uint16 = 1
+	ReasonIndexUnavailable uint16 = 2
+)
+
+// Unavailable is decided before dispatch: nothing was sent.
+type Unavailable struct {
+	Level           Level
+	Required, Alive int
+}
+
+// Error returns Cassandra's text.
+func (e *Unavailable) Error() string {
+	return "Cannot achieve consistency level " + e.Level.String()
+}
+
+// WriteTimeout says that too few replicas acknowledged in time; the write may be applied on any of them.
+type WriteTimeout struct {
+	Level              Level
+	Received, BlockFor int
+	Type               WriteType
+}
+
+// Error returns Cassandra's text.
+func (e *WriteTimeout) Error() string {
+	return fmt.Sprintf("Operation timed out - received only %d responses.", e.Received)
+}
+
+// WriteFailure says that too many replicas refused; those that acknowledged have applied the write.
+type WriteFailure struct {
+	Level              Level
+	Received, BlockFor int
+	Type               WriteType
+	Failures           []Failure
+}
+
+// Error returns Cassandra's text.
+func (e *WriteFailure) Error() string {
+	return fmt.Sprintf("Operation failed - received %d responses and %d failures", e.Received, len(e.Failures))
+}
+
+// ReadTimeout says that too few replicas answered in time.
+type ReadTimeout struct {
+	Level              Level
+	Received, BlockFor int
+	DataPresent        bool
+}
+
+// Error returns Cassandra's text.
+func (e *ReadTimeout) Error() string {
+	return fmt.Sprintf("Operation timed out - received only %d responses.", e.Received)
+}
+
+// ReadFailure says that too many replicas answered with an error.
+type ReadFailure struct {
+	Level              Level
+	Received, BlockFor int
+	DataPresent        bool
+	Failures           []Failure
+}
+
+// Error returns Cassandra's text.
+func (e *ReadFailure) Error() string {
+	return fmt.Sprintf("Operation failed - received %d responses and %d failures", e.Received, len(e.Failures))
+}
+
+// Overloaded says that a bound of this node was reached; nothing was done.
+type Overloaded struct{ Msg string }
+
+// Error returns the message.
+func (e *Overloaded) Error() string { return e.Msg }
+
+// UnknownTable says that a mutation or command names a table generation that this node does not know: the table was
+// dropped or truncated since the statement was prepared.
+type UnknownTable struct{ Generation schema.Generation }
+
+// Error names the generation.
+func (e *UnknownTable) Error() string {
+	return fmt.Sprintf("the table (storage generation %d) does not exist any more", e.Generation)
+}
+
+// Write is one write request. The caller owns it and must not touch it from the call of Burst.Write until Done was
+// called; the bytes of the mutations are not used after Burst.Write returned.
+type Write struct {
+	Mutations []row.Mutation // at least one; those next to one another with the same token and key are applied as one
+	Level     Level
+	Type      WriteType
+	Timeout   time.Duration  // 0: Options.WriteTimeout
+	Trace     *trace.Session // nil: none
+	Done      WriteDone
+}
+
+// WriteDone is told how a write ended, exactly once, from any goroutine; it must not block.
+type WriteDone interface{ WriteDone(w *Write, err error) }
+
+// Read is one read of a single partition. The caller owns it and must not touch it from the call of Burst.Read until
+// Done was called. Afterwards Page is the answer; its buffer is reused by the next read with the same Read.
+type Read struct {
+	Command row.Command // of one partition; Digest unset
+	Level   Level
+	Timeout time.Duration  // 0: Options.ReadTimeout
+	Trace   *trace.Session // nil: none
+	Page    row.Page
+	Done    ReadDone
+
+	c       *Coordinator
+	retried bool
+}
+
+// ReadDone is told how a read ended, exactly once, from any goroutine; it must not block.
+type ReadDone interface{ ReadDone(r *Read, err error) }
+
+// Storage is this node's engine.
+type Storage interface {
+	NewBatch() Batch
+	// Read answers the command into the page; unsynced is not 0 when what was read is not durable yet.
+	Read(cmd *row.Command, page *row.Page) (unsynced uint64, err error)
+	WhenSynced(seq uint64, c Committed)
+}
+
+// Batch collects writes that become visible and durable together; it belongs to one goroutine.
+type Batch interface {
+	Apply(m *row.Mutation) error
+	PutHint(key, value []byte) error
+	DeleteHint(key []byte) error
+	Len() int
+	Commit(c Committed)
+	Discard()
+}
+
+// Committed is told once when a batch is durable.
+type Committed interface{ Committed(err error) }
+
+// HintStore reads the hints that batches put.
+type HintStore interface {
+	// ScanHints calls fn for the hints with start <= key < end in order until it returns false.
+	ScanHints(start, end []byte, fn func(key, value []byte) bool) error
+}

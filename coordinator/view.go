@@ -1,0 +1,247 @@
+package coordinator
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// view is everything about one epoch of the metadata that requests look up, computed once. It is immutable but for the
+// table plans, which are added when a table is first used.
+type view struct {
+	state   *meta.State
+	members []*peer // by index in state.Ring
+	future  []*peer // by index in state.Future
+	self    *peer
+	localDC string
+	tables  atomic.Pointer[map[schema.Generation]*tablePlan]
+}
+
+// tablePlan is what requests need of one table in one view.
+type tablePlan struct {
+	view      *view
+	table     *schema.Table
+	placement *ring.Placement // nil: every node has its own
+	future    *ring.Placement // nil: no node is joining
+	dcs       []dcRF
+	rf        int // of all data centres
+	localRF   int
+	user      bool
+	retry     schema.RetryPolicy
+}
+
+type dcRF struct {
+	name string
+	rf   int
+}
+
+// view returns the view of the newest metadata.
+func (c *Coordinator) view() *view {
+	s := c.o.Cluster.Current()
+	if v := c.current.Load(); v != nil && v.state == s {
+		return v
+	}
+	return c.newView(s)
+}
+
+func (c *Coordinator) newView(s *meta.State) *view {
+	v := &view{state: s, self: c.peers.of(c.o.Self)}
+	if n := s.Node(c.o.Self); n != nil {
+		v.localDC = n.DC
+	}
+	for _, n := range s.Ring.Nodes() {
+		v.members = append(v.members, c.member(s, n))
+	}
+	if s.Future != nil {
+		for _, n := range s.Future.Nodes() {
+			v.future = append(v.future, c.member(s, n))
+		}
+	}
+	v.tables.Store(&map[schema.Generation]*tablePlan{})
+	for {
+		old := c.current.Load()
+		if old != nil && old.state.Epoch >= s.Epoch || c.current.CompareAndSwap(old, v) {
+			return v
+		}
+	}
+}
+
+func (c *Coordinator) member(s *meta.State, n ring.Node) *peer {
+	p := c.peers.of(n.ID)
+	p.dc.Store(&n.DC)
+	if m := s.Node(n.ID); m != nil {
+		addr := m.Internode
+		p.addr.Store(&addr)
+	}
+	return p
+}
+
+// table returns the plan of a table; nil when the generation is unknown.
+func (v *view) table(gen schema.Generation) *tablePlan {
+	if t, ok := (*v.tables.Load())[gen]; ok {
+		return t
+	}
+	table, ok := v.state.Catalog.TableByGeneration(gen)
+	if !ok {
+		return nil
+	}
+	t := newTablePlan(v, table)
+	for {
+		old := v.tables.Load()
+		next := make(map[schema.Generation]*tablePlan, len(*old)+1)
+		for g, p := range *old {
+			next[g] = p
+		}
+		next[gen] = t
+		if v.tables.CompareAndSwap(old, &next) {
+			return t
+		}
+	}
+}
+
+func newTablePlan(v *view, table *schema.Table) *tablePlan {
+	t := &tablePlan{view: v, table: table, rf: 1, localRF: 1, user: !schema.IsSystemKeyspace(table.Keyspace),
+		placement: v.state.Placement(table.Keyspace), future: v.state.FuturePlacement(table.Keyspace),
+		retry: table.Options.SpeculativeRetry}
+	if t.placement == nil {
+		t.dcs = []dcRF{{v.localDC, 1}}
+		return t
+	}
+	s := t.placement.Strategy()
+	if s.Class != ring.NetworkTopologyStrategy {
+		t.rf, t.localRF = s.RF, s.RF
+		t.dcs = []dcRF{{v.localDC, s.RF}}
+		return t
+	}
+	t.rf, t.localRF = 0, 0
+	for _, d := range s.DCs {
+		t.dcs = append(t.dcs, dcRF{d.DC, d.RF})
+		t.rf += d.RF
+		if d.DC == v.localDC {
+			t.localRF = d.RF
+		}
+	}
+	return t
+}
+
+// replicas appends the natural replicas of a token, then those that are joining, and says how many are natural.
+func (t *tablePlan) replicas(dst []*peer, token ring.Token) (all []*peer, natural int) {
+	if t.placement == nil {
+		return append(dst, t.view.self), 1
+	}
+	for _, i := range t.placement.Replicas(token) {
+		dst = append(dst, t.view.members[i])
+	}
+	natural = len(dst)
+	if t.future == nil {
+		return dst, natural
+	}
+	for _, i := range t.future.Replicas(token) {
+		if p := t.view.future[i]; !slices.Contains(dst[:natural], p) {
+			dst = append(dst, p)
+		}
+	}
+	return dst, natural
+}
+
+// owns tells whether a node may hold the token's data: naturally or because it is joining.
+func (t *tablePlan) owns(p *peer, token ring.Token) bool {
+	var buf [8]*peer
+	all, _ := t.replicas(buf[:0], token)
+	return slices.Contains(all, p)
+}
+
+// gcBefore is the time before which tombstones of the table are purgeable, in seconds since the epoch: gc_grace_seconds
+// before now, which every replica decides by too.
+func (t *tablePlan) gcBefore(now int64) int64 { return now - int64(t.table.Options.GCGraceSeconds) }
+
+// quota is what a level asks for, and how much of it has come.
+type quota struct {
+	level Level
+	need  int // answers that count
+	got   int
+	local bool // only the local data centre counts
+	dcs   []dcRF
+	left  [dcsMax]uint8 // EachQuorum: answers missing per data centre
+}
+
+// dcsMax bounds the data centres of a keyspace for EACH_QUORUM.
+const dcsMax = 16
+
+// quota returns what the level needs of the table's replicas; pending of those that are joining are added to writes.
+func (t *tablePlan) quota(level Level) quota {
+	if level == EachQuorum && (t.placement == nil || t.placement.Strategy().Class != ring.NetworkTopologyStrategy) {
+		level = Quorum
+	}
+	q := quota{level: level, local: level.Local()}
+	switch level {
+	case Any, One, LocalOne:
+		q.need = 1
+	case Two:
+		q.need = 2
+	case Three:
+		q.need = 3
+	case All:
+		q.need = t.rf
+	case LocalQuorum, LocalSerial:
+		q.need = t.localRF/2 + 1
+	case EachQuorum:
+		q.dcs = t.dcs[:min(len(t.dcs), dcsMax)]
+		for i, d := range q.dcs {
+			q.left[i] = uint8(d.rf/2 + 1)
+			q.need += int(q.left[i])
+		}
+	default: // Quorum, Serial
+		q.need = t.rf/2 + 1
+	}
+	return q
+}
+
+// count takes one answer of a replica into account and tells whether the level is reached.
+func (q *quota) count(p *peer, localDC string) bool {
+	if q.dcs != nil {
+		for i, d := range q.dcs {
+			if d.name == *p.dc.Load() && q.left[i] > 0 {
+				q.left[i]--
+				q.got++
+				break
+			}
+		}
+		return q.got >= q.need
+	}
+	if !q.local || *p.dc.Load() == localDC {
+		q.got++
+	}
+	return q.got >= q.need
+}
+
+// counts tells whether an answer of the replica would be taken into account.
+func (q *quota) counts(p *peer, localDC string) bool {
+	if q.dcs != nil {
+		for i, d := range q.dcs {
+			if d.name == *p.dc.Load() {
+				return q.left[i] > 0
+			}
+		}
+		return false
+	}
+	return !q.local || *p.dc.Load() == localDC
+}
+
+// available returns an error when the live ones among the replicas cannot reach the level.
+func (q quota) available(replicas []*peer, live func(*peer) bool, localDC string) *Unavailable {
+	need, alive := q.need, 0
+	for _, p := range replicas {
+		if live(p) && q.counts(p, localDC) {
+			alive++
+			q.count(p, localDC)
+		}
+	}
+	if q.got >= need {
+		return nil
+	}
+	return &Unavailable{Level: q.level, Required: need, Alive: alive}
+}

@@ -1,0 +1,53 @@
+package hlc
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// ahead is how far beyond the newest timestamp the durable ceiling is kept, in µs. After a restart with the clock set
+// back, timestamps begin at the ceiling; with a clock that is right they lead it by at most this much.
+const ahead = int64(time.Second / time.Microsecond)
+
+// Clock gives timestamps in µs since the epoch. It is safe for concurrent use.
+type Clock struct {
+	now     func() time.Time
+	persist func(ceiling int64) error
+	last    atomic.Int64
+	ceiling atomic.Int64
+}
+
+// New returns a clock whose timestamps are all above floor, the ceiling that persist stored last (0: none). persist
+// makes a ceiling durable: no timestamp beyond it is given before it returns nil.
+func New(now func() time.Time, floor int64, persist func(ceiling int64) error) *Clock {
+	c := &Clock{now: now, persist: persist}
+	c.last.Store(floor)
+	c.ceiling.Store(floor)
+	return c
+}
+
+// Timestamp returns the next timestamp. It may reach beyond the durable ceiling by at most the interval between two
+// calls of Extend; see there.
+func (c *Clock) Timestamp() int64 {
+	for {
+		last := c.last.Load()
+		next := max(c.now().UnixMicro(), last+1)
+		if c.last.CompareAndSwap(last, next) {
+			return next
+		}
+	}
+}
+
+// Extend makes the ceiling durable that the timestamps of the next second need. The owner calls it before the first
+// Timestamp and at least twice a second.
+func (c *Clock) Extend() error {
+	need := max(c.last.Load(), c.now().UnixMicro()) + ahead
+	if need < c.ceiling.Load()+ahead/2 {
+		return nil
+	}
+	if err := c.persist(need); err != nil {
+		return err
+	}
+	c.ceiling.Store(need)
+	return nil
+}

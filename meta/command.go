@@ -1,0 +1,238 @@
+package meta
+
+import (
+	"slices"
+
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// CommandKind says what a Command does.
+type CommandKind uint8
+
+// The kinds. Their numbers are part of the encoding.
+const (
+	Found      CommandKind = 1 // the first command of a log: identity of the cluster and its first node, Normal with tokens
+	AddPending CommandKind = 2 // Node: announced, with the tokens it will own
+	CommitJoin CommandKind = 3 // Node.ID becomes Normal
+	UpdateNode CommandKind = 4 // Node: new generation, addresses, versions of a member
+	RemoveNode CommandKind = 5 // Node.ID: Pending is forgotten; others have Left
+	SetVoters  CommandKind = 6 // Voters: who votes in Raft
+	Schema     CommandKind = 7 // Changes of the catalog whose version is BaseSchema
+	SetVersion CommandKind = 8 // ClusterVersion: all members understand it; never goes back
+)
+
+// Command is one entry of the log. Which fields matter depends on Kind; the others are zero.
+type Command struct {
+	Kind        CommandKind
+	Node        Node
+	ClusterID   [16]byte
+	ClusterName string
+	Partitioner string
+	Secret      [32]byte
+	Voters      []ring.HostID
+	BaseEpoch   uint64 // AddPending, CommitJoin, RemoveNode, SetVoters: the epoch the command was made from; 0: any
+	BaseSchema  [16]byte
+	Changes     []schema.Change
+	Version     uint32
+	NumTokens   uint32 // of a node that asks to join; nothing in the log
+}
+
+// Apply returns the state after the command. It is a pure function: every node comes to the same state. Errors
+// (ErrConflict, *Refused, and those of the catalog) mean that the command had no effect; the state and its epoch stay.
+// Diff tells what changed.
+func (s *State) Apply(c *Command) (*State, error) {
+	if (c.Kind == Found) == s.Founded() {
+		if s.Founded() {
+			return nil, refused("the cluster %q exists already", s.ClusterName)
+		}
+		return nil, refused("command %d before the cluster was founded", c.Kind)
+	}
+	if c.BaseEpoch != 0 && c.BaseEpoch != s.Epoch {
+		return nil, ErrConflict
+	}
+	next := s.copy()
+	next.Epoch++
+	if err := next.apply(c); err != nil {
+		return nil, err
+	}
+	if err := next.finish(s); err != nil {
+		return nil, refused("%v", err)
+	}
+	return next, nil
+}
+
+// copy is shallow: Nodes is a new slice, the rest is shared.
+func (s *State) copy() *State {
+	return &State{Epoch: s.Epoch, ClusterID: s.ClusterID, ClusterName: s.ClusterName, Partitioner: s.Partitioner,
+		ClusterVersion: s.ClusterVersion, Secret: s.Secret, Catalog: s.Catalog, Nodes: slices.Clone(s.Nodes)}
+}
+
+func (s *State) apply(c *Command) error {
+	switch c.Kind {
+	case Found:
+		return s.found(c)
+	case AddPending:
+		return s.addPending(c)
+	case CommitJoin:
+		return s.commitJoin(c)
+	case UpdateNode:
+		return s.updateNode(c)
+	case RemoveNode:
+		return s.removeNode(c)
+	case SetVoters:
+		return s.setVoters(c)
+	case Schema:
+		return s.changeSchema(c)
+	case SetVersion:
+		return s.setVersion(c)
+	}
+	return refused("unknown command %d: this node is older than the cluster", c.Kind)
+}
+
+func (s *State) found(c *Command) error {
+	if c.ClusterID == [16]byte{} || len(c.Node.Tokens) == 0 {
+		return refused("a cluster needs an id and a first node with tokens")
+	}
+	s.ClusterID, s.ClusterName, s.Partitioner, s.Secret = c.ClusterID, c.ClusterName, c.Partitioner, c.Secret
+	n := c.Node
+	n.State, n.Voter = Normal, true
+	s.Nodes = []Node{n}
+	return nil
+}
+
+func (s *State) addPending(c *Command) error {
+	n := c.Node
+	n.State, n.Tokens, n.Voter = Pending, slices.Sorted(slices.Values(n.Tokens)), false
+	if err := s.Admissible(&n); err != nil {
+		return err
+	}
+	if k := len(n.Tokens); k == 0 || k > TokensMax {
+		return refused("a node needs 1 to %d tokens, not %d", TokensMax, k)
+	}
+	s.Nodes = slices.DeleteFunc(s.Nodes, func(o Node) bool { // an attempt to join from here that was wiped
+		return o.State == Pending && o.Internode == n.Internode && o.ID != n.ID
+	})
+	i, known := s.find(n.ID)
+	if known {
+		s.Nodes[i] = n
+	} else {
+		s.Nodes = slices.Insert(s.Nodes, i, n)
+	}
+	return nil
+}
+
+// Admissible says why the node may not join, nil when it may. AddPending makes the same checks.
+func (s *State) Admissible(n *Node) error {
+	if len(s.Nodes) >= NodesMax {
+		return refused("the cluster has %d nodes, which is the limit", len(s.Nodes))
+	}
+	if n.Version < s.ClusterVersion {
+		return refused("the node's build understands metadata version %d, the cluster uses %d: start a newer build", n.Version, s.ClusterVersion)
+	}
+	if old := s.Node(n.ID); old != nil {
+		switch {
+		case old.State == Left:
+			return refused("host id %s has left the cluster: wipe the node's data folder to join as a new node", n.ID)
+		case old.State != Pending:
+			return refused("host id %s is a member already, at %s", n.ID, old.Internode)
+		case old.Internode != n.Internode && old.Generation >= n.Generation:
+			return refused("host id %s is joining from %s: two nodes have one identity", n.ID, old.Internode)
+		}
+	}
+	for i := range s.Nodes {
+		if o := &s.Nodes[i]; o.ID != n.ID && o.owns() && (o.Internode == n.Internode || o.Native == n.Native) {
+			return refused("address %s belongs to member %s: a node that lost its data cannot take the place of its former self by starting empty; remove or replace %s first", n.Internode, o.ID, o.ID)
+		}
+	}
+	return nil
+}
+
+func (s *State) commitJoin(c *Command) error {
+	i, ok := s.find(c.Node.ID)
+	if !ok || s.Nodes[i].State != Pending {
+		return refused("host id %s is not joining", c.Node.ID)
+	}
+	s.Nodes[i].State = Normal
+	return nil
+}
+
+func (s *State) updateNode(c *Command) error {
+	i, ok := s.find(c.Node.ID)
+	if !ok || s.Nodes[i].State == Left {
+		return refused("host id %s is no member", c.Node.ID)
+	}
+	n := s.Nodes[i]
+	switch {
+	case c.Node.DC != n.DC || c.Node.Rack != n.Rack:
+		return refused("data centre and rack of %s are %s/%s and cannot change to %s/%s", n.ID, n.DC, n.Rack, c.Node.DC, c.Node.Rack)
+	case c.Node.Generation <= n.Generation:
+		return refused("host id %s has started again since (generation %d, not %d): two processes have one identity, or the clock was set back", n.ID, n.Generation, c.Node.Generation)
+	case c.Node.Version < s.ClusterVersion:
+		return refused("the node's build understands metadata version %d, the cluster uses %d: start a newer build", c.Node.Version, s.ClusterVersion)
+	}
+	for j := range s.Nodes {
+		if o := &s.Nodes[j]; j != i && o.State != Left && (o.Internode == c.Node.Internode || o.Native == c.Node.Native) {
+			return refused("address %s belongs to member %s", c.Node.Internode, o.ID)
+		}
+	}
+	n.Generation, n.Internode, n.Gossip, n.Native = c.Node.Generation, c.Node.Internode, c.Node.Gossip, c.Node.Native
+	n.Version, n.ReleaseVersion = c.Node.Version, c.Node.ReleaseVersion
+	s.Nodes[i] = n
+	return nil
+}
+
+func (s *State) removeNode(c *Command) error {
+	i, ok := s.find(c.Node.ID)
+	if !ok || s.Nodes[i].State == Left {
+		return refused("host id %s is no member", c.Node.ID)
+	}
+	n := s.Nodes[i]
+	if n.State == Pending {
+		s.Nodes = slices.Delete(s.Nodes, i, i+1)
+		return nil
+	}
+	n.State, n.Voter, n.Tokens = Left, false, nil
+	s.Nodes[i] = n
+	return nil
+}
+
+func (s *State) setVoters(c *Command) error {
+	if len(c.Voters) == 0 || len(c.Voters) > VotersMax {
+		return refused("a cluster has 1 to %d voters, not %d", VotersMax, len(c.Voters))
+	}
+	for _, id := range c.Voters {
+		if n := s.Node(id); n == nil || !n.owns() {
+			return refused("voter %s is no member", id)
+		}
+	}
+	for i := range s.Nodes {
+		s.Nodes[i].Voter = slices.Contains(c.Voters, s.Nodes[i].ID)
+	}
+	return nil
+}
+
+func (s *State) changeSchema(c *Command) error {
+	if c.BaseSchema != s.Catalog.Version {
+		return ErrConflict
+	}
+	catalog, err := s.Catalog.Apply(c.Changes)
+	if err != nil {
+		return err
+	}
+	s.Catalog = catalog
+	return nil
+}
+
+func (s *State) setVersion(c *Command) error {
+	if c.Version < s.ClusterVersion {
+		return refused("the cluster's version %d cannot go back to %d", s.ClusterVersion, c.Version)
+	}
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.State != Left && n.Version < c.Version {
+			return refused("node %s understands version %d, not %d", n.ID, n.Version, c.Version)
+		}
+	}
+	s.ClusterVersion = c.Version
+	return nil
+}

@@ -1,0 +1,11 @@
+// Package meta is the cluster's metadata as a pure replicated state machine: one immutable State with an epoch, changed
+// only by the Commands of a log. It holds the schema catalog, the members with their tokens, the cluster's identity and
+// version. Every node that has applied the log up to an epoch has an equal State.
+//
+// Reads and writes of data use the newest State this node has and never wait for the log; what goes wrong when a node
+// is behind is caught by the replicas, which refuse tokens they do not own and table generations they do not know.
+//
+// No goroutine, clock, disk or network may come in: meta/raftlog drives the log with Raft, meta/formation decides how
+// nodes become one cluster. Log entries carry results (ids, tokens, validated definitions), never statements, so that
+// two versions of the program cannot come to different States. The bytes are drawn in docs/format/meta.md.
+package meta

@@ -1,0 +1,177 @@
+package formation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/rpc"
+)
+
+const (
+	seedsMax     = 64
+	probeTimeout = time.Second
+	probeEvery   = 150 * time.Millisecond
+	sayEvery     = 10 * time.Second
+)
+
+// Refused is returned when this node must not be part of the cluster that its seeds belong to; the node does not
+// start.
+type Refused struct{ Reason string }
+
+// Error returns the reason.
+func (r *Refused) Error() string { return "this node cannot take part: " + r.Reason }
+
+// Options configure one formation.
+type Options struct {
+	Self        meta.Node // without tokens and state
+	ClusterName string
+	NumTokens   int
+	Seeds       []netip.AddrPort // in the order of the configuration, the same on all nodes
+	// SilentFor is how long the first seed waits for other seeds that do not answer before it founds; default 3 s.
+	SilentFor time.Duration
+	Probe     func(ctx context.Context, addr string, body []byte) ([]byte, error)
+	// Introduce tells the transport which cluster this node talks to and where a member lives, before it has a state.
+	Introduce func(cluster [16]byte, member ring.HostID, addr netip.AddrPort)
+	Call      func(ctx context.Context, to ring.HostID, class rpc.Class, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error)
+	Logger    *slog.Logger
+}
+
+// Outcome is how an empty node became part of a cluster: it founds one, or it has joined and State is the cluster's
+// metadata with this node in it, encoded.
+type Outcome struct {
+	Founds bool
+	State  []byte
+}
+
+// Form finds out, for an empty node, whether to found a cluster, and joins otherwise. It returns *Refused when the
+// answer is no, and ctx's error when it ends first.
+func Form(ctx context.Context, o Options) (*Outcome, error) {
+	if len(o.Seeds) == 0 || len(o.Seeds) > seedsMax {
+		return nil, fmt.Errorf("formation: %d seeds are not between 1 and %d", len(o.Seeds), seedsMax)
+	}
+	if o.SilentFor == 0 {
+		o.SilentFor = 3 * time.Second
+	}
+	self := &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, Generation: o.Self.Generation}
+	began := time.Now()
+	var said time.Time
+	for {
+		d := Decide(self, o.Seeds, ask(ctx, self, o.Seeds, o.Probe), time.Since(began), o.SilentFor)
+		switch d.Action {
+		case Found:
+			return &Outcome{Founds: true}, nil
+		case Refuse:
+			return nil, &Refused{d.Reason}
+		case Join:
+			state, retry, err := join(ctx, o, d.Through)
+			if err == nil {
+				return &Outcome{State: state}, nil
+			}
+			if !retry {
+				return nil, err
+			}
+			d.Reason = err.Error()
+		}
+		if time.Since(said) >= sayEvery {
+			said = time.Now()
+			o.Logger.Info("not part of a cluster yet", "reason", d.Reason)
+		}
+		t := time.NewTimer(probeEvery)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// ask probes all seeds but self, at the same time, and returns their answers by place.
+func ask(ctx context.Context, self *Hello, seeds []netip.AddrPort, probe func(context.Context, string, []byte) ([]byte, error)) []*Hello {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answers := make([]*Hello, len(seeds))
+	body := self.Append(nil)
+	var wg sync.WaitGroup
+	for i, seed := range seeds {
+		if seed == self.Internode {
+			continue
+		}
+		wg.Go(func() {
+			raw, err := probe(ctx, seed.String(), body)
+			if err != nil {
+				return
+			}
+			if h, err := DecodeHello(raw); err == nil {
+				answers[i] = h
+			}
+		})
+	}
+	wg.Wait()
+	return answers
+}
+
+// join asks a member; retry says that asking again may help.
+func join(ctx context.Context, o Options, through *Hello) (state []byte, retry bool, err error) {
+	o.Introduce(through.ClusterID, through.Host, through.Internode)
+	self := o.Self
+	c := meta.Command{Kind: meta.AddPending, Node: self, ClusterName: o.ClusterName, NumTokens: uint32(o.NumTokens)}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	body, status, err := o.Call(ctx, through.Host, rpc.Urgent, VerbJoin, c.Append(nil))
+	switch {
+	case err != nil:
+		var re *rpc.Refusal
+		if errors.As(err, &re) {
+			return nil, true, fmt.Errorf("%s refuses the connection: %w", through.Internode, err)
+		}
+		return nil, true, fmt.Errorf("asking %s: %w", through.Internode, err)
+	case status == StatusRefused:
+		return nil, false, &Refused{string(body)}
+	case status != rpc.StatusOK:
+		return nil, true, fmt.Errorf("asking %s: %s %s", through.Internode, status, body)
+	}
+	return body, false, nil
+}
+
+// Check compares what a node that has been part of a cluster knows with its configuration and with what the seeds and
+// its former address answer now; *Refused when it must not start.
+func Check(ctx context.Context, o Options, s *meta.State, partitioner string) error {
+	me := s.Node(o.Self.ID)
+	switch {
+	case me == nil || me.State == meta.Pending && !s.Founded():
+		return nil
+	case s.ClusterName != o.ClusterName:
+		return &Refused{fmt.Sprintf("its data belongs to cluster %q, the configuration says %q", s.ClusterName, o.ClusterName)}
+	case me.State == meta.Left:
+		return &Refused{"it has left the cluster; wipe its data folder to join as a new node"}
+	case me.DC != o.Self.DC || me.Rack != o.Self.Rack:
+		return &Refused{fmt.Sprintf("it joined as %s/%s, and data centre and rack cannot change to %s/%s", me.DC, me.Rack, o.Self.DC, o.Self.Rack)}
+	case partitioner != "" && s.Partitioner != partitioner:
+		return &Refused{fmt.Sprintf("the cluster's partitioner is %s, the configuration says %s", s.Partitioner, partitioner)}
+	}
+	self := &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, ClusterID: s.ClusterID, Generation: o.Self.Generation}
+	ask1 := o.Seeds
+	if me.Internode != o.Self.Internode {
+		ask1 = append(ask1[:len(ask1):len(ask1)], me.Internode)
+	}
+	for i, h := range ask(ctx, self, ask1, o.Probe) {
+		if h == nil {
+			continue
+		}
+		if h.Member() && h.ClusterID != s.ClusterID {
+			return &Refused{fmt.Sprintf("seed %s belongs to another cluster (%q) than this node's data", ask1[i], h.ClusterName)}
+		}
+		if h.Host == o.Self.ID && h.Internode != o.Self.Internode {
+			return &Refused{fmt.Sprintf("another process runs with its host id %s at %s: a copied data folder is no new node", h.Host, ask1[i])}
+		}
+	}
+	return nil
+}

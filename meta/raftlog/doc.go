@@ -1,0 +1,13 @@
+// Package raftlog keeps the cluster's metadata log: it drives go.etcd.io/raft with a small Pebble store of its own and
+// applies what is committed to meta.State. Only this package imports raft.
+//
+// One goroutine (Service.Run) owns the Raft state machine; everything else talks to it through bounded channels. Current
+// is an atomic load and never waits: reads and writes of data use the newest state this node has, with or without a
+// quorum. Changes (Propose) need one; they fail with ErrNoQuorum otherwise, and nothing else does.
+//
+// A node that is behind (CatchUp) pulls the whole state from any peer that is ahead; that needs no quorum either. The
+// pulled state is durable before it is used, so metadata never goes backwards on this node.
+//
+// Elections are timed here, not by the Raft library, whose timeouts come from the system's random source: with the
+// random function given at construction the same seed gives the same elections.
+package raftlog

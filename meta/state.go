@@ -1,0 +1,252 @@
+package meta
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// Limits of what the log accepts.
+const (
+	NodesMax  = 4096
+	TokensMax = 256
+	VotersMax = 5
+)
+
+// Version numbers what a build understands: message fields, formats and log entries newer than the cluster's version
+// are not used, so that nodes can be upgraded, and rolled back, one by one.
+const Version uint32 = 1
+
+// NodeState is where a member stands.
+type NodeState uint8
+
+// The states. Their numbers are part of the encoding.
+const (
+	Pending NodeState = 1 // announced in the log with its tokens: takes writes, owns no range yet
+	Normal  NodeState = 2
+	Leaving NodeState = 3 // still owns its ranges, is giving them away
+	Left    NodeState = 4 // remembered so that its host id and its data never come back
+)
+
+// String returns the word that `helenus status` and logs show.
+func (s NodeState) String() string {
+	switch s {
+	case Pending:
+		return "joining"
+	case Normal:
+		return "normal"
+	case Leaving:
+		return "leaving"
+	case Left:
+		return "left"
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// Node is one member.
+type Node struct {
+	ID             ring.HostID
+	Generation     int64 // seconds since the epoch of its newest start that the log knows; never goes back
+	Internode      netip.AddrPort
+	Gossip         netip.AddrPort
+	Native         netip.AddrPort // what drivers are told
+	DC, Rack       string         // fixed for ever
+	Tokens         []ring.Token   // ascending; those it will own while Pending
+	State          NodeState
+	Voter          bool
+	Version        uint32 // highest Version its build understands
+	ReleaseVersion string
+}
+
+// State is the cluster's metadata at one epoch. It is immutable and safe for concurrent use; slices and maps belong
+// to it.
+type State struct {
+	Epoch          uint64 // number of commands that had an effect
+	ClusterID      [16]byte
+	ClusterName    string
+	Partitioner    string // full class name
+	ClusterVersion uint32
+	Secret         [32]byte // key of the HMAC over paging states
+	Catalog        *schema.Catalog
+	Nodes          []Node // by ID, those that left included
+
+	// Ring has the nodes that own ranges: Normal and Leaving.
+	Ring *ring.Ring
+	// Future is the ring once the joining nodes own their ranges; nil when none is joining.
+	Future *ring.Ring
+
+	mu         sync.Mutex // guards placements and futures; held for a map access or the building of one placement
+	placements map[string]*ring.Placement
+	futures    map[string]*ring.Placement
+}
+
+// Empty is the State before the first command: the system keyspaces, no node, epoch 0.
+func Empty() *State {
+	s := &State{Catalog: schema.Bootstrap(), ClusterVersion: Version, Partitioner: ring.Murmur3{}.Name()}
+	if err := s.finish(nil); err != nil {
+		panic("meta: empty state: " + err.Error())
+	}
+	return s
+}
+
+// finish derives the ring. Placements of prev are kept when neither ring nor keyspaces changed.
+func (s *State) finish(prev *State) error {
+	p, ok := ring.PartitionerByName(s.Partitioner)
+	if !ok {
+		return fmt.Errorf("meta: partitioner %q is unknown", s.Partitioner)
+	}
+	var nodes, all []ring.Node
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		member := ring.Node{ID: n.ID, DC: n.DC, Rack: n.Rack, Tokens: n.Tokens}
+		if n.owns() {
+			nodes = append(nodes, member)
+		}
+		if n.State != Left {
+			all = append(all, member)
+		}
+	}
+	if prev != nil && s.Partitioner == prev.Partitioner && sameRing(prev.Ring, nodes) {
+		s.Ring = prev.Ring
+	} else {
+		r, err := ring.New(nodes, p)
+		if err != nil {
+			return fmt.Errorf("meta: %w", err)
+		}
+		s.Ring = r
+	}
+	if len(all) > len(nodes) {
+		future, err := ring.New(all, p)
+		if err != nil {
+			return fmt.Errorf("meta: %w", err)
+		}
+		s.Future = future
+	}
+	s.placements, s.futures = map[string]*ring.Placement{}, map[string]*ring.Placement{}
+	if prev == nil || prev.Ring != s.Ring {
+		return nil
+	}
+	prev.mu.Lock()
+	defer prev.mu.Unlock()
+	for name, placement := range prev.placements {
+		before, _ := prev.Catalog.Keyspace(name)
+		after, ok := s.Catalog.Keyspace(name)
+		if ok && before != nil && before.Strategy.Equal(after.Strategy) {
+			s.placements[name] = placement
+		}
+	}
+	return nil
+}
+
+func sameRing(r *ring.Ring, nodes []ring.Node) bool {
+	return slices.EqualFunc(r.Nodes(), nodes, func(a, b ring.Node) bool {
+		return a.ID == b.ID && a.DC == b.DC && a.Rack == b.Rack && slices.Equal(a.Tokens, b.Tokens)
+	})
+}
+
+func (n *Node) owns() bool { return n.State == Normal || n.State == Leaving }
+
+// Node returns the member with that id, also one that left; nil when there is none.
+func (s *State) Node(id ring.HostID) *Node {
+	i, ok := s.find(id)
+	if !ok {
+		return nil
+	}
+	return &s.Nodes[i]
+}
+
+func (s *State) find(id ring.HostID) (int, bool) {
+	return slices.BinarySearchFunc(s.Nodes, id, func(n Node, id ring.HostID) int { return n.ID.Compare(id) })
+}
+
+// Members returns the nodes that have not left, by id, in a new slice.
+func (s *State) Members() []Node {
+	return slices.DeleteFunc(slices.Clone(s.Nodes), func(n Node) bool { return n.State == Left })
+}
+
+// Voters returns the ids of the Raft voters, ascending.
+func (s *State) Voters() []ring.HostID {
+	var out []ring.HostID
+	for i := range s.Nodes {
+		if s.Nodes[i].Voter {
+			out = append(out, s.Nodes[i].ID)
+		}
+	}
+	return out
+}
+
+// DCs returns the sorted names of the data centres with a member that owns ranges.
+func (s *State) DCs() []string { return s.Ring.DCs() }
+
+// Founded tells whether the state belongs to a cluster.
+func (s *State) Founded() bool { return s.ClusterID != [16]byte{} }
+
+// Placement returns which nodes replicate which token of the keyspace; nil for keyspaces that every node has for
+// itself and for unknown ones. The result is computed once per State.
+func (s *State) Placement(keyspace string) *ring.Placement {
+	return s.placement(s.placements, s.Ring, keyspace)
+}
+
+// FuturePlacement is Placement on Future: who replicates what once the joining nodes own their ranges. nil when none
+// is joining. Writes go to the replicas of both.
+func (s *State) FuturePlacement(keyspace string) *ring.Placement {
+	if s.Future == nil {
+		return nil
+	}
+	return s.placement(s.futures, s.Future, keyspace)
+}
+
+func (s *State) placement(cache map[string]*ring.Placement, r *ring.Ring, keyspace string) *ring.Placement {
+	ks, ok := s.Catalog.Keyspace(keyspace)
+	if !ok || ks.Local || ks.Virtual {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := cache[keyspace]
+	if !ok {
+		p = r.Placement(ks.Strategy)
+		cache[keyspace] = p
+	}
+	return p
+}
+
+// Event tells what a command changed. Exactly one field is set.
+type Event struct {
+	Schema  *schema.Event
+	Node    *NodeEvent
+	Dropped schema.Generation // the rows of this generation are gone: the engine drops them
+}
+
+// NodeEvent is a change of membership.
+type NodeEvent struct {
+	Kind NodeEventKind
+	Node Node // as it is afterwards
+}
+
+// NodeEventKind says what happened to a node.
+type NodeEventKind uint8
+
+// The kinds of node events.
+const (
+	NodeAdded   NodeEventKind = iota + 1 // owns ranges now
+	NodeUpdated                          // address, generation or version changed
+	NodeRemoved
+)
+
+// ErrConflict is returned by Apply when the state has moved on since the command was made, so that it has to be made
+// again from the newer state. The command had no effect.
+var ErrConflict = errors.New("meta: the metadata changed meanwhile")
+
+// Refused is a command that cannot be right in the state it met. It had no effect.
+type Refused struct{ Reason string }
+
+// Error returns the reason.
+func (e *Refused) Error() string { return "meta: refused: " + e.Reason }
+
+func refused(format string, args ...any) error { return &Refused{fmt.Sprintf(format, args...)} }
