@@ -196,7 +196,7 @@ func TestImpostorOfAFormerLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ml.Shutdown()
+	defer func() { _ = ml.Shutdown() }()
 	if _, err := ml.Join([]string{a.Addr().String(), b.Addr().String()}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -41,8 +40,6 @@ type filtered struct {
 	allow func(addr string) bool
 }
 
-var errCut = &net.OpError{Op: "dial", Net: "tcp", Err: errors.Join(syscall.EHOSTUNREACH)}
-
 // WriteTo implements memberlist.Transport.
 func (f filtered) WriteTo(b []byte, addr string) (time.Time, error) {
 	return f.WriteToAddress(b, memberlist.Address{Addr: addr})
@@ -64,7 +61,7 @@ func (f filtered) DialTimeout(addr string, timeout time.Duration) (net.Conn, err
 // DialAddressTimeout implements memberlist.NodeAwareTransport.
 func (f filtered) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	if f.allow != nil && !f.allow(a.Addr) {
-		return nil, errCut
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}
 	}
 	return f.NetTransport.DialAddressTimeout(a, timeout)
 }
