@@ -1,0 +1,97 @@
+package schema
+
+// Pair is one entry of a map option.
+type Pair struct{ Key, Value string }
+
+// Map is a map option: sorted by key, keys unique, never written to.
+type Map []Pair
+
+// Value returns the value of key and whether it is there.
+func (m Map) Value(key string) (string, bool) {
+	for _, p := range m {
+		if p.Key == key {
+			return p.Value, true
+		}
+	}
+	return "", false
+}
+
+// TableOptions are a table's options, the columns of system_schema.tables. Every one is kept and shown back, also
+// those that mean nothing to this engine.
+type TableOptions struct {
+	AdditionalWritePolicy   RetryPolicy // like SpeculativeRetry, for writes
+	AllowAutoSnapshot       bool
+	BloomFilterFPChance     float64
+	Caching                 Map // keys, rows_per_partition
+	CDC                     bool
+	Comment                 string
+	Compaction              Map // class, the full Java class name, and the strategy's options
+	Compression             Map // chunk_length_in_kb, class, ...; or enabled=false
+	CRCCheckChance          float64
+	DefaultTTL              int32       // s; 0: none
+	Extensions              []Extension // sorted by Name
+	GCGraceSeconds          int32
+	IncrementalBackups      bool
+	MaxIndexInterval        int32
+	Memtable                string // the name of a memtable configuration
+	MemtableFlushPeriodInMs int32  // 0: never
+	MinIndexInterval        int32
+	ReadRepair              ReadRepair
+	SpeculativeRetry        RetryPolicy
+}
+
+// Extension is an entry of the extensions option: bytes under a name.
+type Extension struct {
+	Name  string
+	Value []byte
+}
+
+// ReadRepair is the read_repair option.
+type ReadRepair uint8
+
+// The read repair strategies. Their numbers are part of the encoding.
+const (
+	ReadRepairBlocking ReadRepair = 0
+	ReadRepairNone     ReadRepair = 1
+)
+
+// String returns the option's text.
+func (r ReadRepair) String() string {
+	if r == ReadRepairNone {
+		return "NONE"
+	}
+	return "BLOCKING"
+}
+
+// TombstoneGC says when a table's tombstones may be purged. It is kept in the extensions option under
+// ExtensionTombstoneGC, so that it survives a dump and a load through Cassandra.
+type TombstoneGC uint8
+
+// The modes.
+const (
+	// TombstoneGCRepair: once the range has been repaired on all replicas since the deletion. The default.
+	TombstoneGCRepair TombstoneGC = iota
+	// TombstoneGCTimeout: gc_grace_seconds after the deletion, as Cassandra does.
+	TombstoneGCTimeout
+)
+
+// ExtensionTombstoneGC names the extension that holds a TombstoneGC other than the default: the mode's text.
+const ExtensionTombstoneGC = "tombstone_gc"
+
+// String returns the mode's text.
+func (g TombstoneGC) String() string {
+	if g == TombstoneGCTimeout {
+		return "timeout"
+	}
+	return "repair"
+}
+
+// TombstoneGC returns when tombstones may be purged.
+func (o *TableOptions) TombstoneGC() TombstoneGC {
+	for _, e := range o.Extensions {
+		if e.Name == ExtensionTombstoneGC && string(e.Value) == TombstoneGCTimeout.String() {
+			return TombstoneGCTimeout
+		}
+	}
+	return TombstoneGCRepair
+}
