@@ -22,8 +22,10 @@ type Batch struct {
 	tables bool          // rows or markers are in it
 
 	prefix, marker []byte
+	key, death     []byte
 	frag           row.FragmentReader
 	build          row.FragmentBuilder
+	mortal         mortality
 }
 
 // NewBatch returns an empty batch.
@@ -122,6 +124,19 @@ func (b *Batch) mergeRow(kind byte, ckey, value []byte) {
 	copy(op.Key[n+1:], ckey)
 	copy(op.Value, value)
 	_ = op.Finish()
+	if row.Mortal(value) {
+		b.key = append(append(b.key[:0], b.prefix...), kind)
+		b.key = append(b.key, ckey...)
+		b.addDeaths(b.key, value)
+	}
+}
+
+// addDeaths enters a mortal value in the death index.
+func (b *Batch) addDeaths(key, value []byte) {
+	b.mortal.each(key, value, func(kind byte, seconds int64) {
+		b.death = appendDeath(b.death[:0], kind, seconds, key)
+		_ = b.pb.Set(b.death, nil, nil)
+	})
 }
 
 func (b *Batch) addMarkers(m *row.Mutation, d row.Deletion) {
@@ -140,6 +155,7 @@ func (b *Batch) addMarkers(m *row.Mutation, d row.Deletion) {
 	copy(op.Key, b.prefix)
 	copy(op.Value, b.marker)
 	_ = op.Finish()
+	b.addDeaths(b.prefix, b.marker)
 }
 
 // Commit applies the batch, which makes it visible before Commit returns, and calls c exactly once when it is durable: from the

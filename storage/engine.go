@@ -150,7 +150,6 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		BytesPerSync:                512 << 10,
 		WALBytesPerSync:             0,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax },
-		BlockPropertyCollectors:     propertyCollectors(),
 		Logger:                      logger,
 		EventListener:               e.events(),
 	}

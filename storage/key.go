@@ -14,6 +14,7 @@ import (
 const (
 	spaceMarkers byte = 'M' // partition deletions and range tombstones, one key per partition
 	spaceRows    byte = 'R' // static rows and rows
+	spaceDeaths  byte = 'D' // when which of them may lose something to a purge (deaths.go)
 	spaceEngine  byte = 'Y' // the engine's own records: beats, truncations
 )
 

@@ -3,20 +3,21 @@ package storage
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
 )
 
 // PurgeStats says what one purge did.
 type PurgeStats struct {
-	Seen      int // keys looked at because their block may hold something dead
+	Seen      int // rows and markers looked at because the death index names them
 	Changed   int // keys rewritten or removed
 	Postponed int // partitions whose markers stayed because writes came in between
 }
@@ -32,21 +33,22 @@ const (
 
 // purger is one run over one generation.
 type purger struct {
-	e     *Engine
-	t     *schema.Table
-	now   int64
-	tick  *time.Timer // nil: not throttled
-	seen  int         // since the last tick
-	stats PurgeStats
-	frag  row.FragmentReader
-	build row.FragmentBuilder
-	out   []byte
-	part  []byte
+	e      *Engine
+	t      *schema.Table
+	now    int64
+	tick   *time.Timer // nil: not throttled
+	seen   int         // since the last tick
+	stats  PurgeStats
+	frag   row.FragmentReader
+	build  row.FragmentBuilder
+	out    []byte
+	entry  []byte
+	mortal mortality
 }
 
 // Purge removes what has died: cells past their TTL, and tombstones whose grace is over together with what they shadow. It looks
-// only where block properties say that something may have died, and at each key under its stripe held exclusively, so the merged
-// value is all there is of the row on this node. A suspect node purges nothing. ctx ends it early, with its error.
+// only where the death index says that something may have died, and at each key under its stripe held exclusively, so the merged
+// value is all there is of the row on this node. What it did is durable when it returns. A suspect node purges nothing. ctx ends it early, with its error.
 func (e *Engine) Purge(ctx context.Context, gen schema.Generation) (PurgeStats, error) {
 	return e.purge(ctx, gen, false)
 }
@@ -67,7 +69,9 @@ func (e *Engine) purge(ctx context.Context, gen schema.Generation, throttled boo
 			defer p.tick.Stop()
 		}
 		err := p.run(ctx)
-		s = p.stats
+		if s = p.stats; s.Changed > 0 {
+			err = errors.Join(err, e.db.LogData(nil, pebble.Sync))
+		}
 		return err
 	})
 	if err != nil {
@@ -78,35 +82,37 @@ func (e *Engine) purge(ctx context.Context, gen schema.Generation, throttled boo
 
 // run purges markers first: with them goes what they shadow.
 func (p *purger) run(ctx context.Context) error {
-	gcBefore := p.e.opts.GCBefore(p.t, p.now)
-	if gcBefore != row.NoTimestamp {
-		if err := p.candidates(ctx, spaceMarkers, propertyDeleted, gcBefore, p.purgeMarkers); err != nil {
-			return err
-		}
-		if err := p.candidates(ctx, spaceRows, propertyDeleted, gcBefore, p.purgeRow); err != nil {
-			return err
-		}
+	gcBefore := p.gcBefore()
+	if err := p.candidates(ctx, deathMarker, gcBefore, p.purgeMarkers); err != nil {
+		return err
 	}
-	return p.candidates(ctx, spaceRows, propertyExpiry, p.now+1, p.purgeRow)
+	if err := p.candidates(ctx, deathDeleted, gcBefore, p.purgeRow); err != nil {
+		return err
+	}
+	return p.candidates(ctx, deathExpiry, p.now+1, p.purgeRow)
 }
 
-// candidates calls f for each key in a block with something that died before the given time. The iterator leaves blocks out, so
-// its values may be incomplete: only its keys count.
-func (p *purger) candidates(ctx context.Context, space byte, property string, before int64, f func(key []byte) error) error {
-	lower := appendGeneration(nil, space, p.t.Generation)
-	it, err := p.e.db.NewIterWithContext(ctx, &pebble.IterOptions{
-		LowerBound:      lower,
-		UpperBound:      prefixSuccessor(nil, lower),
-		PointKeyFilters: []pebble.BlockPropertyFilter{sstable.NewBlockIntervalFilter(property, 0, propertyTime(before), nil)},
-	})
+// candidates calls f for each entry of the death index, and the key it is about, in a bucket that begins before the given time.
+func (p *purger) candidates(ctx context.Context, kind byte, before int64, f func(death, key []byte) error) error {
+	if before <= 0 {
+		return nil
+	}
+	lower := append(appendGeneration(nil, spaceDeaths, p.t.Generation), kind)
+	upper := binary.BigEndian.AppendUint32(slices.Clone(lower), deathBucket(before-1))
+	it, err := p.e.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: lower, UpperBound: prefixSuccessor(nil, upper)})
 	if err != nil {
 		return err
 	}
+	var key []byte
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		if key, ok = appendDeathKey(key[:0], it.Key()); !ok {
+			err = fmt.Errorf("death %x: %w", it.Key(), errBadKey)
+			break
+		}
 		p.stats.Seen++
 		p.e.opts.Metrics.PurgeSeen.Add(1)
 		if err = p.pause(ctx); err == nil {
-			err = f(it.Key())
+			err = f(it.Key(), key)
 		}
 	}
 	return errors.Join(err, it.Error(), it.Close())
@@ -149,27 +155,60 @@ func (p *purger) dropped(col schema.ColumnID, _ int64) bool {
 }
 
 // purgeRow rewrites one row without what has died.
-func (p *purger) purgeRow(key []byte) error {
+func (p *purger) purgeRow(death, key []byte) error {
 	s := p.stripe(key)
 	s.acquire()
 	defer s.release()
 	v, closer, err := p.e.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+		v, closer, err = nil, io.NopCloser(nil), nil
+	} else if err != nil {
 		return err
 	}
-	p.out, err = row.Compact(p.out[:0], v, p.now, p.gcBefore(), p.dropped)
+	if p.out = p.out[:0]; len(v) > 0 {
+		p.out, err = row.Compact(p.out, v, p.now, p.gcBefore(), p.dropped)
+	}
 	same := bytes.Equal(p.out, v)
-	if err = errors.Join(err, closer.Close()); err != nil || same {
+	if err = errors.Join(err, closer.Close()); err != nil {
 		return err
 	}
 	pb := p.e.db.NewBatch()
-	if err := replace(pb, key, p.out); err != nil {
-		return err
+	if !same {
+		p.changed(1)
+		err = replace(pb, key, p.out)
+	}
+	if err = errors.Join(err, p.reindex(pb, death, key, p.out)); err != nil || pb.Empty() {
+		return errors.Join(err, pb.Close())
 	}
 	return p.apply(s, pb)
+}
+
+// reindex replaces an entry of the death index by those of what is left of its key.
+func (p *purger) reindex(pb *pebble.Batch, death, key, left []byte) (err error) {
+	keep, found := false, false
+	p.mortal.each(key, left, func(kind byte, seconds int64) {
+		p.entry = appendDeath(p.entry[:0], kind, seconds, key)
+		found = true
+		if bytes.Equal(p.entry, death) {
+			keep = true
+		}
+	})
+	if keep {
+		return nil
+	}
+	err = pb.Delete(death, nil)
+	if found {
+		p.mortal.each(key, left, func(kind byte, seconds int64) {
+			p.entry = appendDeath(p.entry[:0], kind, seconds, key)
+			err = errors.Join(err, pb.Set(p.entry, nil, nil))
+		})
+	}
+	return err
+}
+
+func (p *purger) changed(n int) {
+	p.stats.Changed += n
+	p.e.opts.Metrics.PurgeChanged.Add(int64(n))
 }
 
 // replace sets key to value, or deletes it when there is nothing left.
@@ -181,12 +220,11 @@ func replace(pb *pebble.Batch, key, value []byte) error {
 }
 
 // apply commits a batch of rewritten keys of one stripe, which is held exclusively, and makes the row cache forget them. It does
-// not sync: a purge that a crash takes back is done again.
+// not sync: the run does at its end.
 func (p *purger) apply(s *stripe, pb *pebble.Batch) error {
 	e := p.e
 	s.applying.Add(1)
 	defer s.applying.Add(-1)
-	n := int(pb.Count())
 	repr := pb.Repr()
 	if err := e.db.Apply(pb, pebble.NoSync); err != nil {
 		return err
@@ -195,8 +233,6 @@ func (p *purger) apply(s *stripe, pb *pebble.Batch) error {
 	if e.cache != nil {
 		forEachKey(repr, func(key []byte) { e.cache.drop(hashKey(key), key) })
 	}
-	p.stats.Changed += n
-	e.opts.Metrics.PurgeChanged.Add(int64(n))
 	e.opts.Metrics.Batches.Add(1)
 	return pb.Close()
 }
@@ -204,9 +240,9 @@ func (p *purger) apply(s *stripe, pb *pebble.Batch) error {
 // purgeMarkers removes a partition's purgeable markers after what they shadow: rows first, in chunks, the markers last, and only if
 // nothing was written to the stripe since the first chunk. Otherwise a row that was written, older than the marker, in between
 // would come to life.
-func (p *purger) purgeMarkers(key []byte) error {
+func (p *purger) purgeMarkers(death, key []byte) error {
 	for range purgeTries {
-		done, err := p.tryMarkers(key)
+		done, err := p.tryMarkers(death, key)
 		if done || err != nil {
 			return err
 		}
@@ -216,13 +252,16 @@ func (p *purger) purgeMarkers(key []byte) error {
 	return nil
 }
 
-func (p *purger) tryMarkers(key []byte) (done bool, err error) {
+func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 	s := p.stripe(key)
 	s.acquire()
 	defer s.release()
 	dead, err := p.deadMarkers(key)
-	if err != nil || dead == nil {
+	if err != nil {
 		return true, err
+	}
+	if dead == nil {
+		return true, p.dropMarkers(s, death, key)
 	}
 	prefix := append([]byte{spaceRows}, key[1:]...)
 	next := append(append([]byte{}, prefix...), kindStatic)
@@ -232,7 +271,7 @@ func (p *purger) tryMarkers(key []byte) (done bool, err error) {
 			return false, err
 		}
 		if next == nil {
-			return true, p.dropMarkers(s, key)
+			return true, p.dropMarkers(s, death, key)
 		}
 		s.release()
 		s.acquire()
@@ -318,6 +357,7 @@ func (p *purger) shadowChunk(s *stripe, prefix, next []byte, dead *deadMarkers, 
 		var v []byte
 		if v, err = it.ValueAndErr(); err == nil {
 			if p.out, err = row.Shadow(p.out[:0], v, d); err == nil && !bytes.Equal(p.out, v) {
+				p.changed(1)
 				err = replace(pb, key, p.out)
 			}
 		}
@@ -330,40 +370,57 @@ func (p *purger) shadowChunk(s *stripe, prefix, next []byte, dead *deadMarkers, 
 	return next, p.apply(s, pb)
 }
 
-// dropMarkers rewrites a partition's markers without the purgeable ones. The stripe is held exclusively.
-func (p *purger) dropMarkers(s *stripe, key []byte) error {
+// dropMarkers rewrites a partition's markers without the purgeable ones, if there are such, and brings the death index up to date.
+// The stripe is held exclusively.
+func (p *purger) dropMarkers(s *stripe, death, key []byte) error {
 	v, closer, err := p.e.db.Get(key)
-	if err != nil {
+	if errors.Is(err, pebble.ErrNotFound) {
+		v, closer = nil, io.NopCloser(nil)
+	} else if err != nil {
 		return err
 	}
+	dead, err := p.livingMarkers(v)
+	if err = errors.Join(err, closer.Close()); err != nil {
+		return err
+	}
+	pb := p.e.db.NewBatch()
+	if dead {
+		p.changed(1)
+		err = replace(pb, key, p.out)
+	}
+	if err = errors.Join(err, p.reindex(pb, death, key, p.out)); err != nil || pb.Empty() {
+		return errors.Join(err, pb.Close())
+	}
+	return p.apply(s, pb)
+}
+
+// livingMarkers sets p.out to the markers that are not purgeable, nothing if there are none, and tells whether any are.
+func (p *purger) livingMarkers(v []byte) (dead bool, err error) {
 	gcBefore, empty := p.gcBefore(), true
-	err = p.frag.Init(v)
+	if err := p.frag.Init(v); err != nil {
+		return false, err
+	}
 	p.build.Reset(p.out[:0], false)
-	if d := p.frag.PartitionDeletion(); !d.Live() && !d.Purgeable(gcBefore) {
+	if d := p.frag.PartitionDeletion(); d.Purgeable(gcBefore) {
+		dead = true
+	} else if !d.Live() {
 		p.build.PartitionDeletion(d)
 		empty = false
 	}
 	var rt row.RangeTombstone
 	for p.frag.NextRange(&rt) {
-		if !rt.Purgeable(gcBefore) {
-			p.build.RangeTombstone(rt)
-			empty = false
+		if rt.Purgeable(gcBefore) {
+			dead = true
+			continue
 		}
+		p.build.RangeTombstone(rt)
+		empty = false
 	}
 	p.out = p.build.Finish()
-	if err = errors.Join(err, p.frag.Err(), closer.Close()); err != nil {
-		return err
-	}
-	pb := p.e.db.NewBatch()
 	if empty {
-		err = pb.Delete(key, nil)
-	} else {
-		err = pb.Set(key, p.out, nil)
+		p.out = p.out[:0]
 	}
-	if err != nil {
-		return err
-	}
-	return p.apply(s, pb)
+	return dead, p.frag.Err()
 }
 
 // runPurges purges the tables one after the other, throttled, every PurgeInterval until Close.
