@@ -114,5 +114,47 @@ func BenchmarkCalls(b *testing.B) {
 	b.Run("128x150/flush", func(b *testing.B) { benchmarkCalls(b, 128, 150, verbLate, nil) })
 	b.Run("1x150", func(b *testing.B) { benchmarkCalls(b, 1, 150, verbEcho, nil) })
 	b.Run("1024x150", func(b *testing.B) { benchmarkCalls(b, 1024, 150, verbEcho, nil) })
+	b.Run("128x150/tls", func(b *testing.B) {
+		both := selfSigned(b, TLSRequired)
+		benchmarkCalls(b, 128, 150, verbEcho, func(o *Options) { o.TLS = both })
+	})
 	b.Run("128x16K", func(b *testing.B) { benchmarkCalls(b, 128, 16<<10, verbEcho, nil) })
+}
+
+// BenchmarkCall makes calls through the convenience method.
+func BenchmarkCall(b *testing.B) {
+	client, _ := tcpPair(b, nil)
+	body := make([]byte, 150)
+	b.ReportAllocs()
+	b.SetParallelism(64)
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if _, _, err := client.Call(b.Context(), hostID(2), Data, verbEcho, body); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+// A call and its answer, both ends together, allocate nothing.
+func TestAllocations(t *testing.T) {
+	client, _ := tcpPair(t, nil)
+	var errs atomic.Int64
+	c := &caller{t: client, body: make([]byte, 150), done: make(chan struct{}, 1), errs: &errs}
+	deadline := time.Now().Add(time.Minute)
+	call := func() {
+		client.Send(hostID(2), Data, verbEcho, deadline, c.body, c)
+		<-c.done
+	}
+	for range 100 {
+		call()
+	}
+	if n := testing.AllocsPerRun(2000, call); n > 0.1 || errs.Load() > 0 {
+		t.Errorf("%v allocations per call, %d errors", n, errs.Load())
+	}
+	if n := testing.AllocsPerRun(2000, func() {
+		client.Call(t.Context(), hostID(2), Data, verbEcho, c.body)
+	}); n > 1.1 { // the copy of the answer
+		t.Errorf("%v allocations per blocking call", n)
+	}
 }

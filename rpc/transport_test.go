@@ -740,7 +740,7 @@ func TestEpoch(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		check("equal again", "[]", "[]")
 		b.epoch.Store(1 << 60)
-		time.Sleep(2 * time.Second)
+		time.Sleep(3 * time.Second)
 		mu.Lock()
 		if n := len(seen[1]); n < 1 || n > 2 || seen[1][0] != 1<<60 {
 			t.Errorf("heartbeats: node 1 saw %v", seen[1])
