@@ -275,20 +275,24 @@ func (b *PageBuilder) prepareRanges() {
 		b.rts = appendClipped(b.rts, b.given, s.Start, s.End)
 	}
 	p.over = newCover(b.rts, b.cmd.Reverse)
-	n, size := len(b.rts), 0
+	n, size, dead := len(b.rts), 0, 0
 	for i := range b.rts {
 		rt := &b.rts[i]
 		if b.cmd.Reverse {
 			rt = &b.rts[n-1-i]
 		}
-		if size > b.bytesMax {
+		if size > b.bytesMax || dead > deadBytesMax {
 			p.stop = rt.Start
 			if b.cmd.Reverse {
 				p.stop = rt.End
 			}
 			return
 		}
-		size += len(rt.Start) + len(rt.End) + 2*rowOverhead
+		if rt.Purgeable(b.cmd.GCBefore) {
+			dead += len(rt.Start) + len(rt.End) + 2*rowOverhead
+		} else {
+			size += len(rt.Start) + len(rt.End) + 2*rowOverhead
+		}
 	}
 }
 
