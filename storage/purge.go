@@ -438,7 +438,7 @@ func (e *Engine) runPurges() {
 			return
 		case <-ticker.C:
 		}
-		gens, err := e.generations()
+		gens, err := e.Generations()
 		for _, gen := range gens {
 			if err == nil {
 				_, err = e.purge(e.ctx, gen, true)
@@ -451,27 +451,6 @@ func (e *Engine) runPurges() {
 			e.opts.Logger.Error("storage: background purge", "error", err)
 		}
 	}
-}
-
-// generations returns those that have rows or markers, by a seek each.
-func (e *Engine) generations() ([]schema.Generation, error) {
-	var gens []schema.Generation
-	for _, space := range []byte{spaceMarkers, spaceRows} {
-		it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
-		if err != nil {
-			return nil, err
-		}
-		for ok := it.First(); ok && len(it.Key()) >= partitionOffset; {
-			gen := generationOf(it.Key())
-			gens = append(gens, gen)
-			ok = it.SeekGE(prefixSuccessor(nil, appendGeneration(nil, space, gen)))
-		}
-		if err := it.Close(); err != nil {
-			return nil, err
-		}
-	}
-	slices.Sort(gens)
-	return slices.Compact(gens), nil
 }
 
 // defaultGCBefore honours gc_grace_seconds for tables with tombstone_gc timeout, and keeps everything for those that wait for repair.
