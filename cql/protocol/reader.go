@@ -114,6 +114,24 @@ func (r *FrameReader) StartSegments(c Compression) {
 // Buffered returns how many bytes have arrived that Next has not returned yet.
 func (r *FrameReader) Buffered() int { return r.w - r.r + len(r.seg) + len(r.large) }
 
+// Refuse gives up the envelope of which a part has arrived, false when there is none: what it holds is freed, the
+// rest is dropped as it comes, and when all of it has come Next returns err about it.
+func (r *FrameReader) Refuse(err *Error) bool {
+	if r.segments {
+		return r.refuseLarge(err)
+	}
+	h, _, short := DecodeHeader(r.buf[r.r:r.w])
+	if short != nil || r.skip > 0 || r.check(h) != nil {
+		return false
+	}
+	r.skip, r.tooLong = HeaderLen+h.Length, r.bad(h, err)
+	n := min(r.skip, r.w-r.r)
+	r.r += n
+	r.skip -= n
+	r.compact()
+	return true
+}
+
 // Fill reads once from src into the buffer and returns what src did. It reads nothing, and
 // returns 0 and no error, while bytes wait that Next can use. It invalidates all bodies returned so far.
 func (r *FrameReader) Fill(src io.Reader) (int, error) {

@@ -173,3 +173,15 @@ func (r *FrameReader) beginLarge(payload []byte) *BadFrame {
 	}
 	return nil
 }
+
+// refuseLarge is Refuse for the envelope that spans segments.
+func (r *FrameReader) refuseLarge(err *Error) bool {
+	if r.largeSize == 0 || r.largeBad != nil {
+		return false
+	}
+	h, _, _ := DecodeHeader(r.large)
+	r.largeBad = r.bad(h, err)
+	r.largeSize -= len(r.large)
+	r.large = nil
+	return true
+}
