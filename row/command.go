@@ -124,27 +124,27 @@ func (c *Command) SlicesOf(dst []Slice, token ring.Token, key []byte) []Slice {
 	if c.StaticOnly {
 		return dst
 	}
-	all := c.Slices
-	if all == nil {
-		all = wholePartition[:]
+	at := len(dst)
+	if c.Slices == nil {
+		dst = append(dst, Slice{})
+	} else {
+		dst = append(dst, c.Slices...)
 	}
 	if !c.resumes(token, key) {
-		return append(dst, all...)
+		return dst
 	}
-	at := c.From.Clustering
-	for _, s := range all {
+	kept := dst[:at]
+	for _, s := range dst[at:] {
+		from := c.From.Clustering
 		switch {
-		case c.Reverse && compareEnd(at, s.End) < 0:
-			s.End, s.Point = at, false
-		case !c.Reverse && bytes.Compare(s.Start, at) < 0:
-			s.Start, s.Point = at, false
+		case c.Reverse && compareEnd(from, s.End) < 0:
+			s.End, s.Point = from, false
+		case !c.Reverse && bytes.Compare(s.Start, from) < 0:
+			s.Start, s.Point = from, false
 		}
 		if before(s.Start, s.End) {
-			dst = append(dst, s)
+			kept = append(kept, s)
 		}
 	}
-	return dst
+	return kept
 }
-
-// wholePartition is the slice that nil slices stand for.
-var wholePartition = [1]Slice{}

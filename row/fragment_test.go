@@ -103,22 +103,20 @@ func decodePartition(t testing.TB, frag []byte) *modelPartition {
 }
 
 // Clustering keys of two components, and all positions that ranges may begin or end at.
-var (
-	genKeys      []string
-	genPositions []string
-)
+var genKeys, genPositions = keysAndPositions()
 
-func init() {
+func keysAndPositions() (keys, positions []string) {
 	const letters = "abc"
 	for _, a := range letters {
-		genPositions = append(genPositions, string(a), string(a)+"\xff")
+		positions = append(positions, string(a), string(a)+"\xff")
 		for _, b := range letters {
 			k := string(a) + string(b)
-			genKeys = append(genKeys, k)
-			genPositions = append(genPositions, k, k+"\xff")
+			keys = append(keys, k)
+			positions = append(positions, k, k+"\xff")
 		}
 	}
-	slices.Sort(genPositions)
+	slices.Sort(positions)
+	return keys, positions
 }
 
 func (g *gen) rangeTombstone() RangeTombstone {
@@ -169,7 +167,7 @@ func sameRanges(t *testing.T, seed uint64, got []RangeTombstone, want *modelPart
 }
 
 func TestNormalizeRanges(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range uint64(8000) {
 		g := newGen(seed)
 		p := newModelPartition()
 		for range g.IntN(12) {
@@ -274,7 +272,7 @@ func (p *modelPartition) counted(now, gcBefore int64) *modelPartition {
 }
 
 func TestDiffConvergesInOneStep(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range uint64(8000) {
 		g := newGen(seed)
 		reversed := g.IntN(2) == 0
 		p := Purge{Now: g.local(), GCBefore: g.local()}
