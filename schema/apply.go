@@ -21,7 +21,8 @@ var (
 
 // Apply returns the catalog after all the changes, in order. c is not changed. It is deterministic: the same catalog
 // and changes give the same result, Version included, on every node. The error matches ErrConflict: the changes were
-// planned against another catalog and have no effect.
+// planned against another catalog and have no effect. Not every such case is seen: a put replaces what it finds, so whoever
+// applies changes of several planners compares the Version they were planned against.
 func (c *Catalog) Apply(changes []Change) (*Catalog, error) {
 	e := c.edit()
 	for _, ch := range changes {
@@ -232,17 +233,21 @@ func (c *Catalog) index() error {
 }
 
 // bind replaces every reference to a user type by the type's definition, in types first and then in tables. It
-// returns an error when a type does not exist or contains itself. The keyspace is written to; the tables are copied.
+// returns an error when a type does not exist, contains itself or is too large. The keyspace is written to; the tables
+// are copied.
 func (k *Keyspace) bind() error {
-	b := binder{raw: k.types, bound: map[string]*types.Type{}, open: map[string]bool{}}
+	b := binder{raw: k.types, bound: map[string]*types.Type{}, open: map[string]bool{}, weights: map[string]weight{}}
 	for _, name := range sortedKeys(k.types) {
 		if b.find(name) == nil {
 			return fmt.Errorf("type %s refers to a type that does not exist or to itself", name)
 		}
+		if b.weights[name].tooLarge() {
+			return fmt.Errorf("type %s: %w", name, errTypeSize)
+		}
 	}
 	k.types = b.bound
 	for _, name := range sortedKeys(k.tables) {
-		t, err := k.tables[name].bind(b.find)
+		t, err := k.tables[name].bind(&b)
 		if err != nil {
 			return err
 		}
@@ -256,6 +261,16 @@ type binder struct {
 	raw   map[string]*types.Type
 	bound map[string]*types.Type
 	open  map[string]bool // being bound now: meeting one again is a cycle
+	// weights are the sizes of the bound types.
+	weights map[string]weight
+}
+
+// weigh returns the size of a type whose user types are bound, or are being bound.
+func (b *binder) weigh(t *types.Type) weight {
+	return weigh(t, func(t *types.Type) (weight, bool) {
+		w, ok := b.weights[t.Name]
+		return w, ok
+	})
 }
 
 func (b *binder) find(name string) *types.Type {
@@ -280,21 +295,24 @@ func (b *binder) find(name string) *types.Type {
 	if !same {
 		t = types.UDTOf(raw.Keyspace, raw.Name, raw.Fields, elems, false)
 	}
+	b.weights[name] = b.weigh(t)
 	b.bound[name] = t
 	return t
 }
 
 // bind returns the table with its columns' user types bound, t itself when there are none and it is finished.
-func (t *Table) bind(find func(name string) *types.Type) (*Table, error) {
+func (t *Table) bind(b *binder) (*Table, error) {
 	out := *t
 	changed := t.all == nil
 	for _, columns := range []*[]*Column{&out.PartitionKey, &out.Clustering, &out.Static, &out.Regular} {
 		var copied []*Column
 		for i, c := range *columns {
-			typ := bind(c.Type, find)
+			typ := bind(c.Type, b.find)
 			switch {
 			case typ == nil:
 				return nil, fmt.Errorf("column %s.%s has an unknown type", t.Name, c.Name)
+			case b.weigh(typ).tooLarge():
+				return nil, fmt.Errorf("column %s.%s: %w", t.Name, c.Name, errTypeSize)
 			case c.Kind.Key() && !orderable(typ):
 				return nil, fmt.Errorf("key column %s.%s has no order", t.Name, c.Name)
 			case typ == c.Type:

@@ -2,8 +2,9 @@ package schema
 
 import (
 	"bytes"
+	"cmp"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/helenusdb/helenus/cql/types"
 )
@@ -20,8 +21,7 @@ func (c *Catalog) AlterTable(s AlterTable, env Env) (Plan, error) {
 		}
 		return Plan{}, invalid("Table '%s.%s' doesn't exist", s.Keyspace, s.Name)
 	}
-	t := *old
-	t.all, t.byName, t.byID = nil, nil, nil
+	t := old.copied()
 	var err error
 	switch s.Kind {
 	case AlterAdd:
@@ -37,32 +37,37 @@ func (c *Catalog) AlterTable(s AlterTable, env Env) (Plan, error) {
 	default:
 		err = invalid("Altering column types is no longer supported")
 	}
-	if err != nil || bytes.Equal(appendTable(nil, &t), appendTable(nil, old)) {
+	if err != nil {
 		return Plan{}, err
+	}
+	t.sortColumns()
+	t.all, t.byName, t.byID = nil, nil, nil
+	if bytes.Equal(appendTable(nil, t), appendTable(nil, old)) {
+		return Plan{}, nil
 	}
 	return t.plan(Updated), nil
 }
 
-// find returns the column of that name from the four slices: a table being altered has no index yet.
-func (t *Table) find(name string) *Column {
-	for _, columns := range [][]*Column{t.PartitionKey, t.Clustering, t.Static, t.Regular} {
-		for _, c := range columns {
-			if c.Name == name {
-				return c
-			}
-		}
-	}
-	return nil
+// copied returns a copy of t that may be altered: the slices and the index by name are its own, the columns are not.
+func (t *Table) copied() *Table {
+	c := *t
+	c.PartitionKey, c.Clustering = slices.Clone(t.PartitionKey), slices.Clone(t.Clustering)
+	c.Static, c.Regular, c.Dropped = slices.Clone(t.Static), slices.Clone(t.Regular), slices.Clone(t.Dropped)
+	c.byName = maps.Clone(t.byName)
+	return &c
 }
 
 func (t *Table) addColumns(c *Catalog, s *AlterTable) error {
+	if len(s.Add) >= ColumnsMax {
+		return t.tooManyColumns()
+	}
 	r := typeResolver{keyspace: t.Keyspace, find: c.Type}
 	for _, spec := range s.Add {
 		typ, err := r.resolve(spec.Type)
 		if err != nil {
 			return err
 		}
-		if t.find(spec.Name) != nil {
+		if t.Column(spec.Name) != nil {
 			if s.IfColumnAbsent {
 				continue
 			}
@@ -71,7 +76,9 @@ func (t *Table) addColumns(c *Catalog, s *AlterTable) error {
 		if err := t.checkAdd(spec, typ); err != nil {
 			return err
 		}
-		t.add(spec.Name, typ, spec.Static).ID = t.NextColumn
+		column := t.add(spec.Name, typ, spec.Static)
+		column.ID = t.NextColumn
+		t.byName[spec.Name] = column
 		t.NextColumn++
 	}
 	return t.validate()
@@ -86,8 +93,8 @@ func (t *Table) checkAdd(spec ColumnSpec, typ *types.Type) error {
 	case nestsMultiCell(typ):
 		return invalid("Non-frozen UDTs with nested non-frozen collections are not supported for column %s", spec.Name)
 	}
-	i := slices.IndexFunc(t.Dropped, func(d DroppedColumn) bool { return d.Name == spec.Name })
-	if i < 0 {
+	i, found := t.dropIndex(spec.Name)
+	if !found {
 		return nil
 	}
 	dropped := t.Dropped[i]
@@ -105,13 +112,16 @@ func (t *Table) checkAdd(spec ColumnSpec, typ *types.Type) error {
 	return nil
 }
 
+// dropColumns moves static and regular columns to the dropped ones, each in place of an earlier one of its name.
 func (t *Table) dropColumns(s *AlterTable, env Env) error {
 	at := env.Now().UnixMicro()
 	if s.Timestamp != nil {
 		at = *s.Timestamp
 	}
+	gone := map[ColumnID]bool{}
+	var fresh []DroppedColumn
 	for _, name := range s.Drop {
-		c := t.find(name)
+		c := t.Column(name)
 		switch {
 		case c == nil && s.IfColumnExists:
 			continue
@@ -124,24 +134,24 @@ func (t *Table) dropColumns(s *AlterTable, env Env) error {
 		case t.CompactStorage() && c.Kind == KindRegular:
 			return invalid("Cannot drop column %s of a COMPACT STORAGE table", name)
 		}
-		t.drop(c, at)
+		gone[c.ID] = true
+		delete(t.byName, name)
+		d := DroppedColumn{ID: c.ID, Name: c.Name, Type: expandUserTypes(c.Type), Kind: c.Kind, Time: at}
+		if i, found := t.dropIndex(name); found {
+			t.Dropped[i] = d
+		} else {
+			fresh = append(fresh, d)
+		}
 	}
+	t.Dropped = append(t.Dropped, fresh...)
+	isGone := func(c *Column) bool { return gone[c.ID] }
+	t.Static, t.Regular = slices.DeleteFunc(t.Static, isGone), slices.DeleteFunc(t.Regular, isGone)
 	return nil
 }
 
-// drop moves a static or regular column to the dropped ones, in place of an earlier one of its name.
-func (t *Table) drop(c *Column, at int64) {
-	same := func(o *Column) bool { return o.ID == c.ID }
-	t.Static = slices.DeleteFunc(slices.Clone(t.Static), same)
-	t.Regular = slices.DeleteFunc(slices.Clone(t.Regular), same)
-	d := DroppedColumn{ID: c.ID, Name: c.Name, Type: expandUserTypes(c.Type), Kind: c.Kind, Time: at}
-	i, found := slices.BinarySearchFunc(t.Dropped, c.Name, func(d DroppedColumn, name string) int { return strings.Compare(d.Name, name) })
-	t.Dropped = slices.Clone(t.Dropped)
-	if found {
-		t.Dropped[i] = d
-		return
-	}
-	t.Dropped = slices.Insert(t.Dropped, i, d)
+// dropIndex returns where the dropped column of that name is. t.Dropped must be in order.
+func (t *Table) dropIndex(name string) (i int, found bool) {
+	return slices.BinarySearchFunc(t.Dropped, name, func(d DroppedColumn, name string) int { return cmp.Compare(d.Name, name) })
 }
 
 // expandUserTypes replaces user types by tuples of their fields, so that the type can be dropped later.
@@ -162,24 +172,25 @@ func expandUserTypes(t *types.Type) *types.Type {
 
 func (t *Table) renameColumns(s *AlterTable) error {
 	for _, r := range s.Renames {
-		c := t.find(r.From)
+		c := t.Column(r.From)
 		switch {
 		case c == nil:
 			return invalid("Undefined column name %s in table %s.%s", r.From, t.Keyspace, t.Name)
 		case !c.Kind.Key():
 			return invalid("Cannot rename non PRIMARY KEY column %s", r.From)
-		case t.find(r.To) != nil:
+		case t.Column(r.To) != nil:
 			return invalid("Cannot rename column %s to %s in table '%s.%s'; another column with that name already exists",
 				r.From, r.To, t.Keyspace, t.Name)
 		}
 		renamed := *c
 		renamed.Name = r.To
-		columns := &t.PartitionKey
-		if c.Kind == KindClustering {
-			columns = &t.Clustering
+		if c.Kind == KindPartitionKey {
+			t.PartitionKey[c.Position] = &renamed
+		} else {
+			t.Clustering[c.Position] = &renamed
 		}
-		*columns = slices.Clone(*columns)
-		(*columns)[c.Position] = &renamed
+		delete(t.byName, r.From)
+		t.byName[r.To] = &renamed
 	}
 	return nil
 }

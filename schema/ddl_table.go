@@ -54,7 +54,10 @@ func (c *Catalog) newTable(s CreateTable, env Env) (*Table, error) {
 	if t.Options, err = DefaultTableOptions().created(s.Properties); err != nil {
 		return nil, err
 	}
-	draft := tableDraft{spec: &s, types: map[string]*types.Type{}}
+	if len(s.Columns) >= ColumnsMax {
+		return nil, t.tooManyColumns()
+	}
+	draft := tableDraft{spec: &s, types: map[string]*types.Type{}, static: map[string]bool{}}
 	if err := draft.resolve(c); err != nil {
 		return nil, err
 	}
@@ -110,6 +113,7 @@ func ParseID(s string) (id ID, ok bool) {
 type tableDraft struct {
 	spec    *CreateTable
 	types   map[string]*types.Type
+	static  map[string]bool
 	columns []string // those that are in no key yet, by name
 }
 
@@ -125,6 +129,9 @@ func (d *tableDraft) resolve(c *Catalog) error {
 			return err
 		}
 		d.types[col.Name] = typ
+		if col.Static {
+			d.static[col.Name] = true
+		}
 		d.columns = append(d.columns, col.Name)
 	}
 	slices.Sort(d.columns)
@@ -139,10 +146,6 @@ func (d *tableDraft) resolve(c *Catalog) error {
 // nestsMultiCell reports whether t is an unfrozen user type with a field that would need cells of its own.
 func nestsMultiCell(t *types.Type) bool {
 	return t.Kind == types.KindUDT && !t.Frozen && slices.ContainsFunc(t.Elems, (*types.Type).MultiCell)
-}
-
-func (d *tableDraft) static(name string) bool {
-	return slices.ContainsFunc(d.spec.Columns, func(c ColumnSpec) bool { return c.Name == name && c.Static })
 }
 
 // keys fills the table's partition key and clustering.
@@ -160,7 +163,7 @@ func (d *tableDraft) keys(t *Table) error {
 		if err := checkKeyType(name, typ); err != nil {
 			return err
 		}
-		if d.static(name) {
+		if d.static[name] {
 			return invalid("Static column '%s' cannot be part of the PRIMARY KEY", name)
 		}
 	}
@@ -194,10 +197,14 @@ func checkKeyType(name string, t *types.Type) error {
 
 // order checks CLUSTERING ORDER BY and returns which columns are descending.
 func (d *tableDraft) order() (map[string]bool, error) {
+	clustering := map[string]bool{}
+	for _, name := range d.spec.Clustering {
+		clustering[name] = true
+	}
 	var others []string
 	desc := map[string]bool{}
 	for _, o := range d.spec.Order {
-		if !slices.Contains(d.spec.Clustering, o.Column) {
+		if !clustering[o.Column] {
 			others = append(others, o.Column)
 		}
 		desc[o.Column] = o.Desc
@@ -205,7 +212,7 @@ func (d *tableDraft) order() (map[string]bool, error) {
 	if len(others) > 0 {
 		return nil, invalid("Only clustering key columns can be defined in CLUSTERING ORDER directive: [%s] are not clustering columns", strings.Join(others, ", "))
 	}
-	for i, o := range d.spec.Order {
+	for i, o := range d.spec.Order[:min(len(d.spec.Order), len(d.spec.Clustering))] {
 		c := d.spec.Clustering[i]
 		if o.Column == c {
 			continue
@@ -220,12 +227,11 @@ func (d *tableDraft) order() (map[string]bool, error) {
 
 // rest fills the table's other columns.
 func (d *tableDraft) rest(t *Table) error {
-	anyStatic := slices.ContainsFunc(d.spec.Columns, func(c ColumnSpec) bool { return c.Static })
 	if d.spec.CompactStorage {
-		if err := d.checkCompact(anyStatic); err != nil {
+		if err := d.checkCompact(); err != nil {
 			return err
 		}
-	} else if anyStatic && len(t.Clustering) == 0 {
+	} else if len(d.static) > 0 && len(t.Clustering) == 0 {
 		return invalid("Static columns are only useful (and thus allowed) if the table has at least one clustering column")
 	}
 	counter := func(name string) bool { return d.types[name].Counter() }
@@ -243,7 +249,7 @@ func (d *tableDraft) rest(t *Table) error {
 		return nil
 	}
 	for _, name := range d.columns {
-		t.add(name, d.types[name], d.static(name))
+		t.add(name, d.types[name], d.static[name])
 	}
 	return nil
 }
@@ -252,23 +258,31 @@ func all[T any](s []T, f func(T) bool) bool {
 	return !slices.ContainsFunc(s, func(v T) bool { return !f(v) })
 }
 
-// add adds a static or regular column without an id, at its place.
+// add adds a static or regular column without an id, at the end: sortColumns puts it at its place.
 func (t *Table) add(name string, typ *types.Type, static bool) *Column {
 	c := &Column{Name: name, Type: typ, Kind: KindRegular, Position: -1}
-	into := &t.Regular
 	if static {
-		c.Kind, into = KindStatic, &t.Static
+		c.Kind = KindStatic
+		t.Static = append(t.Static, c)
+		return c
 	}
-	i, _ := slices.BinarySearchFunc(*into, name, func(c *Column, name string) int { return cmp.Compare(c.Name, name) })
-	*into = slices.Insert(slices.Clone(*into), i, c)
+	t.Regular = append(t.Regular, c)
 	return c
 }
 
-func (d *tableDraft) checkCompact(anyStatic bool) error {
+// sortColumns restores the order of what is kept by name.
+func (t *Table) sortColumns() {
+	byName := func(a, b *Column) int { return compareNames(a.Name, b.Name) }
+	slices.SortFunc(t.Static, byName)
+	slices.SortFunc(t.Regular, byName)
+	slices.SortFunc(t.Dropped, func(a, b DroppedColumn) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+func (d *tableDraft) checkCompact() error {
 	switch {
 	case slices.ContainsFunc(d.columns, func(name string) bool { return d.types[name].MultiCell() }):
 		return invalid("Non-frozen collections and UDTs are not supported with COMPACT STORAGE")
-	case anyStatic:
+	case len(d.static) > 0:
 		return invalid("Static columns are not supported in COMPACT STORAGE tables")
 	case len(d.spec.Clustering) == 0 && len(d.columns) == 0:
 		return invalid("No definition found that is not part of the PRIMARY KEY")
@@ -319,6 +333,7 @@ func (d *tableDraft) free(prefix string, from int) string {
 
 // number gives the columns of a new table their ids.
 func (t *Table) number() {
+	t.sortColumns()
 	t.NextColumn = 1
 	for _, columns := range [][]*Column{t.PartitionKey, t.Clustering, t.Static, t.Regular} {
 		for _, c := range columns {
@@ -346,9 +361,13 @@ func (t *Table) validate() error {
 		}
 	}
 	if n := len(t.PartitionKey) + len(t.Clustering) + len(t.Static) + len(t.Regular); n >= ColumnsMax || int(t.NextColumn) > ColumnsMax {
-		return config("%sA table may have at most %d columns in its life, dropped ones included", where, ColumnsMax-1)
+		return t.tooManyColumns()
 	}
 	return nil
+}
+
+func (t *Table) tooManyColumns() *Error {
+	return config("%s.%s: A table may have at most %d columns in its life, dropped ones included", t.Keyspace, t.Name, ColumnsMax-1)
 }
 
 // DropTable plans DROP TABLE. Errors are *Error.

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -23,10 +25,12 @@ func (c *Catalog) CreateType(s CreateType, _ Env) (Plan, error) {
 		return Plan{}, invalid("A user type with name '%s' already exists", s.Name)
 	}
 	var names []string
+	seen := map[string]bool{}
 	for _, f := range s.Fields {
-		if slices.Contains(names, f.Name) {
+		if seen[f.Name] {
 			return Plan{}, invalid("Duplicate field name '%s' in type '%s'", f.Name, s.Name)
 		}
+		seen[f.Name] = true
 		names = append(names, f.Name)
 	}
 	if len(names) == 0 {
@@ -45,14 +49,25 @@ func (c *Catalog) CreateType(s CreateType, _ Env) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	return planType(Created, types.UDTOf(s.Keyspace, s.Name, names, elems, false)), nil
+	return c.planType(Created, types.UDTOf(s.Keyspace, s.Name, names, elems, false))
 }
 
-func planType(change EventChange, t *types.Type) Plan {
-	return Plan{
+// planType returns the plan that puts the type, unless that made it, or a type or table that uses it, too large.
+func (c *Catalog) planType(change EventChange, t *types.Type) (Plan, error) {
+	plan := Plan{
 		Changes: []Change{{Kind: PutTypeChange, Keyspace: t.Keyspace, Name: t.Name, typ: t}},
 		Event:   Event{change, TargetType, t.Keyspace, t.Name},
 	}
+	if _, err := c.Apply(plan.Changes); errors.Is(err, errTypeSize) {
+		return Plan{}, tooLargeType()
+	} else if err != nil {
+		return Plan{}, fmt.Errorf("schema: plan type %s.%s: %w", t.Keyspace, t.Name, err)
+	}
+	return plan, nil
+}
+
+func tooLargeType() *Error {
+	return invalid("Types may nest at most %d deep and have at most %d parts, those of the types they use included", typeDepthMax, typePartsMax)
 }
 
 func checkFieldType(s *TypeSpec) error {
@@ -95,7 +110,7 @@ func (c *Catalog) AlterType(s AlterType, _ Env) (Plan, error) {
 	if err != nil || t.Equal(old) {
 		return Plan{}, err
 	}
-	return planType(Updated, t), nil
+	return c.planType(Updated, t)
 }
 
 func (c *Catalog) addField(s *AlterType, old *types.Type) (*types.Type, error) {
@@ -146,10 +161,12 @@ func renameFields(s *AlterType, old *types.Type) (*types.Type, error) {
 		}
 		fields[i] = r.To
 	}
-	for i, name := range fields {
-		if slices.Contains(fields[:i], name) {
+	seen := map[string]bool{}
+	for _, name := range fields {
+		if seen[name] {
 			return nil, invalid("Duplicate field name %s in type %s", name, s.Keyspace) // Cassandra names the keyspace
 		}
+		seen[name] = true
 	}
 	return types.UDTOf(old.Keyspace, old.Name, fields, old.Elems, false), nil
 }

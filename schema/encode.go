@@ -213,11 +213,13 @@ func (d *decoder) userType(ks string) *types.Type {
 	name := d.string()
 	var fields []string
 	var elems []*types.Type
+	seen := map[string]bool{}
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		field := d.string()
-		if slices.Contains(fields, field) {
+		if seen[field] {
 			d.fail("field name")
 		}
+		seen[field] = true
 		fields = append(fields, field)
 		elems = append(elems, d.typ(ks, 0))
 	}
@@ -309,7 +311,7 @@ func (t *Table) check() error {
 				return fmt.Errorf("table %q: column %q", t.Name, c.Name)
 			case c.Kind.Key() && (c.Type.MultiCell() || !orderable(c.Type)):
 				return fmt.Errorf("table %q: key column %q", t.Name, c.Name)
-			case !c.Kind.Key() && i > 0 && c.Name < columns[i-1].Name:
+			case !c.Kind.Key() && i > 0 && compareNames(c.Name, columns[i-1].Name) < 0:
 				return fmt.Errorf("table %q: column %q out of order", t.Name, c.Name)
 			}
 			names[c.Name], ids[c.ID] = true, true

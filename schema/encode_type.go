@@ -1,9 +1,52 @@
 package schema
 
-import "github.com/helenusdb/helenus/cql/types"
+import (
+	"errors"
+
+	"github.com/helenusdb/helenus/cql/types"
+)
 
 // typeDepthMax bounds how deep types may nest, in statements and in encodings.
 const typeDepthMax = 32
+
+// typePartsMax bounds how many types a type is made of, those inside the user types it uses included: types that use
+// one another twice would otherwise double with each level.
+const typePartsMax = 1 << 12
+
+// errTypeSize is matched by errors about a type beyond these bounds.
+var errTypeSize = errors.New("type too large")
+
+// weight is the size of a type.
+type weight struct{ parts, depth int }
+
+func (w weight) tooLarge() bool { return w.parts > typePartsMax || w.depth > typeDepthMax }
+
+// weigh returns the size of t; sizes of user types come from known. It stops soon after the bound is passed.
+func weigh(t *types.Type, known func(t *types.Type) (weight, bool)) weight {
+	if t.Kind == types.KindUDT {
+		if w, ok := known(t); ok {
+			return w
+		}
+	}
+	w := weight{parts: 1, depth: 1}
+	for _, e := range t.Elems {
+		inner := weigh(e, known)
+		w.parts += inner.parts
+		w.depth = max(w.depth, inner.depth+1)
+		if w.tooLarge() {
+			return w
+		}
+	}
+	return w
+}
+
+// checkSize returns an error when a resolved type is too large.
+func checkSize(t *types.Type) error {
+	if weigh(t, func(*types.Type) (weight, bool) { return weight{}, false }).tooLarge() {
+		return tooLargeType()
+	}
+	return nil
+}
 
 const typeFrozen = 0x01
 
@@ -98,22 +141,22 @@ func (d *decoder) typ(ks string, depth int) *types.Type {
 	case types.KindUDT:
 		return &types.Type{Kind: kind, Frozen: frozen, Keyspace: ks, Name: d.string()}
 	case types.KindList:
-		return types.ListOf(d.typ(ks, depth+1), frozen)
+		return types.ListOf(d.elem(ks, depth), frozen)
 	case types.KindSet:
-		return types.SetOf(d.typ(ks, depth+1), frozen)
+		return types.SetOf(d.elem(ks, depth), frozen)
 	case types.KindMap:
-		key := d.typ(ks, depth+1)
-		return types.MapOf(key, d.typ(ks, depth+1), frozen)
+		key := d.elem(ks, depth)
+		return types.MapOf(key, d.elem(ks, depth), frozen)
 	case types.KindVector:
 		dim := d.uint()
-		elem := d.typ(ks, depth+1)
+		elem := d.elem(ks, depth)
 		if dim >= 1 && dim <= vectorDimMax && frozen {
 			return types.VectorOf(elem, int(dim))
 		}
 	case types.KindTuple:
 		elems := make([]*types.Type, 0, 4)
 		for n := d.count(); n > 0 && d.err == nil; n-- {
-			elems = append(elems, d.typ(ks, depth+1))
+			elems = append(elems, d.elem(ks, depth))
 		}
 		if len(elems) > 0 && frozen {
 			return types.TupleOf(elems...)
@@ -125,6 +168,16 @@ func (d *decoder) typ(ks string, depth int) *types.Type {
 	}
 	d.fail("type")
 	return types.Empty
+}
+
+// elem reads a type inside another one. Only what is outermost may have cells of its own.
+func (d *decoder) elem(ks string, depth int) *types.Type {
+	t := d.typ(ks, depth+1)
+	if t.MultiCell() {
+		d.fail("unfrozen type inside another one")
+		return types.Empty
+	}
+	return t
 }
 
 // bind returns t with every user type in it replaced by its definition as find returns it, nil when find does not

@@ -54,7 +54,7 @@ func setCompaction(o *TableOptions, p *Property) error {
 	if err := check(&opts); err != nil {
 		return err
 	}
-	if unknown := opts.unknown(in, p.Map); len(unknown) > 0 {
+	if unknown := opts.unknown(p.Map); len(unknown) > 0 {
 		return config("Properties specified [%s] are not understood by %s", strings.Join(unknown, ", "), short)
 	}
 	if thresholds {
@@ -92,10 +92,11 @@ func (s *subOptions) accept(keys ...string) {
 }
 
 // unknown returns the keys that were not read, in the order they were written.
-func (s *subOptions) unknown(in map[string]string, written []Pair) (out []string) {
+func (s *subOptions) unknown(written []Pair) (out []string) {
 	for _, p := range written {
-		if _, ok := in[p.Key]; ok && p.Key != "class" && !s.used[p.Key] && !slices.Contains(out, p.Key) {
+		if p.Key != "class" && !s.used[p.Key] {
 			out = append(out, p.Key)
+			s.used[p.Key] = true
 		}
 	}
 	return out

@@ -74,10 +74,12 @@ func (ps properties) find(name string) *Property {
 
 // known returns an error when a property is given twice or is none of names.
 func (ps properties) known(names ...string) error {
-	for i, p := range ps {
-		if properties(ps[:i]).find(p.Name) != nil {
+	given := make(map[string]bool, len(ps))
+	for _, p := range ps {
+		if given[p.Name] {
 			return syntax("Multiple definitions for property '%s'", p.Name)
 		}
+		given[p.Name] = true
 	}
 	for _, p := range ps {
 		if !slices.Contains(names, p.Name) {

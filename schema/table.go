@@ -65,6 +65,15 @@ func (k ColumnKind) String() string {
 // Key reports whether columns of this kind make up the primary key.
 func (k ColumnKind) Key() bool { return k <= KindClustering }
 
+// compareNames orders static and regular columns as Cassandra does: by bytes, but names that begin with a byte above
+// 0x7F come first, because Cassandra compares the first eight bytes as a signed number.
+func compareNames(a, b string) int {
+	if len(a) > 0 && len(b) > 0 && (a[0]^b[0])&0x80 != 0 {
+		return cmp.Compare(b[0], a[0])
+	}
+	return cmp.Compare(a, b)
+}
+
 // Column is one column of a table.
 type Column struct {
 	ID       ColumnID
@@ -92,8 +101,8 @@ type Table struct {
 
 	PartitionKey []*Column       // by Position
 	Clustering   []*Column       // by Position
-	Static       []*Column       // by name, byte order
-	Regular      []*Column       // by name, byte order
+	Static       []*Column       // by name, see compareNames
+	Regular      []*Column       // by name, see compareNames
 	Dropped      []DroppedColumn // by name, byte order; a name occurs once, with its last drop
 	NextColumn   ColumnID        // the id the next added column gets
 

@@ -18,13 +18,17 @@ func (r typeResolver) resolve(s TypeSpec) (*types.Type, error) {
 	if err := s.checkFrozen(0); err != nil {
 		return nil, err
 	}
-	return r.prepare(s.normalize(false))
+	t, err := r.prepare(s.normalize(false))
+	if err != nil {
+		return nil, err
+	}
+	return t, checkSize(t)
 }
 
 // checkFrozen finds frozen<> where it may not stand, and limits the depth.
 func (s *TypeSpec) checkFrozen(depth int) error {
 	if depth > typeDepthMax {
-		return invalid("Types may not nest deeper than %d", typeDepthMax)
+		return tooLargeType()
 	}
 	if s.Frozen && s.Kind == TypeNative {
 		return syntax("frozen<> is only allowed on collections, tuples, and user-defined types (got %s)", s.Name)
