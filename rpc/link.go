@@ -246,11 +246,12 @@ func (l *link) lost(ctx context.Context, d *dialed, err error, failed bool) {
 	l.cur.CompareAndSwap(d, nil)
 	news := l.down == nil || l.down.Cause != cause
 	var early *dialed // made by a sender after d had failed and before this was known here
+	down := l.error(cause, err)
+	if cause == ErrConnLost {
+		down.Cause = ErrUnreachable
+	}
 	if failed {
-		l.down = l.error(cause, err)
-		if cause == ErrConnLost {
-			l.down.Cause = ErrUnreachable
-		}
+		l.down = down
 		early = l.cur.Load()
 		l.cur.Store(nil)
 		select {
@@ -262,7 +263,7 @@ func (l *link) lost(ctx context.Context, d *dialed, err error, failed bool) {
 	l.mu.Unlock()
 	d.fail(cause, err)
 	if early != nil {
-		early.fail(cause, err)
+		early.fail(down.Cause, err)
 	}
 	if news && ctx.Err() == nil && !errors.Is(err, errIdle) {
 		l.t.opt.Logger.Warn("rpc: no connection", "to", l.to, "class", l.class.String(), "addr", addr,

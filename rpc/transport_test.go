@@ -410,12 +410,16 @@ func TestInFlightBound(t *testing.T) {
 	bubble(t, func(t *testing.T, f *fabric) {
 		a := f.add(1, func(o *Options) { o.Data.InFlight = 20 })
 		b := f.add(2, func(o *Options) { o.Data.InFlight = 10 })
+		mustCall(t, a, 2, Data, verbEcho, nil)
+		f.net.Cut(hostName(2), hostName(1)) // or answers make room while requests are still being made
 		var outcomes []*once
 		for range 25 {
 			o := newOnce()
 			outcomes = append(outcomes, o)
 			a.Send(hostID(2), Data, verbHold, time.Now().Add(time.Minute), nil, o)
 		}
+		synctest.Wait()
+		f.net.Heal(hostName(2), hostName(1))
 		synctest.Wait()
 		var open, local, remote int
 		for _, o := range outcomes {
@@ -714,6 +718,7 @@ func TestEpoch(t *testing.T) {
 		a, b := f.add(1, hook(1)), f.add(2, hook(2))
 		check := func(what string, want1, want2 string) {
 			t.Helper()
+			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
 			if fmt.Sprint(seen[1]) != want1 || fmt.Sprint(seen[2]) != want2 {
@@ -750,6 +755,7 @@ func TestEpoch(t *testing.T) {
 		b.epoch.Store(7)
 		a.epoch.Store(9)
 		mustCall(t, a, 2, Urgent, verbEcho, nil)
+		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
 		if len(seen[2]) == 0 || seen[2][0] != 9 {
@@ -1021,6 +1027,89 @@ func TestMux(t *testing.T) {
 		b.stop()
 		if closed.Load() != 2 {
 			t.Errorf("%d of 2 sessions closed", closed.Load())
+		}
+	})
+}
+
+// A peer that sends heartbeats but says that it receives nothing is given up within 10 s, even though its own
+// direction works.
+func TestPeerReceivesNothing(t *testing.T) {
+	for _, busy := range []byte{0, 1} {
+		bubble(t, func(t *testing.T, f *fabric) {
+			a := f.add(1, nil)
+			f.addrs.Store(hostID(2), hostName(2)+":7000")
+			l, err := f.net.Host(hostName(2)).Listen(":7000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := make(chan struct{})
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				readHello(conn)
+				conn.Write(appendReply(nil, &reply{version: 1, cluster: clusterA, host: hostID(2)}))
+				for {
+					conn.Write(sealed(header{kind: kindHeartbeat}, []byte{0, 0, 0, 0, 0, 0, 0, 0, busy}))
+					select {
+					case <-stop:
+						return
+					case <-time.After(2 * time.Second):
+					}
+				}
+			}()
+			o := newOnce()
+			begin := time.Now()
+			a.Send(hostID(2), Data, verbEcho, begin.Add(30*time.Second), nil, o)
+			<-o.done
+			d := time.Since(begin)
+			if busy == 0 && (d < 6*time.Second || d >= 10*time.Second || !errors.Is(o.rsp.Err, ErrConnLost)) {
+				t.Errorf("given up after %v: %v", d, o.rsp.Err)
+			}
+			if busy == 1 && !errors.Is(o.rsp.Err, ErrTimeout) {
+				t.Errorf("a busy peer was given up after %v: %v", d, o.rsp.Err)
+			}
+			close(stop)
+			l.Close()
+			<-done
+		})
+	}
+}
+
+// again sends the request once more when it fails.
+type again struct {
+	once
+	t *testNode
+	n int
+}
+
+func (r *again) Done(rsp *Response) {
+	if rsp.Err != nil && r.n > 0 {
+		r.n--
+		r.t.Send(rsp.From, Data, verbEcho, time.Time{}, nil, r)
+		return
+	}
+	r.once.Done(rsp)
+}
+
+// A callback may send again at once; while the connection that has just failed is being cleared away that ends
+// like every other call, and without waiting for its deadline.
+func TestSendFromCallback(t *testing.T) {
+	bubble(t, func(t *testing.T, f *fabric) {
+		a := f.add(1, nil)
+		b := f.add(2, nil)
+		r := &again{once: *newOnce(), t: a, n: 5}
+		a.Send(hostID(2), Data, verbHold, time.Time{}, nil, r)
+		synctest.Wait()
+		begin := time.Now()
+		b.stop()
+		<-r.done
+		if d := time.Since(begin); d > 0 || r.n != 0 || !errors.Is(r.rsp.Err, ErrUnreachable) {
+			t.Errorf("after %v, %d sends left: %v", d, r.n, r.rsp.Err)
 		}
 	})
 }
