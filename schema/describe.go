@@ -13,8 +13,7 @@ import (
 
 // DescribeOptions says what DESCRIBE shows besides the plain statement.
 type DescribeOptions struct {
-	Internals   bool // WITH INTERNALS: table ids and dropped columns
-	IfNotExists bool // write IF NOT EXISTS into the statements
+	Internals bool // WITH INTERNALS: table ids and dropped columns
 }
 
 // Element is one schema element as DESCRIBE lists it.
@@ -26,9 +25,9 @@ type Element struct {
 }
 
 // Element returns the keyspace as DESCRIBE lists it.
-func (k *Keyspace) Element(o DescribeOptions) Element {
+func (k *Keyspace) Element() Element {
 	name := cqlident.QuoteIdent(k.Name)
-	return Element{name, "keyspace", name, k.Describe(o)}
+	return Element{name, "keyspace", name, k.Describe()}
 }
 
 // Element returns the table as DESCRIBE lists it.
@@ -37,16 +36,16 @@ func (t *Table) Element(o DescribeOptions) Element {
 }
 
 // TypeElement returns a user type as DESCRIBE lists it.
-func TypeElement(t *types.Type, o DescribeOptions) Element {
-	return Element{cqlident.QuoteIdent(t.Keyspace), "type", cqlident.QuoteIdent(t.Name), DescribeType(t, o)}
+func TypeElement(t *types.Type) Element {
+	return Element{cqlident.QuoteIdent(t.Keyspace), "type", cqlident.QuoteIdent(t.Name), DescribeType(t)}
 }
 
 // Elements returns what DESCRIBE KEYSPACE lists: the keyspace itself, its types, each after those it uses, and its
 // tables by name without regard to case.
 func (k *Keyspace) Elements(o DescribeOptions) []Element {
-	out := []Element{k.Element(o)}
+	out := []Element{k.Element()}
 	for _, t := range k.typesInOrder() {
-		out = append(out, TypeElement(t, o))
+		out = append(out, TypeElement(t))
 	}
 	for _, t := range ByName(k.Tables(), func(t *Table) string { return t.Name }) {
 		out = append(out, t.Element(o))
@@ -92,22 +91,15 @@ func (k *Keyspace) typesInOrder() []*types.Type {
 	return out
 }
 
-func ifNotExists(o DescribeOptions) string {
-	if o.IfNotExists {
-		return "IF NOT EXISTS "
-	}
-	return ""
-}
-
 // Describe returns the CREATE KEYSPACE statement.
-func (k *Keyspace) Describe(o DescribeOptions) string {
+func (k *Keyspace) Describe() string {
 	name := cqlident.QuoteIdent(k.Name)
 	if k.Virtual {
 		return "/*\nWarning: Keyspace " + name + " is a virtual keyspace and cannot be recreated with CQL.\n" +
 			"Structure, for reference:\nVIRTUAL KEYSPACE " + name + ";\n*/"
 	}
 	var b strings.Builder
-	b.WriteString("CREATE KEYSPACE " + ifNotExists(o) + name + " WITH replication = {'class': '" + k.Strategy.Class + "'")
+	b.WriteString("CREATE KEYSPACE " + name + " WITH replication = {'class': '" + k.Strategy.Class + "'")
 	for _, p := range k.Replication {
 		if p.Key != "class" {
 			b.WriteString(", " + quoteText(p.Key) + ": " + quoteText(p.Value))
@@ -118,9 +110,9 @@ func (k *Keyspace) Describe(o DescribeOptions) string {
 }
 
 // DescribeType returns the CREATE TYPE statement of a user type.
-func DescribeType(t *types.Type, o DescribeOptions) string {
+func DescribeType(t *types.Type) string {
 	var b strings.Builder
-	b.WriteString("CREATE TYPE " + ifNotExists(o) + cqlident.QuoteIdent(t.Keyspace) + "." + cqlident.QuoteIdent(t.Name) + " (")
+	b.WriteString("CREATE TYPE " + cqlident.QuoteIdent(t.Keyspace) + "." + cqlident.QuoteIdent(t.Name) + " (")
 	for i, name := range t.Fields {
 		if i > 0 {
 			b.WriteByte(',')
@@ -142,7 +134,7 @@ func (t *Table) Describe(o DescribeOptions) string {
 			"Approximate structure, for reference:\n(this should not be used to reproduce this schema)\n\n")
 		fallthrough
 	default:
-		w.b.WriteString("CREATE TABLE " + ifNotExists(o) + w.name + " (")
+		w.b.WriteString("CREATE TABLE " + w.name + " (")
 	}
 	w.columns()
 	w.options()

@@ -199,14 +199,14 @@ func (m *machine) describe(d *cql.Describe) []string {
 	for _, k := range schema.ByName(m.catalog.Keyspaces(), func(k *schema.Keyspace) string { return k.Name }) {
 		switch d.What {
 		case cql.DescribeKeyspaces:
-			list = append(list, k.Element(o))
+			list = append(list, k.Element())
 		case cql.DescribeTables:
 			for _, t := range schema.ByName(k.Tables(), func(t *schema.Table) string { return t.Name }) {
 				list = append(list, t.Element(o))
 			}
 		case cql.DescribeTypes:
 			for _, t := range schema.ByName(k.Types(), func(t *types.Type) string { return t.Name }) {
-				list = append(list, schema.TypeElement(t, o))
+				list = append(list, schema.TypeElement(t))
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func (m *machine) describe(d *cql.Describe) []string {
 	case cql.DescribeKeyspace:
 		list = k.Elements(o)
 	case cql.DescribeOnlyKeyspace:
-		list = []schema.Element{k.Element(o)}
+		list = []schema.Element{k.Element()}
 	case cql.DescribeFullSchema, cql.DescribeSchema:
 		list = m.catalog.Describe(d.What == cql.DescribeFullSchema, o)
 	case cql.DescribeTable:
@@ -230,7 +230,7 @@ func (m *machine) describe(d *cql.Describe) []string {
 		if !ok {
 			return []string{fmt.Sprintf("error 0x2200 User defined type '%s' not found in '%s'", d.Name.Name.Name, k.Name)}
 		}
-		list = []schema.Element{schema.TypeElement(t, o)}
+		list = []schema.Element{schema.TypeElement(t)}
 	default:
 		m.t.Fatalf("DESCRIBE form %d", d.What)
 	}
