@@ -62,7 +62,7 @@ type Options struct {
 	// atomic load. Needed.
 	Epoch func() uint64
 	// OnEpoch is called when a message from a peer carries a newer epoch than Epoch, at most every EpochEvery per
-	// connection, by the goroutine that reads it: it must not block. The value is what the peer claims, it may be
+	// connection, and by handshakes, on a goroutine of the transport: it must not block. The value is what the peer claims, it may be
 	// absurdly high. nil: not called.
 	OnEpoch    func(from ring.HostID, epoch uint64)
 	EpochEvery time.Duration // default 100 ms

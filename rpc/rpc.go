@@ -94,7 +94,8 @@ func (r *Request) Retain() []byte {
 
 // Session handles the requests of one accepted connection. All methods are called by the goroutine that reads the
 // connection, one at a time. While one of them runs nothing is read from this connection, so they should not wait
-// for other nodes.
+// for other nodes. When a peer connects again its new session begins while the old one may still be handling what it
+// had read.
 type Session interface {
 	// Handle receives one request. rsp must be answered exactly once, now or later, unless req.OneWay.
 	Handle(req *Request, rsp Responder)
