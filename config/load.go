@@ -233,6 +233,19 @@ func (c *Config) Print(w io.Writer) error {
 	return nil
 }
 
+// Value is a key and its value as text.
+type Value struct{ Key, Value string }
+
+// Values lists the configuration in the order of Config, secrets masked.
+func (c *Config) Values() []Value {
+	v := reflect.ValueOf(c).Elem()
+	var out []Value
+	for i, s := range Settings() {
+		out = append(out, Value{s.Key, strings.Trim(text(s.Key, v.Field(i).Interface()), `"`)})
+	}
+	return out
+}
+
 func text(key string, x any) string {
 	switch x := x.(type) {
 	case bool:

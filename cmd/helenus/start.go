@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/helenusdb/helenus/config"
+	"github.com/helenusdb/helenus/node"
+)
+
+func startCommand() *cobra.Command {
+	var printConfig bool
+	c := &cobra.Command{Use: "start", Short: "Run a node", Args: cobra.NoArgs,
+		Long: "Run a node until SIGTERM or SIGINT, then drain and stop.\n\nEvery key can stand in helenus.yaml, in the environment as HELENUS_KEY, or be given as a flag; flags win over the\nenvironment, the environment over the file.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(c.Flags(), os.Environ())
+			if err != nil {
+				return err
+			}
+			if printConfig {
+				return cfg.Print(c.OutOrStdout())
+			}
+			return run(c, cfg)
+		}}
+	c.Flags().BoolVar(&printConfig, "print-config", false, "print the configuration as it would be used, and exit")
+	config.AddFlags(c.Flags())
+	return c
+}
+
+func run(c *cobra.Command, cfg *config.Config) error {
+	log, err := logger(os.Stderr, cfg)
+	if err != nil {
+		return err
+	}
+	limitMemory(cfg)
+	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version()})
+	if err != nil {
+		return err
+	}
+	log.Info("helenus starts", "version", version(), "cluster", cfg.ClusterName, "listen", cfg.Internode().String(), "native", cfg.Native().String())
+	return n.Run(c.Context())
+}
+
+// limitMemory tunes the garbage collector: most of the heap is caches that hold no pointers.
+func limitMemory(cfg *config.Config) {
+	if cfg.MemoryLimit > 0 {
+		debug.SetMemoryLimit(int64(cfg.MemoryLimit))
+	}
+}
+
+func logger(w io.Writer, cfg *config.Config) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+		return nil, fmt.Errorf("log_level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, o)), nil
+}

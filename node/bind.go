@@ -1,0 +1,105 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/meta/raftlog"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+	"github.com/helenusdb/helenus/storage"
+)
+
+// This file binds the interfaces that components declare to the components that implement them.
+
+// tables is storage's view of the catalog.
+type tables struct{ log *raftlog.Service }
+
+func (t tables) Table(gen schema.Generation) (*schema.Table, bool) {
+	return t.log.Current().Catalog.TableByGeneration(gen)
+}
+
+// engine is storage as the coordinator sees it.
+type engine struct{ *storage.Engine }
+
+func (e engine) NewBatch() coordinator.Batch { return batch{e.Engine.NewBatch()} }
+
+func (e engine) Read(cmd *row.Command, page *row.Page) (uint64, error) {
+	seq, err := e.Engine.Read(cmd, page)
+	return uint64(seq), err
+}
+
+func (e engine) WhenSynced(seq uint64, c coordinator.Committed) {
+	e.Engine.WhenSynced(storage.Seq(seq), c)
+}
+
+func (e engine) ScanHints(start, end []byte, fn func(key, value []byte) bool) error {
+	return e.Space(storage.SpaceHints).Scan(start, end, fn)
+}
+
+type batch struct{ *storage.Batch }
+
+func (b batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
+
+func (b batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
+
+func (b batch) Commit(c coordinator.Committed) { b.Batch.Commit(c) }
+
+func isUnknownTable(err error) bool { return errors.Is(err, storage.ErrUnknownTable) }
+
+func isBatchFull(err error) bool { return errors.Is(err, storage.ErrTooLarge) }
+
+func isInvalid(err error) bool {
+	return errors.Is(err, storage.ErrBadMutation) || errors.Is(err, storage.ErrTooLarge)
+}
+
+// ddl is the metadata log as DDL statements see it.
+type ddl struct{ n *Node }
+
+func (d ddl) Current() *meta.State { return d.n.log.Current() }
+
+// Change plans against the newest catalog, logs the changes and waits until every live node has applied them.
+func (d ddl) Change(ctx context.Context, build func(*meta.State) (schema.Plan, error)) (schema.Plan, []string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.n.o.Config.DDLTimeout)
+	defer cancel()
+	var plan schema.Plan
+	s, err := d.n.log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
+		p, err := build(s)
+		if err != nil || len(p.Changes) == 0 {
+			plan = p
+			return nil, false, err
+		}
+		plan = p
+		return &meta.Command{Kind: meta.Schema, BaseSchema: s.Catalog.Version, Changes: p.Changes}, true, nil
+	})
+	if err != nil || len(plan.Changes) == 0 {
+		return plan, nil, err
+	}
+	return plan, d.n.awaitAll(s), nil
+}
+
+// awaitAll waits until the live members have applied the state, and warns of those that have not.
+func (n *Node) awaitAll(s *meta.State) (warnings []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), lagMax)
+	defer cancel()
+	var live []ring.HostID
+	for _, m := range s.Members() {
+		if n.alive(m.ID) {
+			live = append(live, m.ID)
+		}
+	}
+	for _, id := range n.log.AwaitAll(ctx, s.Epoch, live) {
+		if n.alive(id) || id != n.home.HostID {
+			warnings = append(warnings, fmt.Sprintf("Node %s has not applied the change within %s; it will when it is back", s.Node(id).Internode, lagMax))
+		}
+	}
+	return warnings
+}
+
+// lagMax is how long a schema change waits for a node that does not answer.
+const lagMax = 5 * time.Second

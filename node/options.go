@@ -1,0 +1,95 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/helenusdb/helenus/config"
+	"github.com/helenusdb/helenus/storage"
+)
+
+// Network opens the connections of a node.
+type Network interface {
+	Listen(ctx context.Context, addr string) (net.Listener, error)
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// Options are what a node needs besides its configuration. Zero values mean the real world.
+type Options struct {
+	Config *config.Config
+	FS     storage.FS // nil: the disk
+	Net    Network    // nil: TCP
+	// Now tells the wall clock where time is data: timestamps, TTL, the age of hints. nil: time.Now
+	Now func() time.Time
+	// Random fills b; everything random in the node comes from it. nil: crypto/rand
+	Random func(b []byte)
+	// Fatal ends the process after an error that must not be survived, such as a failed fsync. nil: exit code 70
+	Fatal   func(error)
+	Logger  *slog.Logger // nil: discard
+	Version string       // of the binary, for logs and status
+}
+
+const fatalExit = 70 // EX_SOFTWARE
+
+func (o Options) withDefaults() Options {
+	if o.Config == nil {
+		o.Config = config.Default()
+	}
+	if o.FS == nil {
+		o.FS = storage.Disk()
+	}
+	if o.Net == nil {
+		o.Net = tcp{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = func(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Fatal == nil {
+		log := o.Logger
+		o.Fatal = func(err error) {
+			log.Error("the node ends: what it would say from here on could not be trusted", "err", err)
+			os.Exit(fatalExit)
+		}
+	}
+	return o
+}
+
+func (o *Options) uint64() uint64 {
+	var b [8]byte
+	o.Random(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// intn returns a number in [0, n).
+func (o *Options) intn(n int) int { return int(o.uint64() % uint64(n)) }
+
+// uuid returns a random UUID, version 4.
+func (o *Options) uuid() (id [16]byte) {
+	o.Random(id[:])
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+type tcp struct{}
+
+func (tcp) Listen(ctx context.Context, addr string) (net.Listener, error) {
+	var l net.ListenConfig
+	return l.Listen(ctx, "tcp", addr)
+}
+
+func (tcp) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
