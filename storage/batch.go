@@ -20,6 +20,7 @@ type Batch struct {
 	held   []uint32      // stripes, in the order taken
 	isHeld []uint64      // bitmap of held
 	tables bool          // rows or markers are in it
+	marks  bool          // markers are in it
 
 	prefix, marker []byte
 	key, death     []byte
@@ -140,6 +141,7 @@ func (b *Batch) addDeaths(key, value []byte) {
 }
 
 func (b *Batch) addMarkers(m *row.Mutation, d row.Deletion) {
+	b.marks = true
 	b.build.Reset(b.marker[:0], false)
 	if !d.Live() {
 		b.build.PartitionDeletion(d)
@@ -212,6 +214,9 @@ func (b *Batch) apply(seq Seq, apply func(*pebble.Batch, *pebble.WriteOptions) e
 	if err == nil && !e.hasFailed() {
 		for _, i := range b.held {
 			e.stripes[i].epoch.Add(1)
+			if b.marks {
+				e.stripes[i].markerEpoch.Add(1)
+			}
 		}
 		if b.tables && e.cache != nil {
 			b.tellCache(repr)
@@ -262,7 +267,7 @@ func (b *Batch) letGo() {
 		b.isHeld[i/64] &^= 1 << (i % 64)
 		b.e.stripes[i].releaseShared()
 	}
-	b.held, b.tables = b.held[:0], false
+	b.held, b.tables, b.marks = b.held[:0], false, false
 }
 
 // Write applies ms in one batch and waits until it is durable. After ctx has ended the batch may still become durable.

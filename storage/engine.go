@@ -28,6 +28,7 @@ type Engine struct {
 	pipe    *pipeline
 	cache   *rowCache // nil: none
 	markers markerIndex
+	many    manyMarkers
 	dropped atomic.Pointer[[]schema.Generation] // ascending; DropGeneration is the only writer
 	reserve reserve
 	water   *watermark

@@ -8,6 +8,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
+const foldBytesPerOperand = 1024
+
 // foldQueue holds keys whose value was just made of many operands. A full queue drops offers: the next such read offers again.
 type foldQueue struct {
 	mu      sync.Mutex
@@ -89,7 +91,8 @@ func (e *Engine) fold(key string) error {
 		return fmt.Errorf("read %x: %w", k, err)
 	}
 	operands := e.folds.seen(key)
-	if operands > 1 {
+	// A value of megabytes (very many range tombstones) is rewritten only after operands in proportion.
+	if operands > 1 && operands >= len(value)/foldBytesPerOperand {
 		// No sync: the log keeps the order, so the Set is never durable without the operands it was made of.
 		if err = e.db.Set(k, value, pebble.NoSync); err == nil {
 			e.opts.Metrics.Folds.Add(1)

@@ -230,6 +230,7 @@ func (p *purger) apply(s *stripe, pb *pebble.Batch) error {
 		return err
 	}
 	s.epoch.Add(1)
+	s.markerEpoch.Add(1)
 	if e.cache != nil {
 		forEachKey(repr, func(key []byte) { e.cache.drop(hashKey(key), key) })
 	}

@@ -156,11 +156,7 @@ func (r *reader) tryPoints(page *row.Page, s *stripe, epoch uint64, calm bool) (
 	marked := e.markers.mayHave(c.Generation, hash)
 	if marked {
 		keys++
-		r.key = append(append(r.key[:0], spaceMarkers), r.prefix[1:]...)
-		if r.marker, err = r.lookup(r.marker[:0], s, epoch, calm); err != nil {
-			return keys, err
-		}
-		if err := r.giveMarkers(r.marker); err != nil {
+		if err := r.lookupMarkers(s, epoch, calm); err != nil {
 			return keys, err
 		}
 	}
@@ -184,6 +180,31 @@ func (r *reader) tryPoints(page *row.Page, s *stripe, epoch uint64, calm bool) (
 		keys += 2
 	}
 	return keys, nil
+}
+
+// lookupMarkers gives the partition's markers to the builder.
+func (r *reader) lookupMarkers(s *stripe, epoch uint64, calm bool) (err error) {
+	r.key = append(append(r.key[:0], spaceMarkers), r.prefix[1:]...)
+	markerEpoch := s.markerEpoch.Load()
+	if calm && !r.cmd.StaticOnly {
+		if d := r.e.many.get(r.key, markerEpoch); d != nil {
+			d.give(&r.build, r.slices)
+			return nil
+		}
+	}
+	if r.marker, err = r.lookup(r.marker[:0], s, epoch, calm); err != nil {
+		return err
+	}
+	if calm && len(r.marker) > 16*manyRanges {
+		d, err := decodeMarkers(r.key, r.marker, markerEpoch)
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			r.e.many.put(d)
+		}
+	}
+	return r.giveMarkers(r.marker)
 }
 
 func (r *reader) lookupSlices(s *stripe, epoch uint64, calm bool) (keys int, err error) {

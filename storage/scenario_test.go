@@ -328,6 +328,54 @@ func TestScenario_W4_FailedFsyncEndsTheProcess(t *testing.T) {
 	}
 }
 
+// W4, second half: a table that cannot be written ends the process; one that does not fit on the disk only refuses writes until
+// space is there.
+func TestScenario_W4_FailedFlush(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			var armed atomic.Bool
+			fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind == errorfs.OpFileWrite && strings.HasSuffix(op.Path, ".sst") && armed.CompareAndSwap(true, false) {
+					return errno
+				}
+				return nil
+			}))
+			fatal := make(chan error, 1)
+			o := testOptions(fs)
+			o.ReserveBytes = mib
+			o.FreeSpace = func() (uint64, error) { return 100 * mib, nil }
+			o.FreeSpaceInterval = time.Hour
+			o.Fatal = func(err error) { fatal <- err }
+			e := openTest(t, o)
+			write(t, e, put(genPlain, pkey(1), "", 1, "x"))
+			armed.Store(true)
+			flushed := make(chan error, 1)
+			go func() { flushed <- e.Flush() }()
+			m := []row.Mutation{put(genPlain, pkey(1), "", 2, "y")}
+			if errno == syscall.EIO {
+				if err := <-fatal; !errors.Is(err, errno) {
+					t.Errorf("fatal: %v", err)
+				}
+				if err := e.Write(context.Background(), m); !errors.Is(err, ErrFailed) {
+					t.Errorf("write after it: %v", err)
+				}
+				<-flushed
+				e.stop()
+				return
+			}
+			await(t, "refusal", func() bool { return errors.Is(e.Write(context.Background(), m), ErrDiskFull) })
+			<-flushed // Pebble tries again
+			if err := e.reserve.look(); err != nil {
+				t.Fatal(err)
+			}
+			write(t, e, m...)
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // W5: below the reserve writes are refused with a clear error, reads go on, deleting is possible, and writes are taken again when
 // space is there, without a restart.
 func TestScenario_W5_DiskFull(t *testing.T) {

@@ -25,7 +25,10 @@ type stripe struct {
 	epoch atomic.Uint64
 	// last is the ordinal of the newest batch that touched the stripe, set before that batch is visible.
 	last atomic.Uint64
-	_    [16]byte
+	// markerEpoch counts applied batches that may carry markers, raised as epoch is.
+	markerEpoch atomic.Uint64
+
+	_ [8]byte
 
 	mu   sync.Mutex    // held for a few instructions, never across a wait
 	wake chan struct{} // closed and forgotten when the stripe may have become free; nil when nobody waits
