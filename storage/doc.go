@@ -10,7 +10,7 @@
 // lookup: a filter in memory knows which partitions may have one.
 //
 // Pebble merges operands but never drops a value that has died, so that is done here: fold rewrites a row that had too many
-// operands, purge rewrites rows with expired cells and tombstones past their grace, found through block properties. Both read and
+// operands, purge rewrites rows with expired cells and tombstones past their grace, found through the death index. Both read and
 // Set, hence hold the partition's stripe exclusively; writers hold it shared until they are applied.
 //
 // Durability: under Group (default) and Batch, Committed is called after the write-ahead log is on disk, never before and never

@@ -26,7 +26,7 @@ func appendTruncationKey(dst []byte, gen schema.Generation) []byte {
 // DropGeneration removes a table's data (DROP TABLE, TRUNCATE). The decision is durable before anything is removed, so a crash in
 // between finishes the work at the next start, and no replay of the log brings rows back. Dropping again is harmless.
 func (e *Engine) DropGeneration(gen schema.Generation) error {
-	return e.withAdmin(func() error {
+	return e.withToken(e.drops, func() error {
 		if err := e.writableForDrop(); err != nil {
 			return err
 		}

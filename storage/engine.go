@@ -42,7 +42,8 @@ type Engine struct {
 	failOnce sync.Once
 	failed   chan struct{} // closed after a fatal error
 
-	admin   chan struct{} // token: one drop, purge or other administrative operation at a time
+	drops   chan struct{} // token: one DropGeneration at a time
+	purges  chan struct{} // token: one purge at a time
 	beats   chan struct{} // token: one beat at a time
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -74,7 +75,8 @@ func newEngine(o Options) *Engine {
 		stripes: make([]stripe, o.Stripes),
 		cache:   newRowCache(o.RowCacheBytes),
 		failed:  make(chan struct{}),
-		admin:   make(chan struct{}, 1),
+		drops:   make(chan struct{}, 1),
+		purges:  make(chan struct{}, 1),
 		beats:   make(chan struct{}, 1),
 		readers: make(chan *reader, freePagesMax),
 		batches: make(chan *pebble.Batch, freeBatchesMax),
@@ -307,14 +309,14 @@ func (e *Engine) ClearSuspect() error {
 	return e.beat(false)
 }
 
-// withAdmin runs f while no other administrative operation runs.
-func (e *Engine) withAdmin(f func() error) error {
+// withToken runs f while no other holder of the token runs.
+func (e *Engine) withToken(token chan struct{}, f func() error) error {
 	select {
-	case e.admin <- struct{}{}:
+	case token <- struct{}{}:
 	case <-e.ctx.Done():
 		return ErrClosed
 	}
-	defer func() { <-e.admin }()
+	defer func() { <-token }()
 	return f()
 }
 

@@ -82,6 +82,9 @@ func (e *Engine) fold(key string) error {
 	s := &e.stripes[e.stripeOf(generationOf(k), tokenOf(k))]
 	s.acquire()
 	defer s.release()
+	if e.isDropped(generationOf(k)) { // under the stripe, as in Batch.Apply: the Set would outlive the range deletion
+		return nil
+	}
 	e.folds.seen(key)
 	value, closer, err := e.db.Get(k)
 	if errors.Is(err, pebble.ErrNotFound) {

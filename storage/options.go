@@ -18,7 +18,7 @@ type SyncMode uint8
 const (
 	// Group acknowledges a write when it is on disk. One fsync serves all that were written while the one before it ran.
 	Group SyncMode = iota
-	// Batch is Group with Commit waiting for the disk itself, so that a writer has one batch in flight.
+	// Batched is Group with Commit waiting for the disk itself, so that a writer has one batch in flight.
 	Batched
 	// Periodic acknowledges at once and syncs every PeriodicInterval: a power loss takes back the last interval.
 	Periodic

@@ -58,7 +58,7 @@ func (e *Engine) purge(ctx context.Context, gen schema.Generation, throttled boo
 	if !ok {
 		return s, fmt.Errorf("storage: purge generation %d: %w", gen, ErrUnknownTable)
 	}
-	err = e.withAdmin(func() error {
+	err = e.withToken(e.purges, func() error {
 		if err := e.writable(); err != nil || e.Suspect() || e.isDropped(gen) {
 			return err
 		}
@@ -159,6 +159,9 @@ func (p *purger) purgeRow(death, key []byte) error {
 	s := p.stripe(key)
 	s.acquire()
 	defer s.release()
+	if p.e.isDropped(p.t.Generation) { // under the stripe, as in Batch.Apply
+		return ErrUnknownTable
+	}
 	v, closer, err := p.e.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		v, closer, err = nil, io.NopCloser(nil), nil
@@ -257,6 +260,9 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 	s := p.stripe(key)
 	s.acquire()
 	defer s.release()
+	if p.e.isDropped(p.t.Generation) {
+		return true, ErrUnknownTable
+	}
 	dead, err := p.deadMarkers(key)
 	if err != nil {
 		return true, err
@@ -276,6 +282,9 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 		}
 		s.release()
 		s.acquire()
+		if p.e.isDropped(p.t.Generation) {
+			return true, ErrUnknownTable
+		}
 		if s.epoch.Load() != epoch {
 			return false, nil
 		}
