@@ -44,6 +44,8 @@ type conn struct {
 	room        int     // requests that can be started before answers must be counted
 	burst       int     // requests since the last write
 	unflushed   bool    // the session has got a request since its last Flush
+	startedSize int64   // bytes of all requests given to the session
+	lost        bool    // the session does not know any more what to answer
 	tally       [17]int64
 
 	stage  atomic.Uint32            // protocol.Stage; written by the reader
@@ -74,9 +76,10 @@ type conn struct {
 	waiting bool    // the reader waits on moved
 	closed  bool    // answers are dropped
 
-	answered uint64   // requests answered, dropped answers included
-	newest   uint64   // highest seq that was answered
-	void     []uint64 // seqs that were answered by the server because the session panicked
+	answered     uint64   // requests answered, dropped answers included
+	answeredSize int64    // bytes of them
+	newest       uint64   // highest seq that was answered
+	void         []uint64 // seqs that were answered by the server because the session panicked
 }
 
 func newConn(s *Server, raw net.Conn, l *Listener, id uint64) *conn {
@@ -132,6 +135,9 @@ func (c *conn) finish() {
 	c.closed = true
 	o := c.out
 	c.out = nil
+	if c.lost {
+		c.addr.force(c.answeredSize - c.startedSize)
+	}
 	c.mu.Unlock()
 	if o != nil {
 		c.recycle(o)
@@ -178,6 +184,8 @@ func (c *conn) readOnce() bool {
 // doAll does all envelopes that have come. It returns false when the connection should end.
 func (c *conn) doAll() bool {
 	c.inBurst.Store(true)
+	c.bytes.left += c.partial // the envelope may be complete now, and is counted as a request then
+	c.partial = 0
 	count := 0
 	for {
 		f, ok, err := c.fr.Next()
@@ -234,11 +242,8 @@ func (c *conn) countPartial(progress bool) {
 		c.partialSince.Store(c.s.coarse.Load())
 	}
 	want := int64(max(size-partialFree, 0))
-	if want <= c.partial {
-		c.addr.force(want - c.partial)
-	} else if !c.addr.acquire(want - c.partial) {
+	if want > 0 && !c.bytes.take(want) {
 		c.fr.Refuse(c.overloaded())
-		c.addr.force(-c.partial)
 		want = 0
 	}
 	c.partial = want
@@ -312,6 +317,7 @@ func (c *conn) request(f protocol.Frame) {
 		r.at = c.s.now()
 	}
 	c.started.Store(r.seq)
+	c.startedSize += int64(r.size)
 	c.unflushed = true
 	c.call(f.Header, payload, body, r)
 }
@@ -384,7 +390,7 @@ func (c *conn) flushSession() (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.logPanic("Flush", p, debug.Stack())
-			ok = false
+			c.lost, ok = true, false
 		}
 	}()
 	if c.unflushed {

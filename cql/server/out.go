@@ -113,10 +113,13 @@ func (c *conn) acceptLocked(r Responder) bool {
 		return false
 	}
 	c.answered++
+	c.answeredSize += int64(r.size)
 	c.newest = max(c.newest, r.seq)
 	if c.closed {
 		c.s.metrics.AnswersLate.Add(1)
-		c.addr.force(-int64(r.size))
+		if !c.lost {
+			c.addr.force(-int64(r.size))
+		}
 		return false
 	}
 	c.outLocked().size += int64(r.size)
