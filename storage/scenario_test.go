@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // clockAt makes o's clock settable.
@@ -105,8 +106,8 @@ func TestScenario_T5_NoResurrectionAfterDrop(t *testing.T) {
 	}
 	e = openTest(t, testOptions(clone))
 	defer e.Close()
-	for _, gen := range []uint32{uint32(genWide), uint32(genOther)} {
-		if found, err := e.AnyRows(genWide); found || err != nil {
+	for _, gen := range []schema.Generation{genWide, genOther} {
+		if found, err := e.AnyRows(gen); found || err != nil {
 			t.Errorf("generation %d has rows after its drop: %v", gen, err)
 		}
 	}
@@ -411,17 +412,81 @@ func TestScenario_W5_DiskFull(t *testing.T) {
 	}
 	free.Store(100 * mib)
 	await(t, "recovery", func() bool { return try() == nil })
-	// Fast writers between two looks: what they wrote counts.
-	e.reserve.left.Store(1000)
-	err := error(nil)
-	for i := 0; i < 100 && err == nil; i++ {
-		err = e.Write(context.Background(), []row.Mutation{put(genPlain, pkey(i), "", 1, string(make([]byte, 100)))})
-		if err == nil && e.reserve.left.Load() > 2000 {
-			t.Skip("the ticker looked in between")
+}
+
+// W5, second half: between two looks at the free space, what was written counts.
+func TestScenario_W5_FastWriters(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.ReserveBytes, o.FreeSpaceInterval = mib, time.Hour
+	o.FreeSpace = func() (uint64, error) { return mib + 5000, nil }
+	e := openTest(t, o)
+	defer e.Close()
+	taken := 0
+	for i := range 100 {
+		err := e.Write(context.Background(), []row.Mutation{put(genPlain, pkey(i), "", 1, string(make([]byte, 100)))})
+		if errors.Is(err, ErrDiskFull) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
 		}
+		taken++
 	}
-	if !errors.Is(err, ErrDiskFull) {
-		t.Errorf("100 writes into 1000 bytes: %v", err)
+	if taken == 0 || taken > 5000/200 {
+		t.Errorf("%d writes of 100 bytes were taken into 5000 bytes", taken)
+	}
+}
+
+// A drop while folds, purges and writes of the same generation run leaves nothing of it behind.
+func TestDropAgainstFoldAndPurge(t *testing.T) {
+	for round := range 30 {
+		var now atomic.Int64
+		now.Store(1000)
+		o := testOptions(vfs.NewMem())
+		o.FoldOperands, o.Stripes = 2, 2
+		clockAt(&o, &now)
+		e := openTest(t, o)
+		for i := range 40 {
+			for ts := range 3 {
+				write(t, e, put(genWide, pkey(i), "k", int64(ts), "v"))
+			}
+			write(t, e, mutation(genWide, pkey(i), func(f *row.FragmentBuilder) {
+				f.RangeTombstone(row.RangeTombstone{Start: []byte("k"), Deletion: row.Deletion{Timestamp: 1, LocalTime: 1000}})
+			}))
+		}
+		now.Store(100_000)
+		var wg sync.WaitGroup
+		wg.Add(2)
+		go func() {
+			defer wg.Done()
+			for i := range 40 {
+				var page row.Page
+				cmd := single(genWide, pkey(i))
+				if _, err := e.Read(&cmd, &page); err != nil && !errors.Is(err, ErrUnknownTable) {
+					t.Error(err)
+				}
+			}
+		}()
+		go func() {
+			defer wg.Done()
+			if _, err := e.Purge(context.Background(), genWide); err != nil && !errors.Is(err, ErrUnknownTable) {
+				t.Error(err)
+			}
+		}()
+		time.Sleep(time.Duration(round*20) * time.Microsecond)
+		if err := e.DropGeneration(genWide); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		e = openTest(t, func() Options { o.Metrics = nil; return o }())
+		if found, err := e.AnyRows(genWide); found || err != nil {
+			t.Fatalf("round %d: rows after the drop: %v", round, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
