@@ -41,6 +41,9 @@ type systemKeyspace struct {
 	virtual bool // a virtual keyspace in Cassandra too
 	options func(*TableOptions)
 	tables  []systemTable
+	// stored is the generation of the first table, the others follow; 0: rows are computed, nothing is stored. Never
+	// change one that a release had: it is part of every stored key.
+	stored Generation
 }
 
 // systemTable is one of its tables.
@@ -51,8 +54,8 @@ type systemTable struct {
 	options func(*TableOptions) // on top of the keyspace's; may be nil
 }
 
-// Bootstrap returns the catalog of a new cluster: the system keyspaces with the definitions of Cassandra 5.0.8. None of
-// their tables is stored: all are Virtual, whatever they are in Cassandra.
+// Bootstrap returns the catalog of a new cluster: the system keyspaces with the definitions of Cassandra 5.0.8. Of
+// their tables only those of system_traces are stored: all others are Virtual, whatever they are in Cassandra.
 func Bootstrap() *Catalog {
 	c := &Catalog{NextGeneration: GenerationUserMin, keyspaces: map[string]*Keyspace{}}
 	for _, def := range systemKeyspaces() {
@@ -78,6 +81,9 @@ func (def *systemKeyspace) build() *Keyspace {
 	}
 	for i := range def.tables {
 		t := def.table(&def.tables[i])
+		if def.stored > 0 {
+			t.Virtual, t.Generation = false, def.stored+Generation(i)
+		}
 		k.tables[t.Name] = t
 	}
 	return k

@@ -8,11 +8,14 @@ func systemKeyspaces() []systemKeyspace {
 		{name: SchemaKeyspace, options: localOptions(7 * 24 * 60 * 60), tables: schemaTables()},
 		{name: AuthKeyspace, rf: 1, options: func(o *TableOptions) { o.GCGraceSeconds = 90 * 24 * 60 * 60 }, tables: authTables()},
 		{name: DistributedKeyspace, rf: 3, tables: distributedTables()},
-		{name: TracesKeyspace, rf: 2, options: func(o *TableOptions) { o.GCGraceSeconds = 0 }, tables: tracesTables()},
+		{name: TracesKeyspace, rf: 2, stored: tracesGeneration, options: func(o *TableOptions) { o.GCGraceSeconds = 0 }, tables: tracesTables()},
 		{name: ViewsKeyspace, virtual: true, tables: viewsTables()},
 		{name: VirtualSchemaKeyspace, virtual: true, tables: virtualSchemaTables()},
 	}
 }
+
+// tracesGeneration is that of system_traces.events; sessions has the next one.
+const tracesGeneration Generation = 16
 
 func localOptions(gcGraceSeconds int32) func(*TableOptions) {
 	return func(o *TableOptions) {

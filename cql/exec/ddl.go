@@ -1,0 +1,204 @@
+package exec
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/protocol"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// runDDL runs a schema change or TRUNCATE and answers when all live nodes have it.
+func runDDL(ctx context.Context, o *op) {
+	o.beginTrace(o.requestName(), o.text())
+	if err := refuseDDL(o.compiled.AST); err != nil {
+		o.fail(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.x.o.DDLTimeout)
+	defer cancel()
+	p, warnings, err := o.x.o.Schema.Change(ctx, func(s *meta.State) (schema.Plan, error) { return o.planDDL(s) })
+	if err != nil {
+		o.fail(err)
+		return
+	}
+	o.warnings = append(append(o.warnings, p.Warnings...), warnings...)
+	if p.Event.None() {
+		o.answer(o.x.void)
+		return
+	}
+	e := protocol.Event{Type: protocol.SchemaChange, Change: string(p.Event.Change), Target: string(p.Event.Target), Keyspace: p.Event.Keyspace, Name: p.Event.Name}
+	o.answer(protocol.AppendSchemaChangeResult(nil, o.version, &e))
+}
+
+// planDDL plans the statement against the newest metadata.
+func (o *op) planDDL(s *meta.State) (schema.Plan, error) {
+	env := schema.Env{NewID: func() schema.ID { return schema.ID(o.x.o.NewTimeUUID()) }, Now: o.x.o.Now, KnownDCs: s.DCs(), Ring: s.Ring, DefaultRF: o.x.o.DefaultRF}
+	c, d := s.Catalog, ddlNames{keyspace: o.keyspaceOf()}
+	switch a := o.compiled.AST.(type) {
+	case *cql.CreateKeyspace:
+		return c.CreateKeyspace(schema.CreateKeyspace{Name: a.Name.Name, IfNotExists: a.IfNotExists, Properties: properties(a.Properties)}, env)
+	case *cql.AlterKeyspace:
+		return c.AlterKeyspace(schema.AlterKeyspace{Name: a.Name.Name, IfExists: a.IfExists, Properties: properties(a.Properties)}, env)
+	case *cql.DropKeyspace:
+		return c.DropKeyspace(schema.DropKeyspace{Name: a.Name.Name, IfExists: a.IfExists}, env)
+	case *cql.CreateTable:
+		return planTable(c, d.createTable(a), d.err, env)
+	case *cql.AlterTable:
+		spec := d.alterTable(a)
+		if d.err != nil {
+			return schema.Plan{}, d.err
+		}
+		return c.AlterTable(spec, env)
+	}
+	return o.planOther(c, d, env)
+}
+
+func (o *op) planOther(c *schema.Catalog, d ddlNames, env schema.Env) (schema.Plan, error) {
+	var (
+		p   schema.Plan
+		err error
+	)
+	switch a := o.compiled.AST.(type) {
+	case *cql.DropTable:
+		spec := schema.DropTable{Keyspace: d.of(a.Name), Name: a.Name.Name.Name, IfExists: a.IfExists}
+		if d.err == nil {
+			p, err = c.DropTable(spec, env)
+		}
+	case *cql.Truncate:
+		spec := schema.Truncate{Keyspace: d.of(a.Table), Name: a.Table.Name.Name}
+		if d.err == nil {
+			p, err = c.Truncate(spec, env)
+		}
+	case *cql.CreateType:
+		spec := d.createType(a)
+		if d.err == nil {
+			p, err = c.CreateType(spec, env)
+		}
+	case *cql.AlterType:
+		spec := d.alterType(a)
+		if d.err == nil {
+			p, err = c.AlterType(spec, env)
+		}
+	case *cql.DropType:
+		spec := schema.DropType{Keyspace: d.of(a.Name), Name: a.Name.Name.Name, IfExists: a.IfExists}
+		if d.err == nil {
+			p, err = c.DropType(spec, env)
+		}
+	default:
+		err = invalid("%T is not supported yet", a)
+	}
+	if d.err != nil {
+		err = d.err
+	}
+	return p, err
+}
+
+// keyspaceOf returns the keyspace in which names without one are looked up.
+func (o *op) keyspaceOf() string {
+	if o.stmt != nil {
+		return o.stmt.keyspace
+	}
+	return o.keyspace
+}
+
+// planTable plans CREATE TABLE and refuses tables that cannot be stored yet.
+func planTable(c *schema.Catalog, spec schema.CreateTable, err error, env schema.Env) (schema.Plan, error) {
+	if err != nil {
+		return schema.Plan{}, err
+	}
+	if spec.CompactStorage {
+		return schema.Plan{}, unsupported("COMPACT STORAGE")
+	}
+	p, err := c.CreateTable(spec, env)
+	if err != nil || len(p.Changes) == 0 {
+		return p, err
+	}
+	for i := range spec.Columns {
+		if hasCounter(&spec.Columns[i].Type) {
+			return schema.Plan{}, unsupported("counters")
+		}
+	}
+	return p, nil
+}
+
+func hasCounter(t *schema.TypeSpec) bool {
+	if t.Kind == schema.TypeNative && t.Name == "counter" {
+		return true
+	}
+	for i := range t.Elems {
+		if hasCounter(&t.Elems[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+func unsupported(feature string) error {
+	return invalid("This statement is not supported yet: %s", feature)
+}
+
+// refuseDDL names the features that are not built.
+func refuseDDL(ast cql.Statement) error {
+	switch a := ast.(type) {
+	case *cql.CreateIndex, *cql.DropIndex:
+		return unsupported("secondary indexes")
+	case *cql.CreateView, *cql.AlterView, *cql.DropView:
+		return unsupported("materialized views")
+	case *cql.CreateFunction, *cql.DropFunction:
+		return unsupported("user-defined functions")
+	case *cql.CreateAggregate, *cql.DropAggregate:
+		return unsupported("user-defined aggregates")
+	case *cql.CreateTrigger, *cql.DropTrigger:
+		return unsupported("triggers")
+	case *cql.CreateTable:
+		return refuseMasks(a.Columns)
+	case *cql.AlterTable:
+		if a.Kind == cql.AlterMask || a.Kind == cql.AlterDropMask {
+			return unsupported("dynamic data masking")
+		}
+		return refuseMasks(a.Add)
+	}
+	return nil
+}
+
+func refuseMasks(columns []cql.ColumnDef) error {
+	for _, c := range columns {
+		if c.Mask != nil {
+			return unsupported("dynamic data masking")
+		}
+	}
+	return nil
+}
+
+// authError answers the statements about roles and permissions as Cassandra does when nobody has to log in.
+func authError(ast cql.Statement) error {
+	const manager = "org.apache.cassandra.auth.CassandraRoleManager doesn't support "
+	var options *cql.RoleOptions
+	switch a := ast.(type) {
+	case *cql.CreateRole:
+		options = &a.Options
+	case *cql.AlterRole:
+		options = &a.Options
+	}
+	switch {
+	case options == nil:
+	case options.Password != nil:
+		return invalid(manager + "PASSWORD")
+	case options.HashedPassword != nil:
+		return invalid(manager + "HASHED PASSWORD")
+	case options.HasOptions:
+		return invalid(manager + "OPTIONS")
+	}
+	return protocol.Errorf(protocol.CodeUnauthorized, "You have to be logged in and not anonymous to perform this request")
+}
+
+// checkKeyspace returns the error of USE for a keyspace that is not there.
+func checkKeyspace(c *schema.Catalog, name string) error {
+	if _, ok := c.Keyspace(name); !ok {
+		return invalid("%s", fmt.Sprintf("Keyspace '%s' does not exist", name))
+	}
+	return nil
+}

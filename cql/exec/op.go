@@ -1,0 +1,222 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/cql/plan"
+	"github.com/helenusdb/helenus/cql/protocol"
+	"github.com/helenusdb/helenus/cql/server"
+	"github.com/helenusdb/helenus/internal/trace"
+	"github.com/helenusdb/helenus/row"
+)
+
+// keepMax bounds what one buffer of a pooled op keeps, in bytes; larger ones are given back to the collector.
+const keepMax = 64 << 10
+
+// op is one request from its arrival to its answer. It is pooled: it returns when its answer was given and, for a write,
+// when the coordinator no longer uses its mutations.
+type op struct {
+	x    *Executor
+	s    *Session
+	r    server.Responder
+	refs atomic.Int32
+
+	version  protocol.Version
+	traced   bool
+	apart    bool // not on the connection's goroutine: its burst is out of reach
+	retried  bool
+	keyspace string // of the session, or of the request (v5)
+
+	body     []byte // copy of the request's, when it is needed after Request returned
+	execute  protocol.Execute
+	query    protocol.Query
+	batch    protocol.Batch
+	params   *protocol.QueryParams // of one of the three above
+	named    []protocol.Value      // values put in order by their names
+	stmt     *stmt
+	compiled *compiled
+	mode     protocol.MetadataMode
+	items    []batchItem // of a BATCH
+
+	args     plan.Args
+	buf      plan.Buffer
+	writer   plan.RowWriter
+	resume   plan.State
+	write    coordinator.Write
+	read     coordinator.Read
+	out      []byte
+	warnings []string
+	trace    *trace.Session
+	extras   protocol.Extras
+}
+
+func (x *Executor) newOp() *op {
+	o := &op{x: x}
+	o.write.Done, o.read.Done = o, o
+	o.args.NewTimeUUID, o.args.NewUUID = x.o.NewTimeUUID, x.o.NewUUID
+	return o
+}
+
+// begin takes an op for a request.
+func (s *Session) begin(h protocol.Header, r server.Responder) *op {
+	o := s.x.ops.Get().(*op)
+	o.s, o.r, o.version = s, r, r.Version()
+	o.traced = h.Flags&protocol.FlagTracing != 0
+	o.keyspace = s.keyspace
+	o.apart, o.retried = false, false
+	o.refs.Store(1)
+	return o
+}
+
+// release gives up one reference; the last one returns the op to the pool.
+func (o *op) release() {
+	if o.refs.Add(-1) > 0 {
+		return
+	}
+	o.s, o.r, o.params, o.stmt, o.compiled, o.trace = nil, server.Responder{}, nil, nil, nil, nil
+	o.write.Trace, o.read.Trace, o.write.Mutations = nil, nil, nil
+	o.args.Values, o.args.Read = nil, nil
+	o.extras = protocol.Extras{}
+	o.warnings = o.warnings[:0]
+	clear(o.items)
+	o.items = o.items[:0]
+	if cap(o.body) > keepMax {
+		o.body = nil
+	}
+	if cap(o.out) > keepMax {
+		o.out = nil
+	}
+	if cap(o.read.Page.Data) > keepMax {
+		o.read.Page = row.Page{}
+	}
+	o.read.Command, o.body = row.Command{}, o.body[:0]
+	o.x.ops.Put(o)
+}
+
+// keep copies a request's body, which is valid only until Request returns.
+func (o *op) keep(body []byte) []byte {
+	o.body = append(o.body[:0], body...)
+	return o.body
+}
+
+// warn adds a warning for the client.
+func (o *op) warn(text string) { o.warnings = append(o.warnings, text) }
+
+// head returns what stands before the answer's message, nil for nothing.
+func (o *op) head() *protocol.Extras {
+	if len(o.warnings) == 0 && o.trace == nil {
+		return nil
+	}
+	o.extras = protocol.Extras{Warnings: o.warnings}
+	if o.trace != nil {
+		o.extras.Traced, o.extras.TracingID = true, o.trace.ID
+	}
+	return &o.extras
+}
+
+// answer answers with the body of a RESULT and gives the op back.
+func (o *op) answer(body []byte) {
+	o.x.trace.end(o)
+	o.r.RespondBytes(protocol.OpResult, o.head(), body)
+	o.release()
+}
+
+// fail answers with an error and gives the op back.
+func (o *op) fail(err error) {
+	e := o.x.wireError(o, err)
+	o.x.trace.end(o)
+	o.r.Error(e, o.head())
+	o.release()
+}
+
+// guard runs f and answers with a server error when it panics, unless it has answered.
+func (o *op) guard(ctx context.Context, f func(context.Context, *op)) {
+	defer func() {
+		if v := recover(); v != nil {
+			o.x.o.Logger.Error("request panicked", "value", v, "stack", string(debug.Stack()))
+			o.r.Error(protocol.Errorf(protocol.CodeServerError, "internal error"), nil) // op is not pooled again
+		}
+	}()
+	f(ctx, o)
+}
+
+// later queues the op for a goroutine of the lane; run answers it.
+func (o *op) later(l *lane, run func(context.Context, *op)) {
+	if l == &o.x.ddl {
+		o.x.metrics.DDL.Add(1)
+	} else {
+		o.x.metrics.Heavy.Add(1)
+	}
+	if !l.submit(work{o, run}) {
+		o.x.metrics.Overloaded.Add(1)
+		o.fail(errOverloaded)
+	}
+}
+
+var (
+	errStopping   = protocol.Errorf(protocol.CodeOverloaded, "the node is shutting down")
+	errOverloaded = protocol.Errorf(protocol.CodeOverloaded, "too many requests are waiting on this node")
+)
+
+// startWrite hands the mutations to the burst; WriteDone answers.
+func (o *op) startWrite(muts []row.Mutation, kind coordinator.WriteType) {
+	if len(muts) == 0 {
+		o.answer(o.x.void)
+		return
+	}
+	if err := o.x.refuseWrite(o); err != nil {
+		o.fail(err)
+		return
+	}
+	o.write.Mutations, o.write.Type, o.write.Level = muts, kind, coordinator.Level(o.params.Consistency)
+	o.refs.Add(1)
+	o.s.burst.Write(&o.write)
+	o.release()
+}
+
+// WriteDone implements coordinator.WriteDone.
+func (o *op) WriteDone(_ *coordinator.Write, err error) {
+	if err != nil {
+		o.fail(err)
+		return
+	}
+	o.r.RespondBytes(protocol.OpResult, o.head(), o.x.void)
+	o.release()
+}
+
+// startRead begins a read of one row; ReadDone answers.
+func (o *op) startRead(cmd *row.Command) {
+	o.read.Command, o.read.Level = *cmd, coordinator.Level(o.params.Consistency)
+	o.refs.Add(1)
+	o.s.burst.Read(&o.read)
+	o.release()
+}
+
+// ReadDone implements coordinator.ReadDone.
+func (o *op) ReadDone(_ *coordinator.Read, err error) {
+	if err != nil {
+		o.fail(err)
+		return
+	}
+	dst, mark := protocol.BeginRows(o.out[:0], o.version, o.compiled.result, o.mode)
+	if dst, err = o.writer.Add(dst, &o.read.Page); err == nil && o.writer.Next() == nil {
+		dst, err = o.writer.Finish(dst)
+	} else if err == nil {
+		err = errNotPoint
+	}
+	o.out = dst
+	if err != nil {
+		o.fail(err)
+		return
+	}
+	o.out = protocol.EndRows(dst, mark, o.writer.Rows(), nil)
+	o.r.RespondBytes(protocol.OpResult, o.head(), o.out)
+	o.release()
+}
+
+// errNotPoint is a fault of the plan: what it called a point read was not done after one page.
+var errNotPoint = errors.New("exec: a read of one row needs more than one page")

@@ -1,0 +1,180 @@
+package exec
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/plan"
+	"github.com/helenusdb/helenus/cql/protocol"
+	"github.com/helenusdb/helenus/cql/types"
+	"github.com/helenusdb/helenus/internal/trace"
+	"github.com/helenusdb/helenus/schema"
+)
+
+const (
+	traceTTL     = 24 * 60 * 60 // seconds that a trace is kept, as in Cassandra
+	traceTimeout = 2 * time.Second
+	traceValue   = 4 << 10 // bytes of a parameter that are shown
+)
+
+// tracer writes traces into system_traces, which every node of the cluster can be asked for.
+type tracer struct {
+	x       *Executor
+	session *traceInsert
+	event   *traceInsert
+}
+
+// traceInsert is an INSERT into one of the tables.
+type traceInsert struct {
+	text    string
+	current atomic.Pointer[compiled]
+}
+
+func newTracer(x *Executor) *tracer {
+	return &tracer{x: x,
+		session: &traceInsert{text: fmt.Sprintf("INSERT INTO system_traces.sessions (session_id, client, command, coordinator, coordinator_port, duration, "+
+			"parameters, request, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL %d", traceTTL)},
+		event: &traceInsert{text: fmt.Sprintf("INSERT INTO system_traces.events (session_id, event_id, activity, source, source_elapsed, source_port, "+
+			"thread) VALUES (?, ?, ?, ?, ?, ?, ?) USING TTL %d", traceTTL)}}
+}
+
+// beginTrace begins the trace of a request that asked for one; text is the statement, "" when there is none.
+func (o *op) beginTrace(request, text string) {
+	if !o.traced || o.trace != nil {
+		return
+	}
+	o.trace = &trace.Session{ID: o.x.o.NewTimeUUID(), Client: o.s.info.Remote.Addr().Unmap(), Coordinator: o.x.o.Native, Request: request,
+		Parameters: o.traceParameters(text), Started: o.x.o.Now()}
+	if o.compiled != nil {
+		o.trace.Event("Parsing %s", cut(text))
+		o.trace.Event("Preparing statement")
+	}
+}
+
+func cut(s string) string {
+	if len(s) > traceValue {
+		return s[:traceValue] + "..."
+	}
+	return s
+}
+
+func (o *op) traceParameters(text string) map[string]string {
+	m := map[string]string{}
+	if text != "" {
+		m["query"] = cut(text)
+	}
+	if o.params == nil {
+		return m
+	}
+	m["consistency_level"] = o.params.Consistency.String()
+	m["serial_consistency_level"] = o.params.SerialConsistency.String()
+	if n := o.pageSize(); n > 0 {
+		m["page_size"] = fmt.Sprint(n)
+	}
+	if o.compiled == nil || o.compiled.Statement == nil {
+		return m
+	}
+	for i := range min(len(o.compiled.Binds), len(o.args.Values)) {
+		b, v := &o.compiled.Binds[i], &o.args.Values[i]
+		text := "null"
+		if v.State == protocol.Set && b.Type.Validate(v.Bytes) == nil {
+			text = cut(string(b.Type.AppendText(nil, v.Bytes)))
+		}
+		m[fmt.Sprintf("bound_var_%d_%s", i, b.Name)] = text
+	}
+	return m
+}
+
+// end writes the trace of a request that is about to be answered, if there is one, so that whoever reads it at once finds
+// it complete. A trace that cannot be written is lost; the request is not.
+func (t *tracer) end(o *op) {
+	if o.trace == nil {
+		return
+	}
+	o.trace.Event("Request complete")
+	ctx, cancel := context.WithTimeout(context.Background(), traceTimeout)
+	defer cancel()
+	if err := t.write(ctx, o.trace); err != nil {
+		t.x.o.Logger.Warn("trace lost", "err", err)
+	}
+}
+
+func (t *tracer) write(ctx context.Context, s *trace.Session) error {
+	var buf plan.Buffer
+	buf.Reset()
+	a := plan.Args{Now: t.x.o.Now().Unix(), Timestamp: t.x.o.Clock()}
+	events, _ := s.Events()
+	for i := range events {
+		if err := t.insert(&buf, &a, t.event, t.eventValues(s, &events[i])); err != nil {
+			return err
+		}
+	}
+	if err := t.insert(&buf, &a, t.session, sessionValues(s, t.x.o.Now().Sub(s.Started))); err != nil {
+		return err
+	}
+	w := coordinator.Write{Mutations: buf.Mutations(), Level: coordinator.Any, Type: coordinator.UnloggedBatch, Timeout: traceTimeout}
+	return t.x.o.Coordinator.WriteSync(ctx, &w)
+}
+
+func (t *tracer) insert(buf *plan.Buffer, a *plan.Args, in *traceInsert, values [][]byte) error {
+	c, err := in.compiled(t.x.o.Schema.Current().Catalog)
+	if err != nil {
+		return err
+	}
+	a.Values = make([]protocol.Value, len(values))
+	for i, v := range values {
+		a.Values[i] = protocol.Value{Bytes: v}
+		if v == nil {
+			a.Values[i].State = protocol.Null
+		}
+	}
+	return c.Modify.AppendMutations(buf, a)
+}
+
+func (in *traceInsert) compiled(catalog *schema.Catalog) (*compiled, error) {
+	if c := in.current.Load(); c != nil && c.catalog == catalog {
+		return c, nil
+	}
+	ast, err := cql.Parse(in.text)
+	if err != nil {
+		return nil, err
+	}
+	c, err := compile(ast, catalog, "")
+	if err == nil {
+		in.current.Store(c)
+	}
+	return c, err
+}
+
+func sessionValues(s *trace.Session, took time.Duration) [][]byte {
+	t := types.MapOf(types.Text, types.Text, false)
+	var elems [][]byte
+	for k, v := range s.Parameters {
+		elems = append(elems, []byte(k), []byte(v))
+	}
+	t.SortElems(elems)
+	return [][]byte{s.ID[:], address(s.Client), []byte("QUERY"), address(s.Coordinator.Addr()), int4(int(s.Coordinator.Port())),
+		int4(int(max(took.Microseconds(), 1))), t.AppendCollection(nil, elems), []byte(s.Request), int8b(s.Started.UnixMilli())}
+}
+
+func (t *tracer) eventValues(s *trace.Session, e *trace.Event) [][]byte {
+	id := t.x.o.NewTimeUUID()
+	return [][]byte{s.ID[:], id[:], []byte(e.Activity), address(e.Source.Addr()), int4(int(e.Elapsed.Microseconds())), int4(int(e.Source.Port())), []byte(e.Thread)}
+}
+
+// address returns the value of an inet, nil for an address that is not known.
+func address(a netip.Addr) []byte {
+	if !a.IsValid() {
+		return nil
+	}
+	return a.Unmap().AsSlice()
+}
+
+func int4(n int) []byte    { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
+func int8b(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
