@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,12 +17,15 @@ import (
 )
 
 const (
-	columns   = 5
-	cellLen   = 34
-	bufBytes  = 64 << 10
-	bodyMax   = 64 << 20
-	answerMax = 30 * time.Second // without an answer for so long a connection is given up
-	depthMax  = 16384
+	columns  = 5
+	cellLen  = 34
+	bufBytes = 64 << 10
+	bodyMax  = 64 << 20
+	depthMax = 16384
+
+	answerMax  = 30 * time.Second      // without an answer for so long a connection is given up
+	idleWait   = 20 * time.Millisecond // how often a waiting connection looks whether anything is still to come
+	schemaWait = 10 * time.Second      // for a new table to be known everywhere
 )
 
 // Op is what a run does.
@@ -124,6 +128,15 @@ func (c *conn) next() (stream uint16, op protocol.Opcode, body []byte, err error
 	return binary.BigEndian.Uint16(c.hdr[2:]), protocol.Opcode(c.hdr[4]), body, err
 }
 
+// buffered tells whether next will return without reading from the connection.
+func (c *conn) buffered() bool {
+	if c.r.Buffered() < protocol.HeaderLen {
+		return false
+	}
+	h, err := c.r.Peek(protocol.HeaderLen)
+	return err == nil && uint64(c.r.Buffered()) >= protocol.HeaderLen+uint64(binary.BigEndian.Uint32(h[5:]))
+}
+
 func (c *conn) call(frame []byte) (protocol.Opcode, []byte, error) {
 	if _, err := c.Write(frame); err != nil {
 		return 0, nil, err
@@ -159,6 +172,22 @@ func (c *conn) prepare(text string) ([]byte, error) {
 	}
 	n := int(binary.BigEndian.Uint16(body[4:]))
 	return append([]byte(nil), body[6:6+n]...), nil
+}
+
+// prepareSoon prepares; for a while it bears with a node that does not know the table yet.
+func (c *conn) prepareSoon(ctx context.Context, text string) ([]byte, error) {
+	for end := time.Now().Add(schemaWait); ; {
+		id, err := c.prepare(text)
+		var e *protocol.Error
+		if err == nil || !errors.As(err, &e) || e.Code != protocol.CodeInvalid || time.Now().After(end) {
+			return id, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // Setup drops and creates bench.kv.
@@ -220,6 +249,7 @@ type run struct {
 	bad       atomic.Uint64
 	measuring atomic.Bool
 	stopping  atomic.Bool
+	canceled  atomic.Bool // the connections are being closed, what fails now says nothing
 	began     time.Time
 
 	badOnce  sync.Once
@@ -227,6 +257,9 @@ type run struct {
 }
 
 func (r *run) note(what string) {
+	if r.canceled.Load() {
+		return
+	}
 	r.bad.Add(1)
 	r.badOnce.Do(func() { r.firstBad = what })
 }
@@ -238,6 +271,7 @@ type lane struct {
 	c             *conn
 	ins, upd, sel []byte
 	free          chan uint16
+	ended         chan struct{} // closed when the receiver returns
 	slots         []slot
 	sent, got     atomic.Uint64
 	sentAll       atomic.Bool
@@ -255,7 +289,7 @@ func newLane(ctx context.Context, r *run, host string) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lane{r: r, c: c, free: make(chan uint16, r.o.Depth), slots: make([]slot, r.o.Depth), hist: &histogram{}}
+	l := &lane{r: r, c: c, free: make(chan uint16, r.o.Depth), ended: make(chan struct{}), slots: make([]slot, r.o.Depth), hist: &histogram{}}
 	for _, p := range []struct {
 		id   *[]byte
 		text string
@@ -264,7 +298,7 @@ func newLane(ctx context.Context, r *run, host string) (*lane, error) {
 		{&l.upd, "UPDATE bench.kv SET c2 = ? WHERE key = ?"},
 		{&l.sel, "SELECT key, c0, c1, c2, c3, c4 FROM bench.kv WHERE key = ?"},
 	} {
-		if *p.id, err = c.prepare(p.text); err != nil {
+		if *p.id, err = c.prepareSoon(ctx, p.text); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("bench: prepare on %s: %w", host, err)
 		}
@@ -321,7 +355,7 @@ func (l *lane) flush() {
 	}
 }
 
-// take waits for a free slot.
+// take waits for a free slot; false when the receiver has given up.
 func (l *lane) take() (uint16, bool) {
 	select {
 	case s := <-l.free:
@@ -329,13 +363,11 @@ func (l *lane) take() (uint16, bool) {
 	default:
 	}
 	l.flush()
-	for {
-		select {
-		case s := <-l.free:
-			return s, true
-		case <-time.After(answerMax):
-			return 0, false
-		}
+	select {
+	case s := <-l.free:
+		return s, true
+	case <-l.ended:
+		return 0, false
 	}
 }
 
@@ -380,15 +412,22 @@ func (l *lane) execute(frame, id []byte, flags byte, values uint16) []byte {
 
 // receive checks answers until all are there.
 func (l *lane) receive() {
+	defer close(l.ended)
 	r := l.r
 	scratch := make([]byte, 0, 512)
-	for !l.sentAll.Load() || l.got.Load() != l.sent.Load() {
-		l.c.SetReadDeadline(time.Now().Add(answerMax))
-		s, op, body, err := l.c.next()
+	for {
+		more, err := l.wait()
+		if !more {
+			return
+		}
+		var s uint16
+		var op protocol.Opcode
+		var body []byte
+		if err == nil {
+			s, op, body, err = l.c.next()
+		}
 		if err != nil {
-			if !l.sentAll.Load() || l.got.Load() != l.sent.Load() {
-				r.note(err.Error())
-			}
+			r.note(err.Error())
 			return
 		}
 		if int(s) >= len(l.slots) {
@@ -410,4 +449,35 @@ func (l *lane) receive() {
 		l.got.Add(1)
 		l.free <- s
 	}
+}
+
+// wait returns when an answer has begun to arrive; more is false when none will come. A whole answer in the buffer
+// costs no call to the system. Otherwise the wait is cut in short ones, because the last answer may come before the
+// sender knows that it was the last.
+func (l *lane) wait() (more bool, err error) {
+	if l.c.buffered() {
+		return true, nil
+	}
+	began := time.Now()
+	for l.c.r.Buffered() == 0 {
+		l.c.SetReadDeadline(time.Now().Add(idleWait))
+		_, err := l.c.r.Peek(1)
+		if err == nil {
+			break
+		}
+		all := l.sentAll.Load() // before the counters: after it sent does not change
+		idle := l.got.Load() == l.sent.Load()
+		switch {
+		case all && idle:
+			return false, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return true, err
+		case idle:
+			began = time.Now()
+		case time.Since(began) > answerMax:
+			return true, fmt.Errorf("bench: no answer for %v", answerMax)
+		}
+	}
+	l.c.SetReadDeadline(time.Now().Add(answerMax))
+	return true, nil
 }

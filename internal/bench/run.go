@@ -109,6 +109,10 @@ func (r *run) watch(ctx context.Context, lanes []*lane, from, to time.Duration, 
 		select {
 		case <-ctx.Done():
 			r.stopping.Store(true)
+			r.canceled.Store(true)
+			for _, l := range lanes {
+				l.c.Close()
+			}
 			return samples
 		case <-finished:
 			return samples
