@@ -1,7 +1,9 @@
 package server
 
 import (
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -24,7 +26,7 @@ type conn struct {
 	id       uint64
 	index    int      // in Server.conns; guarded by Server.mu
 	raw      net.Conn // closed to end the connection from anywhere
-	tls      *Listener
+	from     *Listener
 	addr     *clientAddr
 	accepted time.Time
 	remote   netip.AddrPort
@@ -83,7 +85,7 @@ type conn struct {
 }
 
 func newConn(s *Server, raw net.Conn, l *Listener, id uint64) *conn {
-	c := &conn{s: s, id: id, raw: raw, nc: raw, tls: l, accepted: time.Now(),
+	c := &conn{s: s, id: id, raw: raw, nc: raw, from: l, accepted: time.Now(),
 		remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), dead: make(chan struct{})}
 	c.fr = protocol.NewFrameReader(protocol.ReaderOptions{ID: shortID(id)})
@@ -123,7 +125,27 @@ func (c *conn) serve() {
 	}
 	if c.draining.Load() {
 		c.await((*conn).quietLocked)
-		c.nc.Close() // says goodbye in TLS
+	}
+	c.linger()
+}
+
+// lingerMax is how long the client has to read the last answers.
+const lingerMax = time.Second
+
+// linger says that nothing more will be written, and drops what comes until the client closes its end too: closing
+// with bytes unread would make the kernel take back answers that are on their way.
+func (c *conn) linger() {
+	type halfCloser interface{ CloseWrite() error }
+	if c.dying.Load() {
+		return
+	}
+	c.raw.SetReadDeadline(time.Now().Add(lingerMax))
+	if t, ok := c.nc.(*tls.Conn); ok {
+		t.SetWriteDeadline(time.Now().Add(lingerMax))
+		t.CloseWrite()
+	}
+	if h, ok := c.raw.(halfCloser); ok && h.CloseWrite() == nil {
+		io.Copy(io.Discard, c.raw)
 	}
 }
 

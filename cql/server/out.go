@@ -286,8 +286,8 @@ func (c *conn) writeBytes(b []byte) {
 	m.BytesPerWrite.Add(int64(len(b)))
 	for len(b) > 0 {
 		c.writeSince.Store(c.s.coarse.Load())
-		n, err := c.nc.Write(b[:min(len(b), writePiece)])
 		m.Writes.Add(1)
+		n, err := c.nc.Write(b[:min(len(b), writePiece)])
 		m.BytesOut.Add(int64(n))
 		if err != nil {
 			c.kill()

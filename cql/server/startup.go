@@ -14,11 +14,11 @@ import (
 
 // secure does the TLS handshake where there is one.
 func (c *conn) secure() error {
-	if c.tls == nil || c.tls.TLS == nil {
+	if c.from == nil || c.from.TLS == nil {
 		return nil
 	}
 	nc := c.raw
-	if c.tls.TLSOptional {
+	if c.from.TLSOptional {
 		p := &peekConn{Conn: nc, r: bufio.NewReaderSize(nc, 16)}
 		first, err := p.r.Peek(1)
 		if err != nil {
@@ -29,7 +29,7 @@ func (c *conn) secure() error {
 			return nil
 		}
 	}
-	t := tls.Server(nc, c.tls.TLS())
+	t := tls.Server(nc, c.from.TLS())
 	c.nc = t
 	if err := t.Handshake(); err != nil {
 		return err
