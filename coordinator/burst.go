@@ -4,17 +4,23 @@ import (
 	"github.com/helenusdb/helenus/row"
 )
 
+// burstBytesMax is how much a burst, or a replica's session, collects before it commits by itself. It is well below what
+// a storage batch takes, so that the mutations of one partition always go into one batch.
+const burstBytesMax = 4 << 20
+
 // Burst dispatches what one goroutine read in one go: its writes to this node share one storage batch, which Flush
-// commits. It is not safe for concurrent use.
+// commits. It is not safe for concurrent use. From the first Write on it may hold locks of partitions in storage, so its
+// owner calls Flush before it waits for anything, and Close when it is through with it.
 type Burst struct {
 	c     *Coordinator
 	batch Batch // nil: nothing written since the last Flush
 	spare Batch // reused
+	bytes int   // in batch
 	acks  []localAck
 	alone []*Write
 }
 
-// localAck is a write target that is answered when the batch is durable.
+// localAck is a target of which this node learns when the batch is durable: itself, or one that gets a hint.
 type localAck struct {
 	target *writeTarget
 	hint   bool
@@ -23,7 +29,12 @@ type localAck struct {
 // NewBurst returns an empty burst.
 func (c *Coordinator) NewBurst() *Burst { return &Burst{c: c} }
 
-func (b *Burst) open() Batch {
+// open returns the batch with room for n more bytes.
+func (b *Burst) open(n int) Batch {
+	if b.bytes > 0 && b.bytes+n > burstBytesMax {
+		b.Flush()
+	}
+	b.bytes += n
 	if b.batch == nil {
 		if b.spare == nil {
 			b.spare = b.c.o.Storage.NewBatch()
@@ -33,28 +44,38 @@ func (b *Burst) open() Batch {
 	return b.batch
 }
 
-// apply adds a mutation to the batch; a batch that is full is committed first.
-func (b *Burst) apply(m *row.Mutation) error {
-	err := b.open().Apply(m)
-	if err != nil && b.batch.Len() > 0 && b.c.o.IsBatchFull(err) {
-		b.Flush()
-		err = b.open().Apply(m)
-	}
-	return err
-}
-
 // Flush commits the writes of the burst; their answers follow when they are durable. It does not wait.
 func (b *Burst) Flush() {
 	if b.batch == nil {
 		return
 	}
 	batch := b.batch
-	b.batch = nil
+	b.batch, b.bytes = nil, 0
 	g := b.c.groups.Get().(*commitGroup)
 	g.c = b.c
 	g.acks, b.acks = b.acks, g.acks[:0]
 	g.alone, b.alone = b.alone, g.alone[:0]
 	batch.Commit(g)
+}
+
+// Close flushes the burst and gives its batch back; it is not used afterwards.
+func (b *Burst) Close() {
+	b.Flush()
+	if b.spare != nil {
+		b.spare.Discard()
+		b.spare = nil
+	}
+}
+
+// applyAlone adds a mutation to the batch; a batch that is full is committed first.
+func (b *Burst) applyAlone(m *row.Mutation) error {
+	batch := b.open(len(m.Key) + len(m.Fragment))
+	err := batch.Apply(m)
+	if err != nil && b.batch.Len() > 0 && b.c.o.IsBatchFull(err) {
+		b.Flush()
+		err = b.open(len(m.Key) + len(m.Fragment)).Apply(m)
+	}
+	return err
 }
 
 // commitGroup is what one batch acknowledges.
@@ -70,19 +91,30 @@ func (g *commitGroup) Committed(err error) {
 		g.alone[i] = nil
 		g.c.inFlight.Add(-1)
 		if err != nil {
-			w.Done.WriteDone(w, g.c.localWriteError(err, w.Level, 1, w.Type))
+			w.Done.WriteDone(w, g.c.localWriteError(err, w))
 			continue
 		}
 		w.Done.WriteDone(w, nil)
 	}
-	for _, a := range g.acks {
-		if err != nil {
-			a.target.outcome(outcomeTimeout)
-		} else {
-			a.target.outcome(outcomeAcked)
-		}
+	for i, a := range g.acks {
+		g.acks[i] = localAck{}
+		a.committed(err)
 	}
-	clear(g.acks)
 	g.acks, g.alone = g.acks[:0], g.alone[:0]
 	g.c.groups.Put(g)
+}
+
+func (a localAck) committed(err error) {
+	t := a.target
+	switch {
+	case err == nil && a.hint:
+		t.outcome(outcomeHinted)
+	case err == nil:
+		t.outcome(outcomeAcked)
+	case a.hint:
+		t.op.c.hints.Revoke(t.peer.id, len(t.op.parts[t.part].body))
+		t.outcome(outcomeUnsent)
+	default:
+		t.outcome(outcomeTimeout)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,9 +111,10 @@ type Coordinator struct {
 
 	writes, reads, groups, replicaGroups sync.Pool
 
-	apart   chan struct{}  // a place for each goroutine apart
+	apart   chan struct{} // a place for each goroutine apart
+	mu      sync.Mutex    // guards closing and the first Add of running; held for an instant
+	closing bool
 	running sync.WaitGroup // goroutines apart
-	closing atomic.Bool
 }
 
 // New returns a coordinator that has started nothing.
@@ -122,14 +124,14 @@ func New(o Options) (*Coordinator, error) {
 		o.IsUnknownTable == nil || o.IsBatchFull == nil || o.IsInvalid == nil {
 		return nil, errors.New("coordinator: Cluster, Transport, Storage, Hints, Alive, DownSince and the error classes are needed")
 	}
-	c := &Coordinator{o: o, peers: peerSet{self: o.Self, all: map[ring.HostID]*peer{}}, apart: make(chan struct{}, o.ApartMax)}
+	c := &Coordinator{o: o, peers: peerSet{self: o.Self, base: time.Now(), all: map[ring.HostID]*peer{}}, apart: make(chan struct{}, o.ApartMax)}
 	c.writes.New = func() any { return &writeOp{} }
 	c.reads.New = func() any { return &readOp{} }
 	c.groups.New = func() any { return &commitGroup{} }
 	c.replicaGroups.New = func() any { return &replicaGroup{} }
 	c.wheel.init()
 	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
-		Alive: o.Alive, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
+		Alive: o.Alive, Gone: c.gone, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
 		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
 	return c, nil
 }
@@ -149,7 +151,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	wg.Go(func() { c.hints.Run(ctx) })
 	wg.Go(func() { c.wheel.run(ctx) })
 	<-ctx.Done()
-	c.closing.Store(true)
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
 	wg.Wait()
 	c.running.Wait()
 	return nil
@@ -168,42 +172,79 @@ func (c *Coordinator) live(p *peer) bool { return p.self || c.o.Alive(p.id) }
 
 // spawn runs f on a goroutine that Run waits for; false when there are too many, or the node is stopping.
 func (c *Coordinator) spawn(f func()) bool {
-	if c.closing.Load() {
-		return false
-	}
 	select {
 	case c.apart <- struct{}{}:
 	default:
 		return false
 	}
-	c.running.Go(func() {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		<-c.apart
+		return false
+	}
+	c.running.Add(1)
+	c.mu.Unlock()
+	go func() {
+		defer c.running.Done()
 		defer func() { <-c.apart }()
 		f()
-	})
+	}()
 	return true
 }
 
-// awaitNewer waits until this node has newer metadata than epoch, which the transport pulls as soon as it hears of it.
-func (c *Coordinator) awaitNewer(epoch uint64, deadline time.Time) bool {
+// newerThan gets metadata newer than an epoch, from a member that is known to have it (zero: it is about to be applied
+// here), and tells whether it is there.
+func (c *Coordinator) newerThan(epoch uint64, from ring.HostID, deadline time.Time) bool {
+	if c.o.Cluster.Current().Epoch > epoch {
+		return true
+	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
+	if from != (ring.HostID{}) {
+		if err := c.o.Cluster.CatchUp(ctx, from); err != nil {
+			c.o.Logger.Debug("metadata catch-up failed", "from", from.String(), "err", err)
+		}
+	}
 	return c.o.Cluster.AwaitApplied(ctx, epoch+1) == nil
 }
 
-// missed keeps a hint for a replica that may have missed a write.
-func (c *Coordinator) missed(p *peer, body []byte) {
-	if !p.self {
-		c.hints.Missed(p.id, body)
-	}
-}
-
-// deliver sends a hint; done is called exactly once.
+// deliver sends a hint; done is called exactly once. It goes to its target as long as that one, and no other in its
+// place, is to have the data.
 func (c *Coordinator) deliver(to ring.HostID, body []byte, timeout time.Duration, done func(hints.Outcome)) {
-	if n := c.o.Cluster.Current().Node(to); n == nil || n.State == meta.Left {
+	v := c.view()
+	if c.gone(to) || v.moves(c.peers.of(to), body) {
 		c.deliverElsewhere(body, timeout, done)
 		return
 	}
 	c.o.Transport.Send(to, rpc.Data, VerbMutate, time.Now().Add(timeout), body, hintAck(done))
+}
+
+// gone tells whether a member has left the cluster for good.
+func (c *Coordinator) gone(id ring.HostID) bool {
+	s := c.o.Cluster.Current()
+	n := s.Node(id)
+	return s.Founded() && (n == nil || n.State == meta.Left)
+}
+
+// moves tells whether a replica is not the natural one of all that the hint holds, or others are becoming replicas: they
+// must have it too, for what they are sent by those that own it now may be without it.
+func (v *view) moves(p *peer, body []byte) bool {
+	var buf [2 * replicasInline]*peer
+	for src := body; len(src) > 0; {
+		m, rest, err := row.DecodeMutation(src)
+		if err != nil {
+			return false
+		}
+		if t := v.table(m.Generation); t != nil {
+			all, natural := t.replicas(buf[:0], m.Token)
+			if len(all) > natural || !slices.Contains(all, p) {
+				return true
+			}
+		}
+		src = rest
+	}
+	return false
 }
 
 type hintAck func(hints.Outcome)
@@ -211,20 +252,18 @@ type hintAck func(hints.Outcome)
 // Done implements rpc.Callback.
 func (h hintAck) Done(r *rpc.Response) {
 	switch {
-	case r.Err != nil:
-		h(hints.Again)
-	case r.Status == rpc.StatusOK:
+	case r.Err == nil && r.Status == rpc.StatusOK:
 		h(hints.Delivered)
-	case r.Status == rpc.StatusUnknownTable || r.Status == rpc.StatusBadRequest:
+	case r.Err == nil && r.Status == rpc.StatusBadRequest:
 		h(hints.Useless)
-	default:
+	default: // whether its table was dropped is decided by the metadata of this node, before the next attempt
 		h(hints.Again)
 	}
 }
 
-// deliverElsewhere writes the hint of a replica that has left to those that own its data now.
+// deliverElsewhere writes a hint to all that own its data now. It is kept until each of them has acknowledged.
 func (c *Coordinator) deliverElsewhere(body []byte, timeout time.Duration, done func(hints.Outcome)) {
-	var w Write
+	w := &Write{Level: All, Type: Simple, Timeout: timeout, unhinted: true}
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err != nil {
@@ -234,7 +273,6 @@ func (c *Coordinator) deliverElsewhere(body []byte, timeout time.Duration, done 
 		w.Mutations = append(w.Mutations, m)
 		src = rest
 	}
-	w.Level, w.Type, w.Timeout = All, Simple, timeout
 	w.Done = writeDoneFunc(func(_ *Write, err error) {
 		if err != nil {
 			done(hints.Again)
@@ -243,26 +281,29 @@ func (c *Coordinator) deliverElsewhere(body []byte, timeout time.Duration, done 
 		done(hints.Delivered)
 	})
 	b := c.NewBurst()
-	b.Write(&w)
-	b.Flush()
+	b.Write(w)
+	b.Close()
 }
 
-// keepHint says whether a hint may still be delivered: its tables exist, and it is younger than their gc_grace, after
-// which a deletion that it would run into may be gone.
-func (c *Coordinator) keepHint(body []byte, age time.Duration) bool {
+// keepHint returns the part of a hint that may still be delivered, nil for none: its table exists, and it is younger than
+// the table's gc_grace, after which a deletion that it would run into may be gone.
+func (c *Coordinator) keepHint(body []byte, age time.Duration) []byte {
 	v := c.view()
+	if !v.state.Founded() {
+		return body // nothing is known of tables yet
+	}
+	var kept []byte
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err != nil {
-			return false
+			return nil
 		}
-		t := v.table(m.Generation)
-		if t == nil || age >= time.Duration(t.table.Options.GCGraceSeconds)*time.Second {
-			return false
+		if t := v.table(m.Generation); t != nil && age < time.Duration(t.table.Options.GCGraceSeconds)*time.Second {
+			kept = append(kept, src[:len(src)-len(rest)]...)
 		}
 		src = rest
 	}
-	return true
+	return kept
 }
 
 // speculateAfter returns after how long a further replica is asked; false: never.

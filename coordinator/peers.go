@@ -19,14 +19,24 @@ type peer struct {
 	dc          atomic.Pointer[string]
 	addr        atomic.Pointer[netip.AddrPort]
 	latency     atomic.Uint64 // EWMA of read answers, ns, as float bits; 0: none yet
+	at          atomic.Int64  // when latency was last updated, on the clock of peerSet
 	outstanding atomic.Int32  // reads without an answer
 }
 
-// latencyWeight is how much of the EWMA one answer makes.
-const latencyWeight = 1.0 / 16
+const (
+	// latencyWeight is how much of the EWMA one answer makes.
+	latencyWeight = 1.0 / 16
+	// latencyFades is how long an EWMA counts in full: a replica that was slow is not asked, and could not show that it
+	// has become fast.
+	latencyFades = time.Second
+	// latencyRefused is what an answer that is an error counts for, lest the replica that fails fastest be liked best.
+	latencyRefused = 50 * time.Millisecond
+	latencyBase    = 100 * time.Microsecond // what any answer costs
+)
 
 // answered takes a read's latency into account.
-func (p *peer) answered(d time.Duration) {
+func (p *peer) answered(d, now time.Duration) {
+	p.at.Store(int64(now))
 	old := math.Float64frombits(p.latency.Load())
 	next := float64(d)
 	if old != 0 {
@@ -36,11 +46,15 @@ func (p *peer) answered(d time.Duration) {
 }
 
 // cost orders replicas: the expected wait for one more read. This node is free.
-func (p *peer) cost(localDC string) float64 {
+func (p *peer) cost(localDC string, now time.Duration) float64 {
 	if p.self {
 		return -1
 	}
-	c := (math.Float64frombits(p.latency.Load()) + float64(100*time.Microsecond)) * float64(1+p.outstanding.Load())
+	c := math.Float64frombits(p.latency.Load())
+	if idle := now - time.Duration(p.at.Load()); idle > latencyFades {
+		c *= float64(latencyFades) / float64(idle)
+	}
+	c = (c + float64(latencyBase)) * float64(1+p.outstanding.Load())
 	if *p.dc.Load() != localDC {
 		c += float64(time.Hour) // other data centres come last
 	}
@@ -55,20 +69,34 @@ func (p *peer) address() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// failure names the replica in an error.
+func (p *peer) failure(code uint16) Failure { return Failure{p.id, p.address().Addr(), code} }
+
 // rank sorts replicas by cost, best first, ties in the given order.
-func rank(replicas []*peer, localDC string) {
-	if len(replicas) < 2 {
+func rank(replicas []*peer, localDC string, now time.Duration) {
+	var costs [2 * replicasInline]float64
+	if len(replicas) > len(costs) {
+		slices.SortStableFunc(replicas, func(a, b *peer) int { return cmp.Compare(a.cost(localDC, now), b.cost(localDC, now)) })
 		return
 	}
-	slices.SortStableFunc(replicas, func(a, b *peer) int { return cmp.Compare(a.cost(localDC), b.cost(localDC)) })
+	for i, p := range replicas {
+		c, j := p.cost(localDC, now), i
+		for ; j > 0 && costs[j-1] > c; j-- {
+			costs[j], replicas[j] = costs[j-1], replicas[j-1]
+		}
+		costs[j], replicas[j] = c, p
+	}
 }
 
 // peerSet holds every peer ever seen.
 type peerSet struct {
 	self ring.HostID
+	base time.Time // zero of the clock that latencies are dated by
 	mu   sync.Mutex
 	all  map[ring.HostID]*peer
 }
+
+func (s *peerSet) now() time.Duration { return time.Since(s.base) }
 
 func (s *peerSet) of(id ring.HostID) *peer {
 	s.mu.Lock()

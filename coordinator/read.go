@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/internal/trace"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 )
@@ -21,22 +22,25 @@ type readOp struct {
 	began    time.Time
 	deadline time.Time
 	trace    *trace.Session
+	level    Level
+	need     int
+	each     bool   // the level counts per data centre: every replica that was asked is needed
+	body     []byte // the encoded command, for data and for a digest
+	digest   []byte
 
 	mu      sync.Mutex // guards what follows; never held across callbacks
 	r       *Read      // nil once its answer is decided or reconciliation has taken over
-	need    int
-	spares  []*peer // replicas not asked yet, best first
-	spareIn [replicasInline]*peer
-	asked   []readTarget
+	spares  []*peer    // replicas not asked yet, best first
+	spareIn [2 * replicasInline]*peer
+	asked   []readTarget // addressed by pointer once dispatched
 	askedIn [replicasInline + 2]readTarget
 	waiting int
 	heard   int
-	data    int  // index in asked of the best page with data; -1
-	wrong   bool // digests differ
+	data    *readTarget // the first that answered with data
 	fails   []Failure
-	stale   bool
-	body    []byte // the encoded command, data and digest
-	digest  []byte
+	late    bool // a replica did not answer in time
+	stale   bool // a replica with newer metadata refused
+	newer   ring.HostID
 }
 
 // readTarget is one replica that was asked; it is the callback of its answer.
@@ -45,16 +49,19 @@ type readTarget struct {
 	peer   *peer
 	sent   time.Time
 	digest bool // only the digest was asked for
-	done   bool
+	extra  bool // asked later than the others
 	page   row.Page
-	err    error
-	seq    uint64
+	buf    []byte // what page aliases when it came from another node
+
+	done bool // guarded by op.mu
+	err  error
 }
 
 // Read begins a read of one partition. What this node holds is read before it returns, on the caller's goroutine: it is
 // for reads that are bounded. The answer may come before Read returns.
-func (b *Burst) Read(r *Read) {
-	c := b.c
+func (b *Burst) Read(r *Read) { b.c.read(r) }
+
+func (c *Coordinator) read(r *Read) {
 	if c.inFlight.Add(1) > int64(c.o.InFlightMax) {
 		c.inFlight.Add(-1)
 		r.Done.ReadDone(r, &Overloaded{"too many requests are in flight on this coordinator"})
@@ -67,21 +74,29 @@ func (b *Burst) Read(r *Read) {
 		c.readDone(r, &UnknownTable{r.Command.Generation})
 		return
 	}
-	r.Command.GCBefore = t.gcBefore(r.Command.Now)
-	r.Command.Bytes = min(r.Command.Bytes, replyBytesMax)
 	var buf [2 * replicasInline]*peer
 	replicas, natural := t.replicas(buf[:0], r.Command.Token)
-	replicas = replicas[:natural]
-	quota := t.quota(r.Level)
-	if quota.need == 1 && r.Trace == nil && hasSelf(replicas) {
+	q := t.quota(r.Level)
+	c.readFrom(t, r, &q, replicas[:natural])
+}
+
+// readFrom carries out a read, counted as in flight, on replicas that hold all it asks for.
+func (c *Coordinator) readFrom(t *tablePlan, r *Read, q *quota, replicas []*peer) {
+	r.Command.GCBefore = t.gcBefore(r.Command.Now)
+	if r.Command.Bytes <= 0 {
+		r.Command.Bytes = row.DefaultPageBytes
+	}
+	r.Command.Bytes = min(r.Command.Bytes, replyBytesMax)
+	r.Command.Digest = false
+	if q.need == 1 && r.Trace == nil && hasSelf(replicas) {
 		c.readHere(r)
 		return
 	}
-	if err := quota.available(replicas, c.live, v.localDC); err != nil {
+	if err := q.available(c, replicas, t.view.localDC); err != nil {
 		c.readDone(r, err)
 		return
 	}
-	c.readAt(v, t, r, quota, replicas)
+	c.readAt(t, r, q, replicas)
 }
 
 func hasSelf(replicas []*peer) bool {
@@ -105,7 +120,7 @@ func (c *Coordinator) readHere(r *Read) {
 	seq, err := c.o.Storage.Read(&r.Command, &r.Page)
 	switch {
 	case err != nil:
-		c.readDone(r, c.localReadError(r.Level, 1, err))
+		c.readDone(r, c.localReadError(r, err))
 	case seq == 0:
 		c.readDone(r, nil)
 	default:
@@ -116,62 +131,89 @@ func (c *Coordinator) readHere(r *Read) {
 // Committed implements Committed: what the read saw is durable now.
 func (r *Read) Committed(err error) {
 	if err != nil {
-		err = r.c.localReadError(r.Level, 1, err)
+		err = r.c.localReadError(r, err)
 	}
 	r.c.readDone(r, err)
 }
 
-func (c *Coordinator) localReadError(level Level, need int, err error) error {
+func (c *Coordinator) localReadError(r *Read, err error) error {
 	if c.o.IsUnknownTable(err) {
-		return &UnknownTable{}
+		return &UnknownTable{r.Command.Generation}
 	}
 	c.o.Logger.Error("local read failed", "err", err)
-	return &ReadFailure{Level: level, BlockFor: need, Failures: []Failure{{c.o.Self, c.peers.of(c.o.Self).address().Addr(), ReasonUnknown}}}
+	return &ReadFailure{Level: r.Level, BlockFor: 1, Failures: []Failure{c.peers.of(c.o.Self).failure(ReasonUnknown)}}
 }
 
 // readAt asks as many replicas as the level needs: the best for data, the others for digests.
-func (c *Coordinator) readAt(v *view, t *tablePlan, r *Read, q quota, replicas []*peer) {
+func (c *Coordinator) readAt(t *tablePlan, r *Read, q *quota, replicas []*peer) {
+	op := c.reads.Get().(*readOp)
+	op.begin(c, t, r, q)
+	if err := op.choose(*q, replicas); err != nil {
+		op.r = nil
+		c.readDone(r, err)
+	} else {
+		op.dispatch(&r.Command)
+	}
+	op.release()
+}
+
+func (op *readOp) begin(c *Coordinator, t *tablePlan, r *Read, q *quota) {
 	timeout := r.Timeout
 	if timeout == 0 {
 		timeout = c.o.ReadTimeout
 	}
-	op := c.reads.Get().(*readOp)
 	now := time.Now()
-	op.c, op.view, op.plan, op.r, op.began, op.deadline, op.trace = c, v, t, r, now, now.Add(timeout), r.Trace
-	op.need, op.waiting, op.heard, op.data = q.need, 0, 0, -1
-	op.wrong, op.stale, op.fails = false, false, nil
+	op.c, op.view, op.plan, op.r, op.began, op.deadline, op.trace = c, t.view, t, r, now, now.Add(timeout), r.Trace
+	op.level, op.need, op.each = r.Level, q.need, q.dcs != nil
+	op.waiting, op.heard, op.data, op.fails = 0, 0, nil, nil
+	op.late, op.stale, op.newer = false, false, ring.HostID{}
 	op.asked, op.spares = op.askedIn[:0], op.spareIn[:0]
 	op.refs.Store(1)
-	live := make([]*peer, 0, 2*replicasInline)
+}
+
+// choose decides whom to ask first and who may stand in.
+func (op *readOp) choose(q quota, replicas []*peer) error {
+	c, localDC := op.c, op.view.localDC
+	var buf [2 * replicasInline]*peer
+	live := buf[:0]
 	for _, p := range replicas {
 		if c.live(p) {
 			live = append(live, p)
 		}
 	}
-	rank(live, v.localDC)
+	rank(live, localDC, c.peers.now())
 	for _, p := range live {
-		if len(op.asked) < op.need && q.counts(p, v.localDC) {
-			q.count(p, v.localDC)
-			op.asked = append(op.asked, readTarget{op: op, peer: p, digest: len(op.asked) > 0, page: op.keptPage(len(op.asked))})
-		} else if q.dcs == nil && q.counts(p, v.localDC) {
+		switch {
+		case q.got < q.need && q.counts(p, localDC):
+			q.count(p, localDC)
+			op.ask(p, len(op.asked) > 0, false)
+		case !op.each && q.counts(p, localDC):
 			op.spares = append(op.spares, p)
 		}
 	}
-	if cap(op.asked) < len(op.asked)+2 { // further replicas are appended while targets are addressed by pointer
+	if q.got < q.need { // somebody died since availability was looked at
+		return &Unavailable{Level: q.level, Required: q.need, Alive: q.got}
+	}
+	if cap(op.asked) < len(op.asked)+2 { // targets must not move when further ones are added
 		op.asked = append(make([]readTarget, 0, len(op.asked)+2), op.asked...)
 	}
+	op.spares = op.spares[:min(len(op.spares), cap(op.asked)-len(op.asked))]
 	op.waiting = len(op.asked)
 	op.refs.Add(int32(op.waiting))
-	op.dispatch(&r.Command)
-	op.release()
+	return nil
 }
 
-// keptPage returns the page of an earlier use, for its buffer.
-func (op *readOp) keptPage(i int) row.Page {
-	if i < len(op.askedIn) {
-		return op.askedIn[:cap(op.askedIn)][i].page
+// ask adds a target, in the place of an earlier use of the op for the sake of its buffers.
+func (op *readOp) ask(p *peer, digest, extra bool) *readTarget {
+	n := len(op.asked)
+	if n < cap(op.asked) {
+		op.asked = op.asked[:n+1]
+	} else {
+		op.asked = append(op.asked, readTarget{})
 	}
-	return row.Page{}
+	t := &op.asked[n]
+	t.op, t.peer, t.digest, t.extra, t.done, t.err = op, p, digest, extra, false, nil
+	return t
 }
 
 func (op *readOp) dispatch(cmd *row.Command) {
@@ -179,21 +221,35 @@ func (op *readOp) dispatch(cmd *row.Command) {
 	digest := *cmd
 	digest.Digest = true
 	op.digest = digest.Append(op.digest[:0])
-	n := len(op.asked)
-	for i := range n { // remote ones first: they work while this node reads
-		if t := &op.asked[i]; !t.peer.self {
+	first := op.asked
+	for i := range first { // remote ones first: they work while this node reads
+		if t := &first[i]; !t.peer.self {
 			t.send()
 		}
 	}
-	if after, ok := op.c.speculateAfter(op.plan); ok && len(op.spares) > 0 {
-		op.refs.Add(1)
-		op.c.wheel.add(op, op.began.Add(after))
-	}
-	for i := range n {
-		if t := &op.asked[i]; t.peer.self {
+	op.arm()
+	for i := range first {
+		if t := &first[i]; t.peer.self {
 			t.readHere()
 		}
 	}
+}
+
+// arm arranges for a further replica to be asked when the answers are late.
+func (op *readOp) arm() {
+	after, ok := op.c.speculateAfter(op.plan)
+	op.mu.Lock()
+	ok = ok && len(op.spares) > 0 && op.r != nil
+	op.mu.Unlock()
+	if !ok {
+		return
+	}
+	op.refs.Add(1)
+	if after <= 0 {
+		op.speculate()
+		return
+	}
+	op.c.wheel.add(op, op.began.Add(after))
 }
 
 func (t *readTarget) send() {
@@ -218,67 +274,103 @@ func (t *readTarget) readHere() {
 		return
 	}
 	cmd.Digest = t.digest
+	if op.trace != nil {
+		op.trace.Event("Executing the read on the local store")
+	}
 	seq, err := op.c.o.Storage.Read(&cmd, &t.page)
 	if err == nil && seq != 0 {
 		op.c.o.Storage.WhenSynced(seq, t)
 		return
 	}
-	t.answered(err)
+	t.answered(op.localError(err))
+}
+
+// localError tells metadata that has moved on from other errors.
+func (op *readOp) localError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if op.c.o.IsUnknownTable(err) && op.c.o.Cluster.Current().Epoch > op.view.state.Epoch {
+		return errStale
+	}
+	op.c.o.Logger.Error("local read failed", "err", err)
+	return err
 }
 
 // Committed implements Committed: what this node read is durable now.
 func (t *readTarget) Committed(err error) { t.answered(err) }
 
 var (
-	errStale   = errors.New("coordinator: the replica's metadata differs")
+	errStale   = errors.New("coordinator: the replica's metadata is newer")
 	errRefused = errors.New("coordinator: the replica refused")
 )
 
 // Done implements rpc.Callback.
 func (t *readTarget) Done(r *rpc.Response) {
 	t.peer.outstanding.Add(-1)
-	if r.Err == nil {
-		t.peer.answered(time.Since(t.sent))
+	err := readError(r, t.op.view.state.Epoch)
+	t.observe(r, err)
+	if err == nil {
+		t.buf, err = decodePage(&t.page, t.buf, r.Body)
 	}
+	t.answered(err)
+}
+
+// observe takes note of how fast the replica was.
+func (t *readTarget) observe(r *rpc.Response, err error) {
+	took, now := time.Since(t.sent), t.op.c.peers.now()
+	switch {
+	case err == nil:
+		t.peer.answered(took, now)
+		if !t.extra {
+			t.op.c.latencies.add(took)
+		}
+	case errors.Is(r.Err, rpc.ErrOverloaded) && took < latencyBase: // our own queue
+	default:
+		t.peer.answered(max(took, latencyRefused), now)
+	}
+}
+
+// readError says what an answer to a read that was planned at an epoch means; nil: it carries a page.
+func readError(r *rpc.Response, planned uint64) error {
 	switch {
 	case r.Err != nil:
-		t.answered(r.Err)
+		return r.Err
 	case r.Status == rpc.StatusOK:
-		t.answered(decodePage(&t.page, r.Body))
-	case statusOutcome(r.Status) == outcomeStale:
-		t.answered(errStale)
-	default:
-		t.answered(errRefused)
+		return nil
+	case statusOutcome(r, planned) == outcomeStale:
+		return errStale
 	}
+	return errRefused
 }
 
-// decodePage decodes a replica's answer, whose bytes are copied into the page's buffer.
-func decodePage(p *row.Page, body []byte) error {
-	kept := append(p.Data[:0], body...)
-	if _, err := row.DecodePage(p, kept); err != nil {
-		return err
-	}
-	return nil
+// decodePage decodes a replica's answer, whose bytes are copied into buf, which the page aliases.
+func decodePage(p *row.Page, buf, body []byte) ([]byte, error) {
+	buf = append(buf[:0], body...)
+	_, err := row.DecodePage(p, buf)
+	return buf, err
 }
 
-// answered records a replica's answer and decides what follows from it.
+// answered records a replica's answer and decides what follows from it. It gives the target's reference back.
 func (t *readTarget) answered(err error) {
 	op := t.op
+	if op.trace != nil {
+		op.trace.Event("Received response from %s", t.peer.address())
+	}
 	op.mu.Lock()
 	t.done, t.err = true, err
 	op.waiting--
 	step := op.step(t, err)
 	r := op.r
+	var spare *readTarget
 	if step != readGoesOn {
 		op.r = nil
+	} else {
+		spare = op.nextSpare(err)
 	}
-	spare := op.nextSpare(step, err)
 	op.mu.Unlock()
 	if spare != nil {
 		spare.begin()
-	}
-	if op.trace != nil {
-		op.trace.Event("Received response from %s", t.peer.address())
 	}
 	op.conclude(step, r)
 	op.release()
@@ -300,20 +392,17 @@ func (op *readOp) step(t *readTarget, err error) readStep {
 	}
 	if err != nil {
 		op.fail(t, err)
-		if op.waiting == 0 && op.heard+len(op.spares) < op.need {
-			return readFails
+	} else {
+		op.heard++
+		if op.data == nil && !t.digest {
+			op.data = t
 		}
-		return readGoesOn
-	}
-	op.heard++
-	if op.data < 0 && !t.digest {
-		op.data = op.indexOf(t)
-	}
-	if op.heard >= op.need && op.data >= 0 {
-		if op.digestsAgree() {
-			return readComplete
+		if op.heard >= op.need && op.data != nil {
+			if op.digestsAgree() {
+				return readComplete
+			}
+			return readDiffers
 		}
-		return readDiffers
 	}
 	if op.waiting == 0 && len(op.spares) == 0 {
 		return readFails
@@ -321,17 +410,8 @@ func (op *readOp) step(t *readTarget, err error) readStep {
 	return readGoesOn
 }
 
-func (op *readOp) indexOf(t *readTarget) int {
-	for i := range op.asked {
-		if &op.asked[i] == t {
-			return i
-		}
-	}
-	return -1
-}
-
 func (op *readOp) digestsAgree() bool {
-	want := op.asked[op.data].page.Digest
+	want := op.data.page.Digest
 	for i := range op.asked {
 		if t := &op.asked[i]; t.done && t.err == nil && t.page.Digest != want {
 			return false
@@ -341,46 +421,52 @@ func (op *readOp) digestsAgree() bool {
 }
 
 func (op *readOp) fail(t *readTarget, err error) {
-	if errors.Is(err, errStale) {
-		op.stale = true
+	reason := ReasonUnknown
+	switch {
+	case errors.Is(err, rpc.ErrTimeout):
+		op.late = true
+		return
+	case errors.Is(err, errStale):
+		op.stale, reason = true, ReasonIncompatibleSchema
+		if !t.peer.self {
+			op.newer = t.peer.id
+		}
 	}
-	if !errors.Is(err, rpc.ErrTimeout) {
-		op.fails = append(op.fails, Failure{t.peer.id, t.peer.address().Addr(), ReasonUnknown})
-	}
+	op.fails = append(op.fails, t.peer.failure(reason))
 }
 
-// nextSpare returns a further target when an answer failed and another replica may stand in, or when all that is left to
-// wait for is not enough. It is under op.mu and takes a reference for the target.
-func (op *readOp) nextSpare(step readStep, err error) *readTarget {
-	if step != readGoesOn || op.r == nil || len(op.spares) == 0 {
-		return nil
-	}
-	if err == nil && (op.waiting > 0 || op.heard >= op.need && op.data >= 0) {
+// nextSpare returns a further target when an answer failed and another replica may stand in, or when there is nothing
+// left to wait for. It is under op.mu and takes a reference for the target.
+func (op *readOp) nextSpare(err error) *readTarget {
+	if op.r == nil || err == nil && op.waiting > 0 {
 		return nil
 	}
 	return op.addSpare()
 }
 
 func (op *readOp) addSpare() *readTarget {
-	if len(op.asked) == cap(op.asked) || len(op.spares) == 0 {
+	if len(op.spares) == 0 {
 		return nil
 	}
 	p := op.spares[0]
 	op.spares = op.spares[1:]
-	op.asked = append(op.asked, readTarget{op: op, peer: p, page: op.keptPage(len(op.asked))})
 	op.waiting++
 	op.refs.Add(1)
-	return &op.asked[len(op.asked)-1]
+	return op.ask(p, false, true)
 }
 
-// begin asks a further replica, which may be this node.
+// begin asks a further replica, which may be this node: then on a goroutine of its own, for here runs the transport's or
+// the wheel's.
 func (t *readTarget) begin() {
-	t.op.c.metrics.SpeculativeReads.Add(1)
-	if t.peer.self {
-		t.readHere()
+	c := t.op.c
+	c.metrics.SpeculativeReads.Add(1)
+	if !t.peer.self {
+		t.send()
 		return
 	}
-	t.send()
+	if !c.spawn(t.readHere) {
+		t.answered(errRefused)
+	}
 }
 
 // speculate is called by the wheel when the answer is late. It holds a reference.
@@ -397,18 +483,14 @@ func (op *readOp) speculate() {
 	op.release()
 }
 
-// conclude answers the caller, or hands the read over to reconciliation. r is nil when there is nothing to do.
+// conclude answers the caller, or hands the read over to reconciliation.
 func (op *readOp) conclude(step readStep, r *Read) {
-	if r == nil {
-		return
-	}
 	switch step {
 	case readComplete:
-		d := &op.asked[op.data].page
+		d := &op.data.page
 		r.Page.Rows, r.Page.More, r.Page.Digest = d.Rows, d.More, d.Digest
 		r.Page.Data = append(r.Page.Data[:0], d.Data...)
-		r.Page.Cut = clonePosition(d.Cut)
-		op.c.latencies.add(time.Since(op.began), len(op.asked) > op.need)
+		r.Page.Cut = clonePosition(&d.Cut)
 		op.c.readDone(r, nil)
 	case readDiffers:
 		op.refs.Add(1)
@@ -421,18 +503,35 @@ func (op *readOp) conclude(step readStep, r *Read) {
 	}
 }
 
-func clonePosition(p row.Position) row.Position {
-	p.Key = append([]byte(nil), p.Key...)
-	p.Clustering = append([]byte(nil), p.Clustering...)
-	return p
+// clonePosition copies the position, which is mostly the zero one.
+func clonePosition(p *row.Position) row.Position {
+	c := *p
+	if p.Key != nil {
+		c.Key = append([]byte{}, p.Key...)
+	}
+	if p.Clustering != nil {
+		c.Clustering = append([]byte{}, p.Clustering...)
+	}
+	return c
 }
+
+// staleScan tells a scan that its plan is out of date; nothing was read.
+type staleScan struct {
+	newer ring.HostID
+	err   error // if there is no newer plan
+}
+
+// Error implements error.
+func (e *staleScan) Error() string { return e.err.Error() }
 
 func (op *readOp) failed(r *Read) {
 	op.mu.Lock()
-	err := op.errorNow(r.Level)
-	stale := op.stale
+	err, stale := op.errorNow(), op.stale
 	op.mu.Unlock()
-	if stale && !r.retried {
+	switch {
+	case stale && r.part:
+		err = &staleScan{op.newer, err}
+	case stale && !r.retried:
 		op.refs.Add(1)
 		if op.c.spawn(func() { op.retry(r, err) }) {
 			return
@@ -443,43 +542,35 @@ func (op *readOp) failed(r *Read) {
 }
 
 // errorNow is under op.mu.
-func (op *readOp) errorNow(level Level) error {
-	if len(op.fails) > 0 && op.waiting == 0 && !op.timedOut() {
-		return &ReadFailure{Level: level, Received: op.heard, BlockFor: op.need, DataPresent: op.data >= 0, Failures: op.fails}
+func (op *readOp) errorNow() error {
+	if len(op.fails) > 0 && !op.late {
+		return &ReadFailure{Level: op.level, Received: op.heard, BlockFor: op.need, DataPresent: op.data != nil, Failures: op.fails}
 	}
-	return &ReadTimeout{Level: level, Received: op.heard, BlockFor: op.need, DataPresent: op.data >= 0}
+	return &ReadTimeout{Level: op.level, Received: op.heard, BlockFor: op.need, DataPresent: op.data != nil}
 }
 
-func (op *readOp) timedOut() bool {
-	for i := range op.asked {
-		if t := &op.asked[i]; t.done && errors.Is(t.err, rpc.ErrTimeout) {
-			return true
-		}
-	}
-	return false
-}
-
-// retry waits for newer metadata and reads again, once.
+// retry waits for newer metadata and reads again, once. It holds a reference.
 func (op *readOp) retry(r *Read, first error) {
 	defer op.release()
-	if !op.c.awaitNewer(op.view.state.Epoch, op.deadline) {
+	if !op.c.newerThan(op.view.state.Epoch, op.newer, op.deadline) {
 		op.c.readDone(r, first)
 		return
 	}
 	r.retried = true
 	op.c.inFlight.Add(-1)
-	op.c.NewBurst().Read(r)
+	op.c.read(r)
 }
 
+// release gives one reference back; the last one returns the op to the pool.
 func (op *readOp) release() {
 	if op.refs.Add(-1) > 0 {
 		return
 	}
 	for i := range op.asked {
-		if t := &op.asked[i]; cap(t.page.Data) > bodyKeptMax {
-			t.page = row.Page{}
+		if t := &op.asked[i]; max(cap(t.page.Data), cap(t.buf)) > bodyKeptMax {
+			t.page, t.buf = row.Page{}, nil
 		}
 	}
-	op.view, op.plan, op.fails, op.trace = nil, nil, nil, nil
+	op.view, op.plan, op.fails, op.trace, op.data = nil, nil, nil, nil, nil
 	op.c.reads.Put(op)
 }

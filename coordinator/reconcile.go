@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"time"
 
 	"github.com/helenusdb/helenus/row"
@@ -8,194 +9,311 @@ import (
 	"github.com/helenusdb/helenus/schema"
 )
 
+// repairBytesMax is how many bytes of repairs go into one message, unless a single mutation is larger.
+const repairBytesMax = 1 << 20
+
 // reconcile reads in full from the replicas that answered, merges what they hold, brings those that lag up to date, and
 // only then answers: whatever a quorum read has shown, every later one shows too. It runs on a goroutine of its own and
 // holds one reference.
 func (op *readOp) reconcile(r *Read) {
 	defer op.release()
-	c := op.c
-	c.metrics.DigestMismatches.Add(1)
+	op.c.metrics.DigestMismatches.Add(1)
+	g := gathering{op: op, cmd: r.Command.Full()}
+	g.peers, g.spares = op.contacted()
+	op.trace.Event("Digest mismatch: reading in full")
+	for {
+		err := g.page(&r.Page)
+		if err == nil && r.Page.More && r.Page.Rows == 0 && time.Now().Before(op.deadline) {
+			// The replicas disagreed about all that they counted: go on from there.
+			from := clonePosition(&r.Page.Cut)
+			g.cmd.From = &from
+			continue
+		}
+		op.c.readDone(r, err)
+		return
+	}
+}
+
+// contacted returns the replicas that answered, and those that may stand in for them.
+func (op *readOp) contacted() (peers, spares []*peer) {
 	op.mu.Lock()
-	var peers []*peer
+	defer op.mu.Unlock()
 	for i := range op.asked {
 		if t := &op.asked[i]; t.done && t.err == nil {
 			peers = append(peers, t.peer)
 		}
 	}
-	op.mu.Unlock()
-	op.trace.Event("Digest mismatch: reading in full from %d replicas", len(peers))
-	full := r.Command.Full()
-	pages, err := c.gather(&full, peers, op.deadline)
-	if err != nil {
-		c.readDone(r, &ReadTimeout{Level: r.Level, Received: len(pages), BlockFor: op.need, DataPresent: len(pages) > 0})
-		return
-	}
-	repairs, err := row.ReconcilePages(&r.Page, &full, pages)
-	if err != nil {
-		c.o.Logger.Error("reconciliation failed", "table", op.plan.table.Name, "err", err)
-		c.readDone(r, &ReadFailure{Level: r.Level, BlockFor: op.need})
-		return
-	}
-	if op.plan.table.Options.ReadRepair == schema.ReadRepairNone {
-		c.readDone(r, nil)
-		return
-	}
-	if acked, all := op.repair(peers, repairs); acked < all {
-		c.readDone(r, &ReadTimeout{Level: r.Level, Received: op.need - 1, BlockFor: op.need, DataPresent: true})
-		return
-	}
-	c.readDone(r, nil)
+	return peers, append(spares, op.spares...)
 }
 
-// gathered is one replica's answer to a blocking read.
+// gathering reads a command in full from replicas and repairs them.
+type gathering struct {
+	op            *readOp
+	cmd           row.Command
+	peers, spares []*peer
+	pages         []*row.Page // of peers, as far as they have answered
+	fails         []Failure
+	late          bool
+}
+
+// page reads, reconciles and repairs one page.
+func (g *gathering) page(dst *row.Page) error {
+	op := g.op
+	if !g.read() {
+		return g.failure()
+	}
+	repairs, err := row.ReconcilePages(dst, &g.cmd, g.pages)
+	if err != nil {
+		op.c.o.Logger.Error("reconciliation failed", "table", op.plan.table.Name, "err", err)
+		return &ReadFailure{Level: op.level, Received: len(g.pages), BlockFor: op.need}
+	}
+	if op.plan.table.Options.ReadRepair == schema.ReadRepairNone {
+		return nil
+	}
+	if n := g.repair(repairs); n < op.need || op.each && n < len(g.peers) {
+		return &ReadTimeout{Level: op.level, Received: min(n, op.need-1), BlockFor: op.need, DataPresent: true}
+	}
+	return nil
+}
+
+func (g *gathering) failure() error {
+	op := g.op
+	if len(g.fails) > 0 && !g.late {
+		return &ReadFailure{Level: op.level, Received: len(g.pages), BlockFor: op.need, DataPresent: len(g.pages) > 0, Failures: g.fails}
+	}
+	return &ReadTimeout{Level: op.level, Received: len(g.pages), BlockFor: op.need, DataPresent: len(g.pages) > 0}
+}
+
+// gathered is one replica's answer.
 type gathered struct {
-	i    int
+	peer *peer
 	page *row.Page
 	err  error
 }
 
-// gather reads the command from every given replica, blocking; the error is that of the first which failed, beside the
-// pages of the others.
-func (c *Coordinator) gather(cmd *row.Command, peers []*peer, deadline time.Time) ([]*row.Page, error) {
-	body := cmd.Append(nil)
-	results := make(chan gathered, len(peers))
-	for i, p := range peers {
-		if !p.self {
-			c.o.Transport.Send(p.id, rpc.Data, VerbRead, deadline, body, &gatherer{i, results})
-		}
+// read asks all peers, a spare for each that fails and one more when they are late. Afterwards pages are those of peers;
+// false: there are too few.
+func (g *gathering) read() bool {
+	op := g.op
+	g.pages, g.fails, g.late = nil, nil, false
+	results := make(chan gathered, len(g.peers)+len(g.spares))
+	body := g.cmd.Append(nil)
+	waiting, asked := len(g.peers), g.peers
+	for _, p := range asked {
+		g.ask(p, body, results)
 	}
-	for i, p := range peers {
-		if p.self {
-			page := &row.Page{}
-			g := &syncedGatherer{i, page, results}
-			seq, err := c.o.Storage.Read(cmd, page)
-			if err == nil && seq != 0 {
-				c.o.Storage.WhenSynced(seq, g)
-			} else {
-				g.Committed(err)
-			}
-		}
-	}
-	pages := make([]*row.Page, len(peers))
-	var first error
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
-	for range peers {
+	g.peers = nil
+	late, spare := g.timers()
+	defer late.Stop()
+	defer spare.Stop()
+	for waiting > 0 && (op.each || len(g.pages) < op.need) {
+		further := false
 		select {
-		case g := <-results:
-			if pages[g.i] = g.page; g.err != nil && first == nil {
-				first = g.err
+		case a := <-results:
+			waiting--
+			if a.err == nil {
+				g.peers, g.pages = append(g.peers, a.peer), append(g.pages, a.page)
+				continue
 			}
-		case <-timer.C:
-			return compactPages(pages), rpc.ErrTimeout
+			g.late = g.late || errors.Is(a.err, rpc.ErrTimeout)
+			g.fails = append(g.fails, a.peer.failure(ReasonUnknown))
+			further = true
+		case <-spare.C:
+			further = true
+		case <-late.C:
+			g.late = true
+			return false
+		}
+		if further && len(g.spares) > 0 {
+			g.ask(g.spares[0], body, results)
+			g.spares = g.spares[1:]
+			waiting++
 		}
 	}
-	if first != nil {
-		return compactPages(pages), first
-	}
-	return pages, nil
+	return len(g.pages) >= op.need && !(op.each && len(g.pages) < len(asked))
 }
 
-func compactPages(pages []*row.Page) []*row.Page {
-	var out []*row.Page
-	for _, p := range pages {
-		if p != nil {
-			out = append(out, p)
-		}
+// timers returns one for the end of the read and one for asking a further replica.
+func (g *gathering) timers() (late, spare *time.Timer) {
+	op := g.op
+	return time.NewTimer(time.Until(op.deadline)), time.NewTimer(op.c.latencies.percentile(99))
+}
+
+func (g *gathering) ask(p *peer, body []byte, results chan gathered) {
+	c := g.op.c
+	if !p.self {
+		c.o.Transport.Send(p.id, rpc.Data, VerbRead, g.op.deadline, body, &gatherer{p, results})
+		return
 	}
-	return out
+	page := &row.Page{}
+	seq, err := c.o.Storage.Read(&g.cmd, page)
+	s := &syncedGatherer{p, page, results}
+	if err == nil && seq != 0 {
+		c.o.Storage.WhenSynced(seq, s)
+		return
+	}
+	s.Committed(err)
 }
 
 type gatherer struct {
-	i       int
+	peer    *peer
 	results chan gathered
 }
 
 // Done implements rpc.Callback.
 func (g *gatherer) Done(r *rpc.Response) {
-	out := gathered{i: g.i, err: r.Err}
-	switch {
-	case r.Err != nil:
-	case r.Status != rpc.StatusOK:
-		out.err = errRefused
-	default:
-		page := &row.Page{}
-		if out.err = decodePage(page, r.Body); out.err == nil {
-			out.page = page
-		}
+	page := &row.Page{}
+	err := readError(r, 0)
+	if err == nil {
+		_, err = decodePage(page, nil, r.Body)
 	}
-	g.results <- out
+	g.results <- gathered{g.peer, page, err}
 }
 
 type syncedGatherer struct {
-	i       int
+	peer    *peer
 	page    *row.Page
 	results chan gathered
 }
 
 // Committed implements Committed.
-func (g *syncedGatherer) Committed(err error) {
-	if err != nil {
-		g.page = nil
-	}
-	g.results <- gathered{g.i, g.page, err}
-}
+func (g *syncedGatherer) Committed(err error) { g.results <- gathered{g.peer, g.page, err} }
 
-// repair writes to each replica what it lacks and waits for the acknowledgements, at most until the read's deadline.
-func (op *readOp) repair(peers []*peer, repairs [][]row.Mutation) (acked, all int) {
-	results := make(chan bool, len(peers))
-	c := op.c
-	for i, p := range peers {
+// repair writes to each replica what it lacks and returns how many replicas are known to hold all that was merged. What
+// a replica does not acknowledge soon goes to a spare too: everything that was merged was found on some replica, and so
+// it stays on as many as the level asks for.
+func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
+	op := g.op
+	var open []lacking
+	for i := range g.peers {
 		if len(repairs[i]) == 0 {
+			current++
 			continue
 		}
-		all++
-		c.metrics.ReadRepairs.Add(1)
 		for j := range repairs[i] {
 			repairs[i][j].Generation = op.plan.table.Generation
 		}
-		op.trace.Event("Repairing %s", p.address())
-		if p.self {
-			c.repairHere(repairs[i], results)
+		open = append(open, lacking{g.peers[i], repairs[i], 0})
+	}
+	if len(open) == 0 {
+		return current
+	}
+	lack := len(open)
+	results := make(chan repaired, len(missing(open))*(1+len(g.spares)))
+	for i := range open {
+		g.send(&open[i], i, results)
+	}
+	late, spare := g.timers()
+	defer late.Stop()
+	defer spare.Stop()
+	for waiting := len(open); waiting > 0 && (op.each || current < op.need); {
+		further := false
+		select {
+		case a := <-results:
+			l := &open[a.index]
+			switch {
+			case l.messages < 0: // failed before
+			case !a.ok:
+				l.messages, further = -1, true
+				waiting--
+			default:
+				if l.messages--; l.messages == 0 {
+					l.mutations = nil
+					current++
+					waiting--
+				}
+			}
+		case <-spare.C:
+			further = true
+		case <-late.C:
+			return current
+		}
+		if further && len(g.spares) > 0 {
+			open = append(open, lacking{g.spares[0], missing(open[:lack]), 0})
+			g.spares = g.spares[1:]
+			g.send(&open[len(open)-1], len(open)-1, results)
+			waiting++
+		}
+	}
+	return current
+}
+
+// lacking is a replica that is being repaired.
+type lacking struct {
+	peer      *peer
+	mutations []row.Mutation // nil once it has them
+	messages  int            // not acknowledged; -1: it failed
+}
+
+// repaired is the answer to one message of open[index].
+type repaired struct {
+	index int
+	ok    bool
+}
+
+// missing returns what some of the replicas are not known to have got.
+func missing(open []lacking) []row.Mutation {
+	var out []row.Mutation
+	for i := range open {
+		out = append(out, open[i].mutations...)
+	}
+	return out
+}
+
+// send writes to a replica what it lacks, in messages of bounded size.
+func (g *gathering) send(l *lacking, index int, results chan repaired) {
+	op := g.op
+	op.c.metrics.ReadRepairs.Add(1)
+	if op.trace != nil {
+		op.trace.Event("Repairing %s", l.peer.address())
+	}
+	var chunks [][]row.Mutation
+	for rest := l.mutations; len(rest) > 0; {
+		n, size := 0, 0
+		for n < len(rest) && (n == 0 || size+len(rest[n].Fragment) <= repairBytesMax) {
+			size += len(rest[n].Fragment) + len(rest[n].Key)
+			n++
+		}
+		chunks = append(chunks, rest[:n])
+		rest = rest[n:]
+	}
+	l.messages = len(chunks)
+	for _, ms := range chunks {
+		ack := repairAck{index, results}
+		if l.peer.self {
+			op.c.repairHere(ms, ack)
 			continue
 		}
 		var body []byte
-		for j := range repairs[i] {
-			body = repairs[i][j].Append(body)
+		for i := range ms {
+			body = ms[i].Append(body)
 		}
-		c.o.Transport.Send(p.id, rpc.Data, VerbMutate, op.deadline, body, repairAck{results})
+		op.c.o.Transport.Send(l.peer.id, rpc.Data, VerbMutate, op.deadline, body, ack)
 	}
-	timer := time.NewTimer(time.Until(op.deadline))
-	defer timer.Stop()
-	for range all {
-		select {
-		case ok := <-results:
-			if ok {
-				acked++
-			}
-		case <-timer.C:
-			return acked, all
-		}
-	}
-	return acked, all
 }
 
-func (c *Coordinator) repairHere(ms []row.Mutation, results chan bool) {
+func (c *Coordinator) repairHere(ms []row.Mutation, ack repairAck) {
 	b := c.o.Storage.NewBatch()
 	for i := range ms {
 		if err := b.Apply(&ms[i]); err != nil {
+			c.o.Logger.Debug("repair refused", "err", err)
 			b.Discard()
-			results <- false
+			ack.results <- repaired{ack.index, false}
 			return
 		}
 	}
-	b.Commit(repairAck{results})
+	b.Commit(ack)
 }
 
-type repairAck struct{ results chan bool }
+type repairAck struct {
+	index   int
+	results chan repaired
+}
 
 // Done implements rpc.Callback.
-func (a repairAck) Done(r *rpc.Response) { a.results <- r.Err == nil && r.Status == rpc.StatusOK }
+func (a repairAck) Done(r *rpc.Response) {
+	a.results <- repaired{a.index, r.Err == nil && r.Status == rpc.StatusOK}
+}
 
 // Committed implements Committed.
-func (a repairAck) Committed(err error) { a.results <- err == nil }
+func (a repairAck) Committed(err error) { a.results <- repaired{a.index, err == nil} }

@@ -20,8 +20,9 @@ const (
 type replicaSession struct {
 	c     *Coordinator
 	from  ring.HostID
-	batch Batch
-	spare Batch
+	batch Batch // nil: nothing written since the last Flush
+	spare Batch // reused
+	bytes int   // in batch
 	acks  []rpc.Responder
 	page  row.Page
 	cmd   row.Command
@@ -51,7 +52,7 @@ func (s *replicaSession) Flush() {
 		return
 	}
 	b := s.batch
-	s.batch = nil
+	s.batch, s.bytes = nil, 0
 	g := s.c.replicaGroups.Get().(*replicaGroup)
 	g.c = s.c
 	g.acks, s.acks = s.acks, g.acks[:0]
@@ -60,6 +61,7 @@ func (s *replicaSession) Flush() {
 
 // Close implements rpc.Session.
 func (s *replicaSession) Close() {
+	s.Flush()
 	if s.spare != nil {
 		s.spare.Discard()
 	}
@@ -107,52 +109,64 @@ func (s *replicaSession) later(rsp rpc.Responder, f func()) {
 	}
 }
 
-// apply adds the mutations to the session's batch, all or none of them.
+// apply adds the mutations to the session's batch, which has room for all of them.
 func (s *replicaSession) apply(body []byte) rpc.Status {
+	if status := s.c.writable(body); status != rpc.StatusOK {
+		return status
+	}
+	if s.bytes > 0 && s.bytes+len(body) > burstBytesMax {
+		s.Flush()
+	}
+	s.bytes += len(body)
 	if s.batch == nil {
 		if s.spare == nil {
 			s.spare = s.c.o.Storage.NewBatch()
 		}
 		s.batch = s.spare
 	}
-	status, err := s.c.applyAll(s.batch, body)
-	if err != nil && s.c.o.IsBatchFull(err) && s.batch.Len() > 0 {
-		s.Flush()
-		s.batch = s.spare
-		status, _ = s.c.applyAll(s.batch, body)
-	}
-	return status
+	return s.c.applyAll(s.batch, body)
 }
 
-// applyAll checks every mutation before it adds the first, so that none is added when one is refused for what it is.
-func (c *Coordinator) applyAll(b Batch, body []byte) (rpc.Status, error) {
+// writable checks every mutation before the first is applied, so that none is when one is refused for what it is.
+func (c *Coordinator) writable(body []byte) rpc.Status {
 	v := c.view()
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err != nil {
-			return rpc.StatusBadRequest, err
+			return rpc.StatusBadRequest
 		}
 		t := v.table(m.Generation)
 		switch {
 		case t == nil:
-			return rpc.StatusUnknownTable, nil
+			return rpc.StatusUnknownTable
 		case !t.owns(v.self, m.Token):
-			return rpc.StatusNotOwner, nil
+			return rpc.StatusNotOwner
 		}
 		src = rest
 	}
+	if len(body) == 0 {
+		return rpc.StatusBadRequest
+	}
+	return rpc.StatusOK
+}
+
+// applyAll adds mutations that are writable to the batch.
+func (c *Coordinator) applyAll(b Batch, body []byte) rpc.Status {
 	for src := body; len(src) > 0; {
-		m, rest, _ := row.DecodeMutation(src)
-		if err := b.Apply(&m); err != nil {
-			if c.o.IsUnknownTable(err) {
-				return rpc.StatusUnknownTable, err
-			}
+		m, rest, err := row.DecodeMutation(src)
+		if err == nil {
+			err = b.Apply(&m)
+		}
+		if err != nil && c.o.IsUnknownTable(err) {
+			return rpc.StatusUnknownTable
+		}
+		if err != nil {
 			c.o.Logger.Debug("mutation refused", "err", err)
-			return rpc.StatusFailed, err
+			return rpc.StatusFailed
 		}
 		src = rest
 	}
-	return rpc.StatusOK, nil
+	return rpc.StatusOK
 }
 
 // applyWhenCaughtUp pulls the metadata that the coordinator has and tries again. It runs on a goroutine of its own.
@@ -161,8 +175,13 @@ func (c *Coordinator) applyWhenCaughtUp(from ring.HostID, epoch uint64, deadline
 		rsp.Reply(rpc.StatusWrongEpoch, nil)
 		return
 	}
+	status := c.writable(body)
+	if status != rpc.StatusOK {
+		rsp.Reply(status, nil)
+		return
+	}
 	b := c.o.Storage.NewBatch()
-	if status, _ := c.applyAll(b, body); status != rpc.StatusOK {
+	if status = c.applyAll(b, body); status != rpc.StatusOK {
 		b.Discard()
 		rsp.Reply(status, nil)
 		return
@@ -204,6 +223,12 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 		s.later(rsp, func() { s.c.readApart(body, rsp) })
 		return
 	}
+	s.readPoint(rsp)
+}
+
+// readPoint answers s.cmd here and now.
+func (s *replicaSession) readPoint(rsp rpc.Responder) {
+	s.cmd.Bytes = min(s.cmd.Bytes, replyBytesMax)
 	seq, err := s.c.o.Storage.Read(&s.cmd, &s.page)
 	if err != nil {
 		rsp.Reply(s.c.readStatus(err), nil)
@@ -212,9 +237,12 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 	s.out = s.page.Append(s.out[:0])
 	if seq != 0 {
 		s.c.o.Storage.WhenSynced(seq, &lateReply{rsp, append([]byte(nil), s.out...)})
-		return
+	} else {
+		rsp.Reply(rpc.StatusOK, s.out)
 	}
-	rsp.Reply(rpc.StatusOK, s.out)
+	if cap(s.out) > bodyKeptMax {
+		s.out, s.page = nil, row.Page{}
+	}
 }
 
 // isPoint tells whether the command names single rows: bounded work, done on the connection's goroutine.
@@ -245,7 +273,7 @@ func (c *Coordinator) readable(cmd *row.Command) rpc.Status {
 	switch {
 	case t == nil:
 		return rpc.StatusUnknownTable
-	case cmd.Range == nil && !t.owns(v.self, cmd.Token):
+	case cmd.Range == nil && !t.serves(v.self, cmd.Token), cmd.Range != nil && !t.servesRange(v.self, *cmd.Range):
 		return rpc.StatusNotOwner
 	}
 	return rpc.StatusOK

@@ -1,8 +1,9 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
-	"math"
+	"errors"
 	"slices"
 	"time"
 
@@ -27,7 +28,7 @@ func (c *Coordinator) ReadPage(ctx context.Context, r *Read) error {
 	}
 	done := make(chan error, 1)
 	r.Done = readDoneFunc(func(_ *Read, err error) { done <- err })
-	c.NewBurst().Read(r)
+	c.read(r)
 	return <-done
 }
 
@@ -40,7 +41,7 @@ func (c *Coordinator) WriteSync(ctx context.Context, w *Write) error {
 	w.Done = writeDoneFunc(func(_ *Write, err error) { done <- err })
 	b := c.NewBurst()
 	b.Write(w)
-	b.Flush()
+	b.Close()
 	return <-done
 }
 
@@ -51,101 +52,118 @@ func (f readDoneFunc) ReadDone(r *Read, err error) { f(r, err) }
 // ScanPage reads the next page of a scan, blocking. It walks the ring in order and asks for neighbouring ranges together
 // as long as the same replicas can serve them. The page may hold fewer rows than the limit, even none, with More.
 func (c *Coordinator) ScanPage(ctx context.Context, s *Scan) error {
-	v := c.view()
-	t := v.table(s.Command.Generation)
-	if t == nil {
-		return &UnknownTable{s.Command.Generation}
-	}
-	w := scanWalk{c: c, v: v, t: t, s: s, quota: t.quota(s.Level), left: s.Command.Limit, budget: s.Command.Bytes}
+	w := scanWalk{c: c, s: s, left: s.Command.Limit, partitions: s.Command.Partitions, budget: s.Command.Bytes}
 	if w.budget <= 0 {
 		w.budget = row.DefaultPageBytes
 	}
 	w.budget = min(w.budget, replyBytesMax)
 	s.Page.Data, s.Page.Rows, s.Page.More, s.Page.Cut = s.Page.Data[:0], 0, false, row.Position{}
+	if err := w.plan(); err != nil {
+		return err
+	}
 	return w.run(ctx)
 }
 
+// errWraps is returned for a range that the caller should have unwrapped.
+var errWraps = errors.New("coordinator: the range of a scan wraps")
+
 // scanWalk is the state of one ScanPage.
 type scanWalk struct {
-	c      *Coordinator
-	v      *view
-	t      *tablePlan
-	s      *Scan
-	quota  quota
-	left   int // rows of Limit still wanted; 0 with Limit 0: no limit
-	budget int // bytes
+	c          *Coordinator
+	t          *tablePlan
+	s          *Scan
+	quota      quota
+	end        ring.Token
+	left       int // rows of Limit still wanted
+	partitions int // partitions still wanted
+	budget     int // bytes
+}
+
+// plan looks the table up in the newest metadata.
+func (w *scanWalk) plan() error {
+	if w.t = w.c.view().table(w.s.Command.Generation); w.t == nil {
+		return &UnknownTable{w.s.Command.Generation}
+	}
+	w.quota = w.t.quota(w.s.Level)
+	return nil
 }
 
 func (w *scanWalk) run(ctx context.Context) error {
-	at, end := w.s.Command.Range.Start, w.s.Command.Range.End
-	if end <= at { // the full ring
-		end = math.MaxInt64
+	rg, from := *w.s.Command.Range, w.s.Command.From
+	if rg.Wraps() && !rg.IsFull() && rg.End != ring.MinToken {
+		return errWraps
 	}
-	from := w.s.Command.From
-	if from != nil && from.Token != math.MinInt64 {
-		at = max(at, from.Token-1)
+	at, end := bounds(rg)
+	w.end = end
+	if from != nil && from.Token != ring.MinToken {
+		at = max(at, from.Token-1) // other partitions of the same token may follow
 	}
-	for at < end {
+	for replanned := false; at < end; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		to, replicas, err := w.next(at, end)
+		to, replicas, err := w.next(at)
 		if err != nil {
 			return err
 		}
 		sub := w.s.Command
-		sub.Range, sub.From, sub.Limit, sub.Bytes = &ring.Range{Start: at, End: to}, nil, w.left, w.budget
-		if from != nil && from.Token > at && from.Token <= to || from != nil && at == math.MinInt64 && from.Token == math.MinInt64 {
-			sub.From = from
+		sub.Range, sub.From, sub.Limit, sub.Partitions, sub.Bytes = &ring.Range{Start: at, End: to}, nil, w.left, w.partitions, w.budget
+		if from != nil && from.Token <= to {
+			sub.From, from = from, nil
 		}
 		done, err := w.part(sub, replicas)
+		var stale *staleScan
+		if errors.As(err, &stale) && !replanned {
+			replanned = true
+			if err = w.replan(stale); err == nil {
+				from = sub.From
+				continue
+			}
+		}
 		if err != nil || done {
 			return err
 		}
 		at = to
-		if w.budget <= 0 && at < end {
-			w.s.Page.More, w.s.Page.Cut = true, row.Position{Kind: row.BeforePartition, Token: at + 1}
-			return nil
-		}
 	}
 	return nil
 }
 
+// replan goes on with newer metadata, if there is any.
+func (w *scanWalk) replan(stale *staleScan) error {
+	if !w.c.newerThan(w.t.view.state.Epoch, stale.newer, time.Now().Add(w.timeout())) {
+		return stale.err
+	}
+	return w.plan()
+}
+
+func (w *scanWalk) timeout() time.Duration {
+	if w.s.Timeout != 0 {
+		return w.s.Timeout
+	}
+	return w.c.o.RangeTimeout
+}
+
 // next returns how far from at the same replicas can serve, and which.
-func (w *scanWalk) next(at, end ring.Token) (to ring.Token, replicas []*peer, err error) {
+func (w *scanWalk) next(at ring.Token) (to ring.Token, replicas []*peer, err error) {
 	if w.t.placement == nil {
-		return end, []*peer{w.v.self}, nil
+		return w.end, []*peer{w.t.view.self}, nil
 	}
 	for {
-		to = w.segmentEnd(at+1, end)
 		both := w.live(at + 1)
 		if replicas != nil {
 			both = intersect(replicas, both)
 		}
-		if e := w.quota.available(both, w.c.live, w.v.localDC); e != nil {
+		if e := w.quota.available(w.c, both, w.t.view.localDC); e != nil {
 			if replicas == nil {
 				return 0, nil, e
 			}
 			return at, replicas, nil
 		}
-		if replicas = both; to == end {
-			return to, replicas, nil
+		replicas, at = both, w.t.segmentEnd(at+1, w.end)
+		if at == w.end {
+			return at, replicas, nil
 		}
-		at = to
 	}
-}
-
-func (w *scanWalk) segmentEnd(t, end ring.Token) ring.Token {
-	r := w.t.placement.Ring()
-	i := r.SegmentOf(t)
-	if i < 0 {
-		return end
-	}
-	to := r.Segment(i).End
-	if to < t || to > end { // the segment that wraps
-		return end
-	}
-	return to
 }
 
 func (w *scanWalk) live(t ring.Token) []*peer {
@@ -165,40 +183,71 @@ func intersect(a, b []*peer) []*peer {
 
 // part reads one range and adds it to the page; done tells that the page is complete.
 func (w *scanWalk) part(sub row.Command, replicas []*peer) (done bool, err error) {
-	timeout := w.s.Timeout
-	if timeout == 0 {
-		timeout = w.c.o.RangeTimeout
-	}
 	result := make(chan error, 1)
-	r := &Read{Command: sub, Level: w.s.Level, Timeout: timeout, Trace: w.s.Trace, c: w.c}
-	r.Command.GCBefore = w.t.gcBefore(sub.Now)
+	r := &Read{Command: sub, Level: w.s.Level, Timeout: w.timeout(), Trace: w.s.Trace, c: w.c, part: true}
 	r.Done = readDoneFunc(func(_ *Read, err error) { result <- err })
 	w.c.inFlight.Add(1)
-	switch {
-	case w.quota.need == 1 && hasSelf(replicas):
-		w.c.readHere(r)
-	default:
-		w.c.readAt(w.v, w.t, r, w.quota, replicas)
-	}
+	q := w.quota
+	w.c.readFrom(w.t, r, &q, replicas)
 	if err := <-result; err != nil {
 		return true, err
 	}
 	page := &w.s.Page
 	page.Data = append(page.Data, r.Page.Data...)
 	page.Rows += r.Page.Rows
-	w.budget -= len(r.Page.Data)
 	if r.Page.More {
-		page.More, page.Cut = true, clonePosition(r.Page.Cut)
+		page.More, page.Cut = true, clonePosition(&r.Page.Cut)
 		return true, nil
 	}
-	if w.left > 0 {
-		if w.left -= r.Page.Rows; w.left <= 0 {
-			if sub.Range.End == w.s.Command.Range.End || sub.Range.End == math.MaxInt64 {
-				return true, nil
-			}
-			page.More, page.Cut = true, row.Position{Kind: row.BeforePartition, Token: sub.Range.End + 1}
-			return true, nil
+	enough, err := w.take(&r.Page, &sub)
+	if err != nil || !enough {
+		return false, err
+	}
+	if sub.Range.End != w.end {
+		page.More, page.Cut = true, row.Position{Kind: row.BeforePartition, Token: sub.Range.End + 1}
+	}
+	return true, nil
+}
+
+// take counts a part that came to its end against the limits, and tells whether one is reached.
+func (w *scanWalk) take(p *row.Page, sub *row.Command) (enough bool, err error) {
+	w.budget -= len(p.Data)
+	enough = w.budget <= 0
+	if w.s.Command.Limit > 0 {
+		w.left -= p.Rows
+		enough = enough || w.left <= 0
+	}
+	if w.s.Command.Partitions > 0 {
+		n, err := livePartitions(p.Data, sub)
+		if err != nil {
+			return true, err
+		}
+		w.partitions -= n
+		enough = enough || w.partitions <= 0
+	}
+	return enough, nil
+}
+
+// livePartitions counts the partitions of a page that have a live row, without the one that an earlier page counted.
+func livePartitions(data []byte, cmd *row.Command) (n int, err error) {
+	var p row.PageReader
+	var f row.FragmentReader
+	for p.Init(data); p.Next(); {
+		if err := f.Init(p.Fragment); err != nil {
+			return n, err
+		}
+		live := len(f.Static()) > 0 && row.HasLive(f.Static(), cmd.Now)
+		for !live && f.NextRow() {
+			live = row.HasLive(f.Row, cmd.Now)
+		}
+		if f.Err() != nil {
+			return n, f.Err()
+		}
+		from := cmd.From
+		counted := from != nil && from.Kind == row.InPartition && from.Rows > 0 && from.Token == p.Token && bytes.Equal(from.Key, p.Key)
+		if live && !counted {
+			n++
 		}
 	}
-	return false, nil
+	return n, p.Err()
 }

@@ -59,11 +59,15 @@ type Failure struct {
 	Code uint16     // failure reason of the native protocol
 }
 
-// Failure reasons of the native protocol, section 9.
+// Failure reasons, as Cassandra 5.0 numbers them in the error bodies of the native protocol.
 const (
-	ReasonUnknown          uint16 = 0
-	ReasonTooManyTombstone uint16 = 1
-	ReasonIndexUnavailable uint16 = 2
+	ReasonUnknown            uint16 = 0
+	ReasonTooManyTombstone   uint16 = 1
+	ReasonTimeout            uint16 = 2
+	ReasonIncompatibleSchema uint16 = 3
+	ReasonReadSize           uint16 = 4
+	ReasonNodeDown           uint16 = 5
+	ReasonIndexUnavailable   uint16 = 6
 )
 
 // Unavailable is decided before dispatch: nothing was sent.
@@ -133,6 +137,14 @@ type Overloaded struct{ Msg string }
 // Error returns the message.
 func (e *Overloaded) Error() string { return e.Msg }
 
+// TooLarge says that the mutations of one partition exceed what a message between nodes carries; nothing was done.
+type TooLarge struct{ Size, Max int }
+
+// Error names both sizes, in bytes.
+func (e *TooLarge) Error() string {
+	return fmt.Sprintf("Mutation of %d bytes is too large for the maximum size of %d", e.Size, e.Max)
+}
+
 // UnknownTable says that a mutation or command names a table generation that this node does not know: the table was
 // dropped or truncated since the statement was prepared.
 type UnknownTable struct{ Generation schema.Generation }
@@ -151,13 +163,18 @@ type Write struct {
 	Timeout   time.Duration  // 0: Options.WriteTimeout
 	Trace     *trace.Session // nil: none
 	Done      WriteDone
+
+	unhinted bool // no hints for replicas that miss it: it will be made again
 }
 
-// WriteDone is told how a write ended, exactly once, from any goroutine; it must not block.
+// WriteDone is told how a write ended, exactly once, from any goroutine; it must not block and not call a Burst. A write
+// that is refused at once is told of before Burst.Write returns, and so may a Flush that a full batch brings about.
 type WriteDone interface{ WriteDone(w *Write, err error) }
 
 // Read is one read of a single partition. The caller owns it and must not touch it from the call of Burst.Read until
-// Done was called. Afterwards Page is the answer; its buffer is reused by the next read with the same Read.
+// Done was called. Afterwards Page is the answer; its buffer is reused by the next read with the same Read. After a
+// digest mismatch the page holds all columns, not only those that Command selects. With More it may have fewer rows than
+// the limit; a page of several replicas' content without any live row goes out only when the time is up.
 type Read struct {
 	Command row.Command // of one partition; Digest unset
 	Level   Level
@@ -168,6 +185,7 @@ type Read struct {
 
 	c       *Coordinator
 	retried bool
+	part    bool // of a scan: metadata that differs is the scan's business
 }
 
 // ReadDone is told how a read ended, exactly once, from any goroutine; it must not block.

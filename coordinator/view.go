@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -63,8 +64,8 @@ func (c *Coordinator) newView(s *meta.State) *view {
 	v.tables.Store(&map[schema.Generation]*tablePlan{})
 	for {
 		old := c.current.Load()
-		if old != nil && old.state.Epoch >= s.Epoch || c.current.CompareAndSwap(old, v) {
-			return v
+		if old != nil && old.state.Epoch > s.Epoch || c.current.CompareAndSwap(old, v) {
+			return v // of equal epochs the last one stays, or every request would make its own
 		}
 	}
 }
@@ -147,11 +148,75 @@ func (t *tablePlan) replicas(dst []*peer, token ring.Token) (all []*peer, natura
 	return dst, natural
 }
 
-// owns tells whether a node may hold the token's data: naturally or because it is joining.
+// owns tells whether a node takes writes of the token: it is a replica, or is becoming one.
 func (t *tablePlan) owns(p *peer, token ring.Token) bool {
-	var buf [8]*peer
+	var buf [2 * replicasInline]*peer
 	all, _ := t.replicas(buf[:0], token)
 	return slices.Contains(all, p)
+}
+
+// serves tells whether a node answers reads of the token: a replica that is still becoming one does not.
+func (t *tablePlan) serves(p *peer, token ring.Token) bool {
+	var buf [2 * replicasInline]*peer
+	all, natural := t.replicas(buf[:0], token)
+	return slices.Contains(all[:natural], p)
+}
+
+// servesRange is serves for all tokens of a range that does not wrap.
+func (t *tablePlan) servesRange(p *peer, rg ring.Range) bool {
+	if t.placement == nil {
+		return true
+	}
+	at, end := bounds(rg)
+	for at < end {
+		if !t.serves(p, at+1) {
+			return false
+		}
+		at = t.segmentEnd(at+1, end)
+	}
+	return true
+}
+
+// segmentEnd returns the last token, at most end, that has the replicas of token.
+func (t *tablePlan) segmentEnd(token, end ring.Token) ring.Token {
+	r := t.placement.Ring()
+	i := r.SegmentOf(token)
+	if i < 0 {
+		return end
+	}
+	to := r.Segment(i).End
+	if to < token || to > end { // the segment that wraps
+		return end
+	}
+	return to
+}
+
+// bounds returns the tokens (at, end] of a range that does not wrap. No key has the token MinToken, so nothing is left
+// out when a range is the whole ring or ends there.
+func bounds(rg ring.Range) (at, end ring.Token) {
+	switch {
+	case rg.IsFull():
+		return ring.MinToken, ring.MaxToken
+	case rg.End == ring.MinToken:
+		return rg.Start, ring.MaxToken
+	}
+	return rg.Start, rg.End
+}
+
+// onlyHere tells whether this node alone, without a word to any other, carries out a write to the token at the level.
+func (t *tablePlan) onlyHere(token ring.Token, level Level) bool {
+	switch {
+	case t.future != nil:
+		return false
+	case level == Any || level == One || level == LocalOne:
+	case t.rf != 1 || level == Two || level == Three || level == EachQuorum:
+		return false
+	}
+	if t.placement == nil {
+		return true
+	}
+	r := t.placement.Replicas(token)
+	return len(r) == 1 && t.view.members[r[0]].self
 }
 
 // gcBefore is the time before which tombstones of the table are purgeable, in seconds since the epoch: gc_grace_seconds
@@ -165,18 +230,18 @@ type quota struct {
 	got   int
 	local bool // only the local data centre counts
 	dcs   []dcRF
-	left  [dcsMax]uint8 // EachQuorum: answers missing per data centre
+	left  [dcsMax]uint16 // EachQuorum: answers missing per data centre
 }
 
-// dcsMax bounds the data centres of a keyspace for EACH_QUORUM.
-const dcsMax = 16
+// dcsMax bounds the data centres of a keyspace for EACH_QUORUM, which cannot be reached with more.
+const dcsMax = 32
 
-// quota returns what the level needs of the table's replicas; pending of those that are joining are added to writes.
+// quota returns what the level needs of the table's natural replicas.
 func (t *tablePlan) quota(level Level) quota {
+	q := quota{level: level, local: level.Local()}
 	if level == EachQuorum && (t.placement == nil || t.placement.Strategy().Class != ring.NetworkTopologyStrategy) {
 		level = Quorum
 	}
-	q := quota{level: level, local: level.Local()}
 	switch level {
 	case Any, One, LocalOne:
 		q.need = 1
@@ -189,30 +254,55 @@ func (t *tablePlan) quota(level Level) quota {
 	case LocalQuorum, LocalSerial:
 		q.need = t.localRF/2 + 1
 	case EachQuorum:
-		q.dcs = t.dcs[:min(len(t.dcs), dcsMax)]
+		if len(t.dcs) > dcsMax {
+			q.need = math.MaxInt32
+			return q
+		}
+		q.dcs = t.dcs
 		for i, d := range q.dcs {
-			q.left[i] = uint8(d.rf/2 + 1)
-			q.need += int(q.left[i])
+			q.left[i] = uint16(d.rf/2 + 1)
+			q.need += d.rf/2 + 1
 		}
 	default: // Quorum, Serial
 		q.need = t.rf/2 + 1
 	}
+	q.need = max(q.need, 1)
 	return q
+}
+
+// expect raises a write's quota for a replica that is joining: its answer must not stand in for a natural one's.
+func (q *quota) expect(p *peer, localDC string) {
+	switch {
+	case q.level == Any:
+	case q.dcs != nil:
+		if i := q.dc(p); i >= 0 {
+			q.left[i]++
+			q.need++
+		}
+	case q.counts(p, localDC):
+		q.need++
+	}
+}
+
+// dc returns the index of the replica's data centre for EachQuorum; -1: none that counts.
+func (q *quota) dc(p *peer) int {
+	name := *p.dc.Load()
+	for i := range q.dcs {
+		if q.dcs[i].name == name {
+			return i
+		}
+	}
+	return -1
 }
 
 // count takes one answer of a replica into account and tells whether the level is reached.
 func (q *quota) count(p *peer, localDC string) bool {
 	if q.dcs != nil {
-		for i, d := range q.dcs {
-			if d.name == *p.dc.Load() && q.left[i] > 0 {
-				q.left[i]--
-				q.got++
-				break
-			}
+		if i := q.dc(p); i >= 0 && q.left[i] > 0 {
+			q.left[i]--
+			q.got++
 		}
-		return q.got >= q.need
-	}
-	if !q.local || *p.dc.Load() == localDC {
+	} else if q.counts(p, localDC) {
 		q.got++
 	}
 	return q.got >= q.need
@@ -221,27 +311,41 @@ func (q *quota) count(p *peer, localDC string) bool {
 // counts tells whether an answer of the replica would be taken into account.
 func (q *quota) counts(p *peer, localDC string) bool {
 	if q.dcs != nil {
-		for i, d := range q.dcs {
-			if d.name == *p.dc.Load() {
-				return q.left[i] > 0
-			}
-		}
-		return false
+		i := q.dc(p)
+		return i >= 0 && q.left[i] > 0
 	}
 	return !q.local || *p.dc.Load() == localDC
 }
 
-// available returns an error when the live ones among the replicas cannot reach the level.
-func (q quota) available(replicas []*peer, live func(*peer) bool, localDC string) *Unavailable {
-	need, alive := q.need, 0
+// available returns an error when those of the replicas that are live cannot reach the level.
+func (q *quota) available(c *Coordinator, replicas []*peer, localDC string) *Unavailable {
+	if q.dcs != nil {
+		return q.eachAvailable(c, replicas)
+	}
+	alive := 0
 	for _, p := range replicas {
-		if live(p) && q.counts(p, localDC) {
+		if q.counts(p, localDC) && c.live(p) {
 			alive++
-			q.count(p, localDC)
 		}
 	}
-	if q.got >= need {
+	if alive >= q.need {
 		return nil
 	}
-	return &Unavailable{Level: q.level, Required: need, Alive: alive}
+	return &Unavailable{Level: q.level, Required: q.need, Alive: alive}
+}
+
+// eachAvailable names the first data centre that lacks replicas, as Cassandra does.
+func (q *quota) eachAvailable(c *Coordinator, replicas []*peer) *Unavailable {
+	var alive [dcsMax]int
+	for _, p := range replicas {
+		if i := q.dc(p); i >= 0 && c.live(p) {
+			alive[i]++
+		}
+	}
+	for i := range q.dcs {
+		if need := int(q.left[i]); alive[i] < need {
+			return &Unavailable{Level: q.level, Required: need, Alive: alive[i]}
+		}
+	}
+	return nil
 }

@@ -34,6 +34,9 @@ func (w *wheel) init() { w.base, w.wake = time.Now(), make(chan struct{}, 1) }
 // add arranges for op.speculate at the given time; the wheel owns the reference that the caller took.
 func (w *wheel) add(op *readOp, at time.Time) {
 	w.mu.Lock()
+	if w.held == 0 { // the wheel stood still while it was empty
+		w.turns = max(w.turns, int64(time.Since(w.base)/wheelTick))
+	}
 	tick := max(int64(at.Sub(w.base)/wheelTick)+1, w.turns+1)
 	if tick >= w.turns+wheelSlots {
 		tick = w.turns + wheelSlots - 1 // later than a turn: asked a bit early
@@ -99,8 +102,9 @@ func (w *wheel) turn(now time.Time, due []wheelEntry) []wheelEntry {
 	return due
 }
 
-// latencies is a histogram of the coordinator's reads, halved now and then, from which percentiles for speculation come.
-// Reads that needed a further replica are left out, so that speculation does not raise its own threshold (or lower it).
+// latencies is a histogram, halved now and then, of how long replicas took to answer those reads that they were asked
+// first, however late: percentiles for speculation come from it. What further replicas answer is left out, and so is
+// what the operation as a whole took, so that speculation moves its own threshold neither up nor down.
 type latencies struct {
 	buckets [64 * subBuckets]atomic.Uint32
 	count   atomic.Int64
@@ -133,10 +137,7 @@ func latencyValue(i int) time.Duration {
 	return time.Duration((uint64(subBuckets+sub) + 1) << (e - 3))
 }
 
-func (l *latencies) add(d time.Duration, speculated bool) {
-	if speculated {
-		return
-	}
+func (l *latencies) add(d time.Duration) {
 	l.buckets[latencyBucket(uint64(max(d, 0)))].Add(1)
 	if l.count.Add(1)%latencyHalve == 0 {
 		for i := range l.buckets {

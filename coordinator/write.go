@@ -8,12 +8,16 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/internal/trace"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 )
 
 // replicasInline is how many replicas an operation holds without allocating.
 const replicasInline = 6
+
+// mutationBytesMax bounds the encoded mutations of one partition: they travel in one message.
+const mutationBytesMax = rpc.BodyMax
 
 // writeOp is a write under way. It outlives the caller's Write, because replicas answer after the level was reached. It
 // is made of parts, one for each partition, and is returned to the pool when the last replica of the last part has
@@ -24,40 +28,45 @@ type writeOp struct {
 	trace *trace.Session
 	view  *view
 
-	mu       sync.Mutex // guards what follows; never held across callbacks
-	w        *Write     // nil once its answer is decided
-	parts    []writePart
-	open     int // parts whose level is not reached
+	// Not changed between begin and the last release, except for what mu guards in the parts.
+	began    time.Time
 	deadline time.Time
 	level    Level
 	kind     WriteType
-	retried  bool
+	unhinted bool // no hints for replicas that miss it
+	again    bool // the second attempt: there is no third
+
+	mu      sync.Mutex // guards what follows; never held across callbacks
+	w       *Write     // nil once its answer is decided
+	parts   []writePart
+	open    int         // parts whose level is not reached
+	sending bool        // the caller's Write is still being read: no answer yet
+	stale   bool        // a replica with newer metadata refused
+	newer   ring.HostID // that replica
 }
 
-// writePart is one partition's share of a write: the mutations of one token and key.
+// writePart is one partition's share of a write: the mutations of one token and key. Targets are addressed by pointer
+// once the write is dispatched.
 type writePart struct {
-	quota   quota
 	plan    *tablePlan
 	body    []byte // encoded mutations, as sent and hinted
-	gens    genRange
+	from    int    // its mutations are Write.Mutations[from:to]
+	to      int
 	targets []writeTarget
 	inline  [replicasInline]writeTarget
+
+	quota   quota // this and the following are guarded by writeOp.mu
 	reached bool
 	waiting int // targets without an outcome
 	unknown int // targets that may have applied it
-	stale   bool
 	fails   []Failure
 }
 
-// genRange is where a part's mutations stand in Write.Mutations.
-type genRange struct{ from, to int }
-
 // writeTarget is one replica of one part; it is the callback of its answer.
 type writeTarget struct {
-	op     *writeOp
-	part   int
-	peer   *peer
-	counts bool // its answer counts toward the level
+	op   *writeOp
+	part int
+	peer *peer
 }
 
 // Write begins a write: it is sent to all live replicas, applied here with the burst's batch, and answered when its
@@ -73,37 +82,41 @@ func (b *Burst) Write(w *Write) {
 	if b.writeAlone(v, w) {
 		return
 	}
-	op := c.writes.Get().(*writeOp)
-	op.begin(c, v, w)
+	b.begin(v, w, false)
+}
+
+// begin plans and dispatches a write that is counted as in flight.
+func (b *Burst) begin(v *view, w *Write, again bool) {
+	op := b.c.writes.Get().(*writeOp)
+	op.begin(b.c, v, w, again)
 	if err := op.plan(w); err != nil {
-		op.finish(err)
-		op.release()
-		return
+		op.w = nil
+		b.c.writeDone(w, err)
+	} else {
+		b.dispatch(op, w)
 	}
-	b.dispatch(op, w)
 	op.release()
 }
 
-// writeAlone handles the write for which this node is the only replica of a single mutation: no state is needed beyond
-// the burst's. It reports false when that is not so.
+// writeDone ends a write.
+func (c *Coordinator) writeDone(w *Write, err error) {
+	c.inFlight.Add(-1)
+	w.Done.WriteDone(w, err)
+}
+
+// writeAlone handles the write of a single mutation that this node alone carries out: no state is needed beyond the
+// burst's. It reports false when that is not so.
 func (b *Burst) writeAlone(v *view, w *Write) bool {
 	if len(w.Mutations) != 1 || w.Trace != nil {
 		return false
 	}
 	m := &w.Mutations[0]
 	t := v.table(m.Generation)
-	if t == nil || t.future != nil || t.rf != 1 || w.Level == EachQuorum || w.Level == Two || w.Level == Three {
+	if t == nil || !t.onlyHere(m.Token, w.Level) {
 		return false
 	}
-	if t.placement != nil {
-		r := t.placement.Replicas(m.Token)
-		if len(r) != 1 || v.members[r[0]] != v.self {
-			return false
-		}
-	}
-	if err := b.apply(m); err != nil {
-		b.c.inFlight.Add(-1)
-		w.Done.WriteDone(w, b.c.localWriteError(err, w.Level, 1, w.Type))
+	if err := b.applyAlone(m); err != nil {
+		b.c.writeDone(w, b.c.localWriteError(err, w))
 		return true
 	}
 	b.alone = append(b.alone, w)
@@ -111,26 +124,27 @@ func (b *Burst) writeAlone(v *view, w *Write) bool {
 }
 
 // localWriteError is the answer when this node, the only replica, refused.
-func (c *Coordinator) localWriteError(err error, level Level, need int, kind WriteType) error {
+func (c *Coordinator) localWriteError(err error, w *Write) error {
 	if c.o.IsUnknownTable(err) {
-		return &UnknownTable{}
+		return &UnknownTable{w.Mutations[0].Generation}
 	}
 	if c.o.IsInvalid(err) {
 		return err
 	}
 	c.o.Logger.Debug("write refused", "err", err)
-	return &WriteFailure{Level: level, BlockFor: need, Type: kind,
-		Failures: []Failure{{Host: c.o.Self, Addr: c.peers.of(c.o.Self).address().Addr(), Code: ReasonUnknown}}}
+	return &WriteFailure{Level: w.Level, BlockFor: 1, Type: w.Type, Failures: []Failure{c.peers.of(c.o.Self).failure(ReasonUnknown)}}
 }
 
-func (op *writeOp) begin(c *Coordinator, v *view, w *Write) {
+func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 	timeout := w.Timeout
 	if timeout == 0 {
 		timeout = c.o.WriteTimeout
 	}
 	op.c, op.view, op.w, op.trace = c, v, w, w.Trace
-	op.level, op.kind, op.deadline = w.Level, w.Type, time.Now().Add(timeout)
-	op.retried, op.open = false, 0
+	op.level, op.kind, op.unhinted, op.again = w.Level, w.Type, w.unhinted, again
+	op.began = time.Now()
+	op.deadline = op.began.Add(timeout)
+	op.sending, op.stale, op.open, op.newer = true, false, 0, ring.HostID{}
 	op.refs.Store(1)
 	op.parts = op.parts[:0]
 }
@@ -147,14 +161,17 @@ func (op *writeOp) plan(w *Write) error {
 		for to < len(w.Mutations) && w.Mutations[to].Token == m.Token && bytes.Equal(w.Mutations[to].Key, m.Key) && op.sameKeyspace(t, &w.Mutations[to]) {
 			to++
 		}
-		if err := op.addPart(t, m, genRange{i, to}); err != nil {
+		p := op.addPart(t, i, to)
+		if err := op.place(p, m.Token); err != nil {
 			return err
 		}
 		i = to
 	}
 	op.open = len(op.parts)
 	for i := range op.parts {
-		op.parts[i].encode(w)
+		if err := op.parts[i].encode(w); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -164,49 +181,63 @@ func (op *writeOp) sameKeyspace(t *tablePlan, m *row.Mutation) bool {
 	return o != nil && o.table.Keyspace == t.table.Keyspace
 }
 
-func (op *writeOp) addPart(t *tablePlan, m *row.Mutation, r genRange) error {
+func (op *writeOp) addPart(t *tablePlan, from, to int) *writePart {
 	if len(op.parts) < cap(op.parts) {
 		op.parts = op.parts[:len(op.parts)+1]
 	} else {
 		op.parts = append(op.parts, writePart{})
 	}
 	p := &op.parts[len(op.parts)-1]
-	p.reset(t, r)
+	p.plan, p.from, p.to = t, from, to
+	p.reached, p.unknown, p.fails, p.body = false, 0, nil, p.body[:0]
+	return p
+}
+
+// place chooses the replicas of the last part and tells whether they can reach the level.
+func (op *writeOp) place(p *writePart, token ring.Token) error {
 	var buf [2 * replicasInline]*peer
-	replicas, natural := t.replicas(buf[:0], m.Token)
-	p.quota = t.quota(op.level)
+	replicas, natural := p.plan.replicas(buf[:0], token)
+	p.quota = p.plan.quota(op.level)
 	for _, q := range replicas[natural:] {
-		if p.quota.counts(q, op.view.localDC) {
-			p.quota.need++ // a joining replica must not replace a natural one
-		}
+		p.quota.expect(q, op.view.localDC)
 	}
-	if op.level != Any {
-		if err := p.quota.available(replicas, op.c.live, op.view.localDC); err != nil {
-			return err
+	if op.level == Any {
+		if !op.anyTakes(replicas) {
+			return &Unavailable{Level: Any, Required: 1}
 		}
+	} else if err := p.quota.available(op.c, replicas, op.view.localDC); err != nil {
+		return err
 	}
-	part := len(op.parts) - 1
 	p.targets = p.inline[:0]
 	for _, q := range replicas {
-		p.targets = append(p.targets, writeTarget{op: op, part: part, peer: q, counts: true})
+		p.targets = append(p.targets, writeTarget{op: op, part: len(op.parts) - 1, peer: q})
 	}
 	p.waiting = len(p.targets)
 	return nil
 }
 
-func (p *writePart) reset(t *tablePlan, r genRange) {
-	p.plan, p.gens, p.reached, p.stale, p.unknown = t, r, false, false, 0
-	p.fails, p.body = nil, p.body[:0]
+// anyTakes tells whether the write can reach a replica, or a hint be kept for one.
+func (op *writeOp) anyTakes(replicas []*peer) bool {
+	for _, q := range replicas {
+		if op.c.live(q) || !op.unhinted && op.c.hints.Keeps(q.id) {
+			return true
+		}
+	}
+	return false
 }
 
-func (p *writePart) encode(w *Write) {
-	p.body = p.body[:0]
-	for i := p.gens.from; i < p.gens.to; i++ {
+func (p *writePart) encode(w *Write) error {
+	for i := p.from; i < p.to; i++ {
 		p.body = w.Mutations[i].Append(p.body)
 	}
+	if len(p.body) > mutationBytesMax {
+		return &TooLarge{len(p.body), mutationBytesMax}
+	}
+	return nil
 }
 
-// dispatch sends every part to its replicas. Answers may come while it runs; the op's own reference keeps it alive.
+// dispatch sends every part to its replicas. Answers may come while it runs; they decide nothing before it is through
+// with the caller's Write. The op's own reference keeps it alive.
 func (b *Burst) dispatch(op *writeOp, w *Write) {
 	total := 0
 	for i := range op.parts {
@@ -224,6 +255,13 @@ func (b *Burst) dispatch(op *writeOp, w *Write) {
 			b.send(op, p, &p.targets[j], w)
 		}
 	}
+	op.mu.Lock()
+	op.sending = false
+	w, err, decided := op.decide()
+	op.mu.Unlock()
+	if decided {
+		op.answer(w, err)
+	}
 }
 
 func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
@@ -231,35 +269,47 @@ func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 	switch {
 	case t.peer.self:
 		b.sendHere(op, p, t, w)
-	case !c.live(t.peer):
-		op.trace.Event("Storing hint for %s", t.peer.address())
-		stored := c.hints.Put(b.open(), t.peer.id, p.body) == nil
-		if stored && op.level == Any {
-			b.acks = append(b.acks, localAck{target: t, hint: true})
-			return
+	case c.live(t.peer):
+		if op.trace != nil {
+			op.trace.Event("Sending MUTATION message to %s", t.peer.address())
 		}
-		t.outcome(outcomeHinted)
-	default:
-		op.trace.Event("Sending MUTATION message to %s", t.peer.address())
 		c.o.Transport.Send(t.peer.id, rpc.Data, VerbMutate, op.deadline, p.body, t)
+	case op.unhinted || c.hints.Put(b.open(len(p.body)), t.peer.id, p.body) != nil:
+		t.outcome(outcomeDown)
+	default:
+		if op.trace != nil {
+			op.trace.Event("Storing hint for %s", t.peer.address())
+		}
+		b.acks = append(b.acks, localAck{target: t, hint: true})
 	}
 }
 
+// sendHere adds the part to the burst's batch, which has room for all of it.
 func (b *Burst) sendHere(op *writeOp, p *writePart, t *writeTarget, w *Write) {
-	op.trace.Event("Appending to the local store")
-	for i := p.gens.from; i < p.gens.to; i++ {
-		if err := b.apply(&w.Mutations[i]); err != nil {
-			op.trace.Event("Local store refused: %v", err)
-			if b.c.o.IsUnknownTable(err) {
-				t.outcome(outcomeStale)
-			} else {
-				b.c.o.Logger.Debug("local write refused", "err", err)
-				t.outcome(outcomeFailed)
-			}
+	if op.trace != nil {
+		op.trace.Event("Appending to the local store")
+	}
+	batch := b.open(len(p.body))
+	for i := p.from; i < p.to; i++ {
+		if err := batch.Apply(&w.Mutations[i]); err != nil {
+			t.refusedHere(err)
 			return
 		}
 	}
 	b.acks = append(b.acks, localAck{target: t})
+}
+
+func (t *writeTarget) refusedHere(err error) {
+	op := t.op
+	if op.trace != nil {
+		op.trace.Event("Local store refused: %v", err)
+	}
+	if op.c.o.IsUnknownTable(err) && op.c.o.Cluster.Current().Epoch > op.view.state.Epoch {
+		t.outcome(outcomeStale)
+		return
+	}
+	op.c.o.Logger.Debug("local write refused", "err", err)
+	t.outcome(outcomeFailed)
 }
 
 // outcome of one target.
@@ -267,19 +317,23 @@ type outcome uint8
 
 const (
 	outcomeAcked   outcome = iota
-	outcomeHinted          // not sent, a hint was stored
-	outcomeFailed          // it refused: not applied there
-	outcomeStale           // it refused because its metadata and ours differ: not applied there
+	outcomeHinted          // it was down; a hint is durable
+	outcomeDown            // it was down; no hint is kept for it
+	outcomeFailed          // it refused
+	outcomeStale           // it refused because its metadata is newer than ours
 	outcomeUnsent          // it did not get it
 	outcomeTimeout         // it may have applied it
 )
+
+var outcomeWords = [...]string{"Write acknowledged by", "Hint stored for", "No hint is kept for", "Write refused by",
+	"Write refused (metadata differs) by", "Write not delivered to", "No answer from"}
 
 // Done implements rpc.Callback.
 func (t *writeTarget) Done(r *rpc.Response) {
 	var e *rpc.Error
 	switch {
 	case r.Err == nil:
-		t.outcome(statusOutcome(r.Status))
+		t.outcome(statusOutcome(r, t.op.view.state.Epoch))
 	case errors.As(r.Err, &e) && !e.Sent:
 		t.outcome(outcomeUnsent)
 	default:
@@ -287,40 +341,43 @@ func (t *writeTarget) Done(r *rpc.Response) {
 	}
 }
 
-func statusOutcome(s rpc.Status) outcome {
-	switch s {
+// statusOutcome says what a replica's answer to a request that was planned at an epoch means.
+func statusOutcome(r *rpc.Response, planned uint64) outcome {
+	switch r.Status {
 	case rpc.StatusOK:
 		return outcomeAcked
-	case rpc.StatusWrongEpoch, rpc.StatusNotOwner, rpc.StatusUnknownTable, rpc.StatusNotReady:
-		return outcomeStale
-	case rpc.StatusExpired, rpc.StatusOverloaded:
+	case rpc.StatusWrongEpoch, rpc.StatusNotOwner, rpc.StatusUnknownTable:
+		if r.Epoch > planned {
+			return outcomeStale
+		}
+	case rpc.StatusExpired, rpc.StatusOverloaded, rpc.StatusNotReady:
 		return outcomeUnsent
 	}
 	return outcomeFailed
 }
 
 // outcome records what became of the target, answers the write when that decides it, and keeps a hint for a replica that
-// may have missed it.
+// may have missed it. It gives the target's reference back.
 func (t *writeTarget) outcome(o outcome) {
 	op := t.op
 	op.mu.Lock()
 	p := &op.parts[t.part]
 	p.waiting--
-	if o == outcomeAcked {
+	if o == outcomeAcked || o == outcomeHinted && op.level == Any {
 		if !p.reached && p.quota.count(t.peer, op.view.localDC) {
 			p.reached = true
 			op.open--
 		}
 	} else {
-		p.note(t, o)
+		op.note(p, t, o)
 	}
 	w, err, decided := op.decide()
 	op.mu.Unlock()
 	if op.trace != nil {
-		op.trace.Event("%s", describe(o, t.peer))
+		op.trace.Event("%s %s", outcomeWords[o], t.peer.address())
 	}
-	if o == outcomeFailed || o == outcomeUnsent || o == outcomeTimeout || o == outcomeStale {
-		op.c.missed(t.peer, p.body)
+	if o >= outcomeFailed && !op.unhinted && !t.peer.self {
+		op.c.hints.Missed(t.peer.id, p.body, time.Since(op.began))
 	}
 	if decided {
 		op.answer(w, err)
@@ -328,26 +385,22 @@ func (t *writeTarget) outcome(o outcome) {
 	op.release()
 }
 
-func describe(o outcome, p *peer) string {
-	words := [...]string{"Write acknowledged by", "Hint stored for", "Write refused by", "Write refused (metadata differs) by", "Write not delivered to", "No answer from"}
-	return words[o] + " " + p.address().String()
-}
-
-func (p *writePart) note(t *writeTarget, o outcome) {
+// note is under op.mu.
+func (op *writeOp) note(p *writePart, t *writeTarget, o outcome) {
 	switch o {
 	case outcomeTimeout:
 		p.unknown++
 	case outcomeStale:
-		p.stale = true
-		p.fails = append(p.fails, Failure{t.peer.id, t.peer.address().Addr(), ReasonUnknown})
+		op.stale, op.newer = true, t.peer.id
+		p.fails = append(p.fails, t.peer.failure(ReasonIncompatibleSchema))
 	case outcomeFailed, outcomeUnsent:
-		p.fails = append(p.fails, Failure{t.peer.id, t.peer.address().Addr(), ReasonUnknown})
+		p.fails = append(p.fails, t.peer.failure(ReasonUnknown))
 	}
 }
 
 // decide returns the caller's Write when its answer is certain now. Under op.mu.
 func (op *writeOp) decide() (w *Write, err error, decided bool) {
-	if op.w == nil {
+	if op.w == nil || op.sending {
 		return nil, nil, false
 	}
 	if op.open == 0 {
@@ -374,75 +427,51 @@ func (op *writeOp) errorOf(p *writePart) error {
 // answer calls Done; a failure that came from metadata that differs is tried once more with newer metadata, for
 // mutations are idempotent: they carry their timestamps.
 func (op *writeOp) answer(w *Write, err error) {
-	if err != nil && op.isStale() {
-		op.refs.Add(1)
-		if op.c.spawn(func() { op.retry(w, err) }) {
-			return
-		}
-		op.release()
-	}
-	op.c.inFlight.Add(-1)
-	w.Done.WriteDone(w, err)
-}
-
-func (op *writeOp) isStale() bool {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	return !op.retried && op.anyStale()
-}
-
-// anyStale is under op.mu.
-func (op *writeOp) anyStale() bool {
-	for i := range op.parts {
-		if op.parts[i].stale {
-			return true
+	if err != nil && !op.again {
+		op.mu.Lock()
+		stale := op.stale
+		op.mu.Unlock()
+		if stale {
+			op.refs.Add(1)
+			if op.c.spawn(func() { op.retry(w, err) }) {
+				return
+			}
+			op.release()
 		}
 	}
-	return false
+	op.c.writeDone(w, err)
 }
 
 // retry waits for newer metadata and writes again, as an operation of its own. It holds one reference.
 func (op *writeOp) retry(w *Write, first error) {
 	defer op.release()
 	mutations, err := op.decodeAll()
-	if err != nil || !op.c.awaitNewer(op.view.state.Epoch, op.deadline) {
-		op.c.inFlight.Add(-1)
-		w.Done.WriteDone(w, first)
+	if err != nil || !op.c.newerThan(op.view.state.Epoch, op.newer, op.deadline) {
+		op.c.writeDone(w, first)
 		return
 	}
-	again := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: time.Until(op.deadline), Trace: op.trace}
-	again.Done = writeDoneFunc(func(_ *Write, err error) {
-		op.c.inFlight.Add(-1)
-		w.Done.WriteDone(w, err)
+	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: time.Until(op.deadline), Trace: op.trace, unhinted: op.unhinted}
+	second.Done = writeDoneFunc(func(_ *Write, err error) {
+		// The first attempt was sent: that nothing was is no longer true.
+		if _, ok := err.(*Unavailable); ok {
+			err = first
+		}
+		op.c.writeDone(w, err)
 	})
+	op.c.inFlight.Add(1)
 	b := op.c.NewBurst()
-	b.writeOnce(again)
-	b.Flush()
-}
-
-// writeOnce is Write without another retry.
-func (b *Burst) writeOnce(w *Write) {
-	b.c.inFlight.Add(1)
-	op := b.c.writes.Get().(*writeOp)
-	op.begin(b.c, b.c.view(), w)
-	op.retried = true
-	if err := op.plan(w); err != nil {
-		op.finish(err)
-	} else {
-		b.dispatch(op, w)
-	}
-	op.release()
+	b.begin(op.c.view(), second, true)
+	b.Close()
 }
 
 func (op *writeOp) decodeAll() ([]row.Mutation, error) {
 	var out []row.Mutation
 	for i := range op.parts {
-		for src := op.parts[i].body; len(src) > 0; {
+		for src := bytes.Clone(op.parts[i].body); len(src) > 0; {
 			m, rest, err := row.DecodeMutation(src)
 			if err != nil {
 				return nil, err
 			}
-			m.Key, m.Fragment = bytes.Clone(m.Key), bytes.Clone(m.Fragment)
 			out = append(out, m)
 			src = rest
 		}
@@ -450,28 +479,29 @@ func (op *writeOp) decodeAll() ([]row.Mutation, error) {
 	return out, nil
 }
 
-// finish answers a write that was not dispatched.
-func (op *writeOp) finish(err error) {
-	w := op.w
-	op.w = nil
-	op.c.inFlight.Add(-1)
-	w.Done.WriteDone(w, err)
-}
+const (
+	bodyKeptMax  = 64 << 10 // the largest encoded part that a pooled op keeps room for
+	partsKeptMax = 16       // the largest number of parts
+)
 
-// bodyKeptMax is the largest encoded part that a pooled op keeps room for.
-const bodyKeptMax = 64 << 10
-
+// release gives one reference back; the last one returns the op to the pool.
 func (op *writeOp) release() {
 	if op.refs.Add(-1) > 0 {
 		return
 	}
-	for i := range op.parts {
-		if p := &op.parts[i]; cap(p.body) > bodyKeptMax {
+	kept := op.parts[:cap(op.parts)]
+	if len(kept) > partsKeptMax {
+		op.parts, kept = nil, nil
+	}
+	for i := range kept {
+		p := &kept[i]
+		if cap(p.body) > bodyKeptMax {
 			p.body = nil
 		}
-	}
-	if cap(op.parts) > replicasInline {
-		op.parts = nil
+		p.plan, p.fails, p.quota.dcs = nil, nil, nil
+		if cap(p.targets) > replicasInline {
+			p.targets = nil
+		}
 	}
 	op.view, op.trace = nil, nil
 	op.c.writes.Put(op)

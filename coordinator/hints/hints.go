@@ -14,13 +14,17 @@ import (
 )
 
 const (
-	keyLen       = 16 + 8 + 4 // target, µs since the epoch when it was made, number
-	pipelined    = 64         // hints on their way to one target
-	pageBytesMax = 1 << 20    // of hints read at a time
-	lookEvery    = time.Second
-	sendTimeout  = 10 * time.Second
-	emptyLooks   = 10
-	mergeMissed  = 1024 // missed writes that wait to be stored together; more are dropped and counted
+	keyLen         = 16 + 8 + 4 // target, µs since the epoch when the write was made, number
+	pipelined      = 64         // hints on their way to one target
+	pageBytesMax   = 1 << 20    // of hints read at a time
+	lookEvery      = time.Second
+	sendTimeout    = 10 * time.Second
+	emptyLooks     = 10       // looks in vain after which the counters of a target are set right
+	sweepEvery     = 600      // looks between two searches for hints of absent targets that have grown too old
+	missedMax      = 4096     // missed writes that wait to be stored together; more are dropped and counted
+	missedBytesMax = 64 << 20 // of them
+	storeBytesMax  = 1 << 20  // of missed writes in one batch
+	vainPagesMax   = 4        // pages in a row of which the target took nothing, after which a turn ends
 )
 
 // Outcome is what became of a delivery.
@@ -37,6 +41,7 @@ const (
 type Batch interface {
 	PutHint(key, value []byte) error
 	DeleteHint(key []byte) error
+	// Commit calls done once, when the batch is durable or was refused.
 	Commit(done func(error))
 	Discard()
 }
@@ -48,25 +53,31 @@ type Putter interface {
 
 // Options configure Hints.
 type Options struct {
-	Self      ring.HostID
-	Off       bool          // none is kept; those from before are delivered
-	Window    time.Duration // a target that is down for longer gets no more
-	Throttle  int64         // bytes per second and target; 0: unlimited
-	BytesMax  int64         // of one target
-	Alive     func(ring.HostID) bool
+	Self     ring.HostID
+	Off      bool          // none is kept; those from before are delivered
+	Window   time.Duration // a target that is down, or has not taken the oldest of its hints, for longer gets no more
+	Throttle int64         // bytes per second and target; 0: unlimited
+	BytesMax int64         // of one target
+	Alive    func(ring.HostID) bool
+	// Gone says that a target has left for ever: its hints are delivered all the same, by Deliver to others.
+	Gone      func(ring.HostID) bool
 	DownSince func(ring.HostID) time.Time // zero: not known to be down
 	Scan      func(start, end []byte, fn func(key, value []byte) bool) error
 	NewBatch  func() Batch
-	Deliver   func(to ring.HostID, body []byte, timeout time.Duration, done func(Outcome))
-	// Keep says whether a hint of that age may still be delivered.
-	Keep   func(body []byte, age time.Duration) bool
+	// Deliver calls done once, from any goroutine; it does not keep the body after that.
+	Deliver func(to ring.HostID, body []byte, timeout time.Duration, done func(Outcome))
+	// Keep returns the part of a hint of that age that may still be delivered; nil: none of it.
+	Keep   func(body []byte, age time.Duration) []byte
 	Now    func() time.Time // the age of hints is data
 	Logger *slog.Logger
 }
 
-// Metrics are counters since the start.
+// Metrics are counters since the start. Stored = Delivered + Expired + what is pending, but for hints of earlier runs.
 type Metrics struct {
-	Stored, Delivered, Expired, Dropped atomic.Int64
+	Stored    atomic.Int64
+	Delivered atomic.Int64
+	Expired   atomic.Int64 // given up: too old, or their table is gone
+	Dropped   atomic.Int64 // never stored: window, bounds, errors of the store, the end of the process
 }
 
 // ErrNotKept is returned by Put for a hint that the window or the bound excludes.
@@ -77,27 +88,49 @@ type Hints struct {
 	o       Options
 	metrics Metrics
 	number  atomic.Uint32
-	missed  chan missedWrite
-
-	mu      sync.Mutex // guards targets; held for map accesses only
-	targets map[ring.HostID]*target
 	nudge   chan struct{}
+	missed  chan missedWrite
+	waiting atomic.Int64   // bytes in missed
+	commits sync.WaitGroup // of missed writes; the Run goroutine's
+
+	mu      sync.Mutex // guards targets and closed; held for an instant
+	targets map[ring.HostID]*target
+	closed  bool // nobody takes from missed any more
 }
 
 type target struct {
 	count, bytes atomic.Int64
-	delivering   bool // of Hints.mu
-	empty        int  // looks in a row that found nothing; of the delivering goroutine
+	oldest       atomic.Int64 // µs since the epoch, of the oldest hint that was seen; 0: none
+	delivering   bool         // of Hints.mu
+	empty        int          // looks in a row that found nothing; of the delivering goroutine
+}
+
+// stored counts a hint made at a time.
+func (t *target) stored(size int, at int64) {
+	t.count.Add(1)
+	t.bytes.Add(int64(size + keyLen))
+	for {
+		old := t.oldest.Load()
+		if old != 0 && old <= at || t.oldest.CompareAndSwap(old, at) {
+			return
+		}
+	}
+}
+
+func (t *target) removed(size int) {
+	t.count.Add(-1)
+	t.bytes.Add(-int64(size + keyLen))
 }
 
 type missedWrite struct {
 	to   ring.HostID
 	body []byte
+	at   time.Time
 }
 
 // New returns a store that has read nothing yet.
 func New(o Options) *Hints {
-	return &Hints{o: o, missed: make(chan missedWrite, mergeMissed), targets: map[ring.HostID]*target{}, nudge: make(chan struct{}, 1)}
+	return &Hints{o: o, missed: make(chan missedWrite, missedMax), targets: map[ring.HostID]*target{}, nudge: make(chan struct{}, 1)}
 }
 
 // Metrics returns the counters.
@@ -136,45 +169,79 @@ func (h *Hints) target(id ring.HostID) *target {
 	return t
 }
 
-// Put adds a hint to a batch. ErrNotKept says that none is kept for the target; other errors are the batch's.
-func (h *Hints) Put(b Putter, to ring.HostID, body []byte) error {
+// Put adds a hint for a write of this moment to a batch. ErrNotKept says that none is kept for the target; other errors
+// are the batch's. When the batch fails afterwards the caller says so with Revoke.
+func (h *Hints) Put(b Putter, to ring.HostID, body []byte) error { return h.put(b, to, body, h.o.Now()) }
+
+func (h *Hints) put(b Putter, to ring.HostID, body []byte, at time.Time) error {
 	t := h.target(to)
-	if !h.wanted(to, t, len(body)) {
-		h.metrics.Dropped.Add(1)
-		return ErrNotKept
+	err := ErrNotKept
+	if h.wanted(to, t, len(body)) {
+		err = b.PutHint(h.key(to, at), body)
 	}
-	if err := b.PutHint(h.key(to), body); err != nil {
+	if err != nil {
 		h.metrics.Dropped.Add(1)
 		return err
 	}
-	t.count.Add(1)
-	t.bytes.Add(int64(len(body) + keyLen))
+	t.stored(len(body), at.UnixMicro())
 	h.metrics.Stored.Add(1)
 	return nil
 }
+
+// Revoke takes back a Put of a body of that size whose batch failed: the hint does not exist.
+func (h *Hints) Revoke(to ring.HostID, size int) {
+	h.target(to).removed(size)
+	h.metrics.Stored.Add(-1)
+}
+
+// Keeps tells whether a hint for the target would be kept now.
+func (h *Hints) Keeps(to ring.HostID) bool { return h.wanted(to, h.target(to), 0) }
 
 func (h *Hints) wanted(to ring.HostID, t *target, size int) bool {
 	if h.o.Off || to == h.o.Self || t.bytes.Load()+int64(size+keyLen) > h.o.BytesMax {
 		return false
 	}
+	// A target that flaps, or a restart of this node, must not begin a new window: the oldest hint tells.
+	if oldest := t.oldest.Load(); oldest != 0 && h.o.Now().Sub(time.UnixMicro(oldest)) >= h.o.Window {
+		return false
+	}
 	since := h.o.DownSince(to)
-	return since.IsZero() || time.Since(since) < h.o.Window
+	return since.IsZero() || h.o.Now().Sub(since) < h.o.Window
 }
 
-func (h *Hints) key(to ring.HostID) []byte {
+func (h *Hints) key(to ring.HostID, at time.Time) []byte {
 	k := append(make([]byte, 0, keyLen), to[:]...)
-	k = binary.BigEndian.AppendUint64(k, uint64(h.o.Now().UnixMicro()))
+	k = binary.BigEndian.AppendUint64(k, uint64(at.UnixMicro()))
 	return binary.BigEndian.AppendUint32(k, h.number.Add(1))
 }
 
-// Missed keeps a hint for a write that did not arrive, without waiting: it is stored soon. The bytes are copied.
-func (h *Hints) Missed(to ring.HostID, body []byte) {
+func keyTime(key []byte) int64 { return int64(binary.BigEndian.Uint64(key[16:])) }
+
+// Missed keeps a hint for a write that began so long ago and did not arrive, without waiting: it is stored soon. The
+// bytes are copied.
+func (h *Hints) Missed(to ring.HostID, body []byte, ago time.Duration) {
 	if h.o.Off {
 		return
 	}
-	select {
-	case h.missed <- missedWrite{to, slices.Clone(body)}:
-	default:
+	size := int64(len(body))
+	if h.waiting.Add(size) > missedBytesMax {
+		h.waiting.Add(-size)
+		h.metrics.Dropped.Add(1)
+		return
+	}
+	m := missedWrite{to, slices.Clone(body), h.o.Now().Add(-ago)}
+	h.mu.Lock()
+	ok := !h.closed
+	if ok {
+		select {
+		case h.missed <- m:
+		default:
+			ok = false
+		}
+	}
+	h.mu.Unlock()
+	if !ok {
+		h.waiting.Add(-size)
 		h.metrics.Dropped.Add(1)
 	}
 }
@@ -182,47 +249,45 @@ func (h *Hints) Missed(to ring.HostID, body []byte) {
 // Run stores what was missed and delivers until ctx ends; then it stores what is left and returns when its goroutines
 // have.
 func (h *Hints) Run(ctx context.Context) {
-	if err := h.load(); err != nil {
-		h.o.Logger.Error("hints cannot be read", "err", err)
-	}
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	loaded := make(chan struct{})
+	wg.Go(func() {
+		defer close(loaded)
+		if err := h.load(ctx); err != nil {
+			h.o.Logger.Error("hints cannot be read", "err", err)
+		}
+	})
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	for {
+	for looks := 0; ; {
 		select {
 		case <-ctx.Done():
-			h.storeMissed()
+			h.close()
+			wg.Wait()
+			h.commits.Wait()
 			return
 		case m := <-h.missed:
 			h.store(m)
 			continue
 		case <-look.C:
+			looks++
 		case <-h.nudge:
 		}
-		for _, id := range h.ready() {
-			wg.Go(func() { h.deliverAll(ctx, id) })
+		select {
+		case <-loaded:
+			for _, d := range h.ready(looks%sweepEvery == 0) {
+				wg.Go(func() { h.deliverAll(ctx, d) })
+			}
+		default:
 		}
 	}
 }
 
-// load counts what an earlier run of the process left.
-func (h *Hints) load() error {
-	var high uint32
-	err := h.o.Scan(nil, nil, func(key, value []byte) bool {
-		if len(key) == keyLen {
-			t := h.target(ring.HostID(key[:16]))
-			t.count.Add(1)
-			t.bytes.Add(int64(len(value) + keyLen))
-			high = max(high, binary.BigEndian.Uint32(key[24:]))
-		}
-		return true
-	})
-	h.number.Add(high + 1)
-	return err
-}
-
-func (h *Hints) storeMissed() {
+// close stores what was missed so far; nothing is taken after it.
+func (h *Hints) close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
 	for {
 		select {
 		case m := <-h.missed:
@@ -233,126 +298,239 @@ func (h *Hints) storeMissed() {
 	}
 }
 
+// load counts what an earlier run of the process left. Hints that are put meanwhile may be counted twice; deliverPage
+// sets that right.
+func (h *Hints) load(ctx context.Context) error {
+	return h.o.Scan(nil, nil, func(key, value []byte) bool {
+		if len(key) == keyLen {
+			h.target(ring.HostID(key[:16])).stored(len(value), keyTime(key))
+		}
+		return ctx.Err() == nil
+	})
+}
+
 // store puts one missed write, and those waiting behind it, into a batch.
 func (h *Hints) store(m missedWrite) {
+	var put []missedWrite
 	b := h.o.NewBatch()
-	h.put(b, m)
-	for range len(h.missed) {
-		h.put(b, <-h.missed)
+	for size := 0; ; {
+		h.waiting.Add(-int64(len(m.body)))
+		err := h.put(b, m.to, m.body, m.at)
+		switch {
+		case err == nil:
+			put = append(put, m)
+			size += len(m.body)
+		case !errors.Is(err, ErrNotKept):
+			h.o.Logger.Debug("hint refused", "target", m.to.String(), "err", err)
+		}
+		if size >= storeBytesMax || len(h.missed) == 0 {
+			break
+		}
+		m = <-h.missed // nobody else takes from it
 	}
+	if len(put) == 0 {
+		b.Discard()
+		return
+	}
+	h.commits.Add(1)
 	b.Commit(func(err error) {
-		if err != nil {
-			h.o.Logger.Error("hints were not stored", "err", err)
+		defer h.commits.Done()
+		if err == nil {
+			return
+		}
+		h.o.Logger.Error("hints were not stored", "hints", len(put), "err", err)
+		for _, m := range put {
+			h.Revoke(m.to, len(m.body))
+			h.metrics.Dropped.Add(1)
 		}
 	})
 }
 
-func (h *Hints) put(b Batch, m missedWrite) {
-	if err := h.Put(b, m.to, m.body); err != nil && !errors.Is(err, ErrNotKept) {
-		h.o.Logger.Debug("hint refused", "target", m.to.String(), "err", err)
-	}
+// delivery is one turn of delivering to a target.
+type delivery struct {
+	to    ring.HostID
+	t     *target
+	sweep bool // only give up what has grown too old: the target is down
+	after []byte
+	began time.Time
+	sent  int64 // bytes since began, for the throttle
+	done  int64 // hints delivered or given up
+	vain  int   // pages in a row of which nothing was
 }
 
-// ready returns the targets that are up and have hints, and marks them as being delivered to.
-func (h *Hints) ready() []ring.HostID {
+// ready returns the targets that have hints and are up, or gone, and marks them as being delivered to. With sweep it
+// returns those that are down too.
+func (h *Hints) ready(sweep bool) []*delivery {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []ring.HostID
+	var out []*delivery
 	for id, t := range h.targets {
 		if t.count.Load() > 0 && !t.delivering {
-			out = append(out, id)
+			out = append(out, &delivery{to: id, t: t})
 		}
 	}
-	slices.SortFunc(out, ring.HostID.Compare)
-	out = slices.DeleteFunc(out, func(id ring.HostID) bool { return !h.o.Alive(id) })
-	for _, id := range out {
-		h.targets[id].delivering = true
+	h.mu.Unlock()
+	slices.SortFunc(out, func(a, b *delivery) int { return a.to.Compare(b.to) })
+	out = slices.DeleteFunc(out, func(d *delivery) bool {
+		d.sweep = !h.o.Alive(d.to) && !h.o.Gone(d.to)
+		return d.sweep && !sweep
+	})
+	h.mu.Lock()
+	for _, d := range out {
+		d.t.delivering = true // only the goroutine of Run sets it
 	}
+	h.mu.Unlock()
 	return out
 }
 
 // deliverAll delivers page after page until there is none left, the target goes away, or ctx ends.
-func (h *Hints) deliverAll(ctx context.Context, to ring.HostID) {
-	t := h.target(to)
-	began, delivered := time.Now(), int64(0)
-	for ctx.Err() == nil {
-		n, again := h.deliverPage(ctx, to, t)
-		delivered += n
-		if again || n == 0 {
-			break
-		}
+func (h *Hints) deliverAll(ctx context.Context, d *delivery) {
+	d.began = time.Now()
+	for ctx.Err() == nil && h.deliverPage(ctx, d) {
 	}
+	h.date(d)
 	h.mu.Lock()
-	t.delivering = false
+	d.t.delivering = false
 	h.mu.Unlock()
-	if delivered > 0 {
-		h.o.Logger.Info("hints delivered", "target", to.String(), "hints", delivered, "took", time.Since(began).String(), "left", t.count.Load())
+	if d.done > 0 {
+		h.o.Logger.Info("hints delivered", "target", d.to.String(), "hints", d.done, "took", time.Since(d.began).String(), "left", d.t.count.Load())
 	}
 }
 
 type hint struct{ key, body []byte }
 
-// deliverPage reads the oldest hints, sends them in order with several on their way, and deletes those that arrived.
-// again says that the target did not take all of them.
-func (h *Hints) deliverPage(ctx context.Context, to ring.HostID, t *target) (n int64, again bool) {
-	page, err := h.page(to)
+// deliverPage reads the oldest hints that this turn has not seen, sends them in order with several on their way, and
+// deletes those that arrived. It reports whether to go on.
+func (h *Hints) deliverPage(ctx context.Context, d *delivery) bool {
+	page, err := h.page(d)
 	if err != nil {
-		h.o.Logger.Error("hints cannot be read", "target", to.String(), "err", err)
-		return 0, true
+		h.o.Logger.Error("hints cannot be read", "target", d.to.String(), "err", err)
+		return false
+	}
+	if d.after == nil {
+		h.first(d.t, page)
 	}
 	if len(page) == 0 {
-		// A hint whose batch is not committed yet is counted and cannot be read; only what stays unreadable for
-		// long was never stored.
-		if t.empty++; t.empty >= emptyLooks {
-			t.count.Store(0)
-			t.bytes.Store(0)
-		}
-		return 0, false
+		return false
 	}
-	t.empty = 0
-	outcomes := make([]Outcome, len(page))
-	var wg sync.WaitGroup
-	places := make(chan struct{}, pipelined)
-	began, sent := time.Now(), int64(0)
-	for i, x := range page {
-		if age := h.o.Now().Sub(time.UnixMicro(int64(binary.BigEndian.Uint64(x.key[16:])))); !h.o.Keep(x.body, age) {
-			outcomes[i] = Useless
-			continue
-		}
-		if !h.pace(ctx, began, sent) {
-			break
-		}
-		places <- struct{}{}
-		wg.Add(1)
-		sent += int64(len(x.body))
-		h.o.Deliver(to, x.body, sendTimeout, func(o Outcome) {
-			outcomes[i] = o
-			<-places
-			wg.Done()
-		})
+	d.after = append(page[len(page)-1].key, 0)
+	outcomes := h.send(ctx, d, page)
+	if outcomes == nil {
+		return false
 	}
-	wg.Wait()
-	return h.settle(t, page, outcomes)
+	if h.settle(ctx, d, page, outcomes) > 0 || d.sweep {
+		d.vain = 0
+	} else {
+		d.vain++
+	}
+	return d.vain < vainPagesMax
 }
 
-func (h *Hints) page(to ring.HostID) ([]hint, error) {
+// date finds out how old the oldest hint is that a turn has left.
+func (h *Hints) date(d *delivery) {
+	var oldest int64
+	err := h.o.Scan(d.to[:], endOf(d.to), func(key, _ []byte) bool {
+		if len(key) == keyLen {
+			oldest = keyTime(key)
+		}
+		return oldest == 0
+	})
+	if err == nil {
+		d.t.oldest.Store(oldest)
+	}
+}
+
+// endOf is behind all keys of a target.
+func endOf(to ring.HostID) []byte {
+	return append(slices.Clone(to[:]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+}
+
+// first takes note of what the first page of a turn says about the target as a whole.
+func (h *Hints) first(t *target, page []hint) {
+	if len(page) > 0 {
+		t.empty = 0
+		return
+	}
+	// A hint whose batch is not committed yet is counted and cannot be read; only what stays unreadable for long was
+	// counted twice.
+	if t.empty++; t.empty >= emptyLooks {
+		t.empty = 0
+		t.count.Store(0)
+		t.bytes.Store(0)
+	}
+}
+
+func (h *Hints) page(d *delivery) ([]hint, error) {
 	var page []hint
 	size := 0
-	end := append(slices.Clone(to[:]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	err := h.o.Scan(to[:], end, func(key, value []byte) bool {
-		page = append(page, hint{slices.Clone(key), slices.Clone(value)})
-		size += len(value)
+	start := d.after
+	if start == nil {
+		start = d.to[:]
+	}
+	err := h.o.Scan(start, endOf(d.to), func(key, value []byte) bool {
+		if len(key) == keyLen {
+			page = append(page, hint{slices.Clone(key), slices.Clone(value)})
+			size += len(value) + keyLen
+		}
 		return size < pageBytesMax
 	})
 	return page, err
 }
 
+// send delivers a page and returns what became of each hint, 0 for those that were not sent; nil when ctx ended before
+// that was known.
+func (h *Hints) send(ctx context.Context, d *delivery, page []hint) []Outcome {
+	results := make(chan sent, len(page))
+	outcomes := make([]Outcome, len(page))
+	waiting := 0
+	take := func() bool {
+		select {
+		case s := <-results:
+			outcomes[s.index] = s.outcome
+			waiting--
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for i := range page {
+		x := &page[i]
+		body := h.o.Keep(x.body, h.o.Now().Sub(time.UnixMicro(keyTime(x.key))))
+		if len(body) == 0 {
+			outcomes[i] = Useless
+			continue
+		}
+		if d.sweep {
+			continue
+		}
+		if !h.o.Alive(d.to) && !h.o.Gone(d.to) {
+			break
+		}
+		if !h.pace(ctx, d) || waiting >= pipelined && !take() {
+			return nil
+		}
+		waiting++
+		d.sent += int64(len(body))
+		h.o.Deliver(d.to, body, sendTimeout, func(o Outcome) { results <- sent{i, o} })
+	}
+	for waiting > 0 {
+		if !take() {
+			return nil
+		}
+	}
+	return outcomes
+}
+
+type sent struct {
+	index   int
+	outcome Outcome
+}
+
 // pace waits until the throttle allows more; false when ctx has ended.
-func (h *Hints) pace(ctx context.Context, began time.Time, sent int64) bool {
+func (h *Hints) pace(ctx context.Context, d *delivery) bool {
 	if h.o.Throttle <= 0 {
 		return ctx.Err() == nil
 	}
-	ahead := time.Duration(float64(sent)/float64(h.o.Throttle)*float64(time.Second)) - time.Since(began)
+	ahead := time.Duration(float64(d.sent)/float64(h.o.Throttle)*float64(time.Second)) - time.Since(d.began)
 	if ahead <= 0 {
 		return ctx.Err() == nil
 	}
@@ -366,31 +544,47 @@ func (h *Hints) pace(ctx context.Context, began time.Time, sent int64) bool {
 	}
 }
 
-// settle deletes what is done with. A hint whose delivery is not known stays.
-func (h *Hints) settle(t *target, page []hint, outcomes []Outcome) (n int64, again bool) {
+// settle deletes what is done with and returns how many that were. A hint whose delivery is not known stays.
+func (h *Hints) settle(ctx context.Context, d *delivery, page []hint, outcomes []Outcome) (n int) {
 	b := h.o.NewBatch()
 	for i, o := range outcomes {
 		if o != Delivered && o != Useless {
-			again = true
 			continue
 		}
 		if err := b.DeleteHint(page[i].key); err != nil {
+			h.o.Logger.Error("delivered hints cannot be deleted", "target", d.to.String(), "err", err)
 			b.Discard()
-			return 0, true
-		}
-		if o == Delivered {
-			h.metrics.Delivered.Add(1)
-		} else {
-			h.metrics.Expired.Add(1)
+			return 0
 		}
 		n++
-		t.count.Add(-1)
-		t.bytes.Add(-int64(len(page[i].body) + keyLen))
+	}
+	if n == 0 {
+		b.Discard()
+		return 0
 	}
 	done := make(chan error, 1)
 	b.Commit(func(err error) { done <- err })
-	if err := <-done; err != nil {
-		return n, true
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done(): // a second delivery does no harm
+		return 0
 	}
-	return n, again
+	if err != nil {
+		h.o.Logger.Error("delivered hints cannot be deleted", "target", d.to.String(), "err", err)
+		return 0
+	}
+	for i, o := range outcomes {
+		switch o {
+		case Delivered:
+			h.metrics.Delivered.Add(1)
+		case Useless:
+			h.metrics.Expired.Add(1)
+		default:
+			continue
+		}
+		d.t.removed(len(page[i].body))
+	}
+	d.done += int64(n)
+	return n
 }
