@@ -1,0 +1,322 @@
+package plan
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/protocol"
+	"github.com/helenusdb/helenus/cql/types"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// combinationsMax bounds what the INs of one statement multiply to.
+const combinationsMax = 1 << 17
+
+// columnValue evaluates a term that a key column is compared with: neither null nor unset.
+func columnValue(sc *scope, t term, col *schema.Column) ([]byte, error) {
+	v, err := t.eval(sc)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.State == protocol.Null:
+		return nil, invalid("Invalid null value in condition for column %s", cql.QuoteIdent(col.Name))
+	case v.State == protocol.Unset:
+		return nil, invalid("Invalid unset value for column %s", cql.QuoteIdent(col.Name))
+	}
+	return v.Bytes, nil
+}
+
+// values appends the values that src gives for cols to dst.
+func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) ([][]byte, error) {
+	if src.whole == nil {
+		for i, t := range src.terms {
+			v, err := columnValue(sc, t, cols[i])
+			if err != nil {
+				return dst, err
+			}
+			dst = append(dst, v)
+		}
+		return dst, nil
+	}
+	v, err := src.whole.eval(sc)
+	switch {
+	case err != nil:
+		return dst, err
+	case v.State == protocol.Unset:
+		return dst, invalid("Invalid unset value for tuple %s", columnNames(cols))
+	case v.State == protocol.Null:
+		return dst, invalid("Invalid null value in condition for columns: [%s]", columnNames(cols))
+	}
+	return splitTuple(dst, src.typ, v.Bytes, cols)
+}
+
+func splitTuple(dst [][]byte, typ *types.Type, tuple []byte, cols []*schema.Column) ([][]byte, error) {
+	it := typ.Iter(tuple)
+	for range cols {
+		v, _ := it.Next()
+		if v == nil {
+			return dst, invalid("Invalid null value in condition for columns: [%s]", columnNames(cols))
+		}
+		dst = append(dst, v)
+	}
+	return dst, nil
+}
+
+// tuples appends the tuples that r allows, flat, len(r.cols) values each.
+func (r *restriction) tuples(sc *scope, dst [][]byte) ([][]byte, error) {
+	if r.kind == restrictEq {
+		return r.eq.values(sc, dst, r.cols)
+	}
+	if r.inMarker == nil {
+		var err error
+		for i := range r.in {
+			if dst, err = r.in[i].values(sc, dst, r.cols); err != nil {
+				return dst, err
+			}
+		}
+		return dst, nil
+	}
+	return r.markerTuples(sc, dst)
+}
+
+// markerTuples reads the list that IN ? was bound to.
+func (r *restriction) markerTuples(sc *scope, dst [][]byte) ([][]byte, error) {
+	v, err := r.inMarker.eval(sc)
+	switch {
+	case err != nil:
+		return dst, err
+	case v.State == protocol.Null:
+		return dst, invalid("Invalid null value for column %s", columnNames(r.cols))
+	case v.State == protocol.Unset:
+		return dst, invalid("Invalid unset value for column %s", columnNames(r.cols))
+	}
+	it := r.inType.Iter(v.Bytes)
+	for e, ok := it.Next(); ok; e, ok = it.Next() {
+		switch {
+		case e == nil:
+			return dst, invalid("Invalid null value in condition for column %s", columnNames(r.cols))
+		case !r.multi:
+			dst = append(dst, e)
+		default:
+			if dst, err = splitTuple(dst, r.inType.Elems[0], e, r.cols); err != nil {
+				return dst, err
+			}
+		}
+	}
+	return dst, nil
+}
+
+// partitionKeys evaluates the partition keys that w names, into buf.keys: each once, ordered by their components.
+func (w *where) partitionKeys(sc *scope, buf *Buffer) error {
+	buf.keys = buf.keys[:0]
+	single := true
+	for _, r := range w.keys {
+		single = single && r.kind == restrictEq
+	}
+	buf.comps = buf.comps[:0]
+	var err error
+	if single {
+		for _, r := range w.keys {
+			if buf.comps, err = r.eq.values(sc, buf.comps, r.cols); err != nil {
+				return err
+			}
+		}
+		return w.addPartitionKey(buf, buf.comps)
+	}
+	sets := make([][][]byte, len(w.keys))
+	for i, r := range w.keys {
+		if sets[i], err = r.tuples(sc, nil); err != nil {
+			return err
+		}
+		compare := r.first().Type.Compare
+		slices.SortFunc(sets[i], compare)
+		sets[i] = slices.CompactFunc(sets[i], bytes.Equal)
+	}
+	return w.product(buf, sets)
+}
+
+// product makes a key of each combination of components.
+func (w *where) product(buf *Buffer, sets [][][]byte) error {
+	n := 1
+	for _, s := range sets {
+		n *= len(s)
+		if n > combinationsMax {
+			return invalid("The IN restrictions of the statement produce more than %d combinations", combinationsMax)
+		}
+	}
+	for i := range n {
+		buf.comps = buf.comps[:0]
+		for j, rest := 0, n; j < len(sets); j++ {
+			rest /= len(sets[j])
+			buf.comps = append(buf.comps, sets[j][i/rest%len(sets[j])])
+		}
+		if err := w.addPartitionKey(buf, buf.comps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *where) addPartitionKey(buf *Buffer, comps [][]byte) error {
+	key := comps[0]
+	if len(comps) > 1 {
+		for i, v := range comps {
+			if len(v) > schema.KeyLenMax {
+				return keyTooLong(len(comps[i]))
+			}
+		}
+		at := len(buf.mem.buf)
+		key = buf.mem.take(w.table.PartitionKeyOf(buf.mem.buf, comps), at)
+	}
+	if len(key) == 0 {
+		return invalid("Key may not be empty")
+	}
+	if len(key) > schema.KeyLenMax {
+		return keyTooLong(len(key))
+	}
+	buf.keys = append(buf.keys, key)
+	return nil
+}
+
+func keyTooLong(n int) error {
+	return invalid("Key length of %d is longer than maximum of %d", n, schema.KeyLenMax)
+}
+
+// clusteringSlices evaluates the clustering slices that w demands, appended to buf.slices, and returns them: ascending, disjoint;
+// none: no row at all. Without restrictions it returns nil and all == true.
+func (w *where) clusteringSlices(sc *scope, buf *Buffer) (list []row.Slice, all bool, err error) {
+	rs := w.clustering[:w.filtersRows]
+	if len(rs) == 0 {
+		return nil, true, nil
+	}
+	at := len(buf.slices)
+	buf.tuples = buf.tuples[:0]
+	n, width := 1, 0 // combinations so far, values in each
+	for _, r := range rs {
+		if r.slice() {
+			err = w.rangeSlices(sc, buf, n, width, r)
+			return sortSlices(buf.slices[at:]), false, err
+		}
+		if n, err = buf.extend(sc, r, n, width); err != nil {
+			return nil, false, err
+		}
+		width += len(r.cols)
+	}
+	for i := range n {
+		prefix := w.table.AppendClusteringKey(buf.mem.buf, buf.tuples[i*width:(i+1)*width])
+		start := buf.mem.take(prefix, len(buf.mem.buf))
+		end := buf.mem.after(start)
+		buf.slices = append(buf.slices, row.Slice{Start: start, End: end, Point: width == len(w.table.Clustering)})
+	}
+	return sortSlices(buf.slices[at:]), false, nil
+}
+
+// after returns the position behind everything that begins with key.
+func (m *arena) after(key []byte) []byte {
+	at := len(m.buf)
+	return m.take(append(append(m.buf, key...), 0xFF), at)
+}
+
+// extend multiplies the n combinations in b.tuples, of width values each, by the tuples that r allows.
+func (b *Buffer) extend(sc *scope, r *restriction, n, width int) (int, error) {
+	if r.kind == restrictEq && n == 1 {
+		var err error
+		b.tuples, err = r.eq.values(sc, b.tuples, r.cols)
+		return 1, err
+	}
+	more, err := r.tuples(sc, nil)
+	if err != nil {
+		return 0, err
+	}
+	k := len(r.cols)
+	m := len(more) / k
+	if n*m > combinationsMax {
+		return 0, invalid("The IN restrictions of the statement produce more than %d combinations", combinationsMax)
+	}
+	out := make([][]byte, 0, n*m*(width+k))
+	for i := range n {
+		for j := range m {
+			out = append(out, b.tuples[i*width:(i+1)*width]...)
+			out = append(out, more[j*k:(j+1)*k]...)
+		}
+	}
+	b.tuples = out
+	return n * m, nil
+}
+
+// rangeSlices appends the slices of a range restriction behind each of the n prefixes in buf.tuples.
+func (w *where) rangeSlices(sc *scope, buf *Buffer, n, width int, r *restriction) error {
+	var lower, upper [][]byte
+	var err error
+	if r.lower != nil {
+		if lower, err = r.lower.values(sc, nil, r.cols); err != nil {
+			return err
+		}
+	}
+	if r.upper != nil {
+		if upper, err = r.upper.values(sc, nil, r.cols); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		at := len(buf.mem.buf)
+		prefix := buf.mem.take(w.table.AppendClusteringKey(buf.mem.buf, buf.tuples[i*width:(i+1)*width]), at)
+		switch {
+		case r.upper == nil:
+			buf.slices = sided(buf.slices, prefix, r.cols, lower, true, r.lower.inclusive)
+		case r.lower == nil:
+			buf.slices = sided(buf.slices, prefix, r.cols, upper, false, r.upper.inclusive)
+		default:
+			above := sided(nil, prefix, r.cols, lower, true, r.lower.inclusive)
+			below := sided(nil, prefix, r.cols, upper, false, r.upper.inclusive)
+			buf.slices = intersect(buf.slices, sortSlices(above), sortSlices(below))
+		}
+	}
+	return nil
+}
+
+// sided appends the positions behind prefix whose next components are greater (or less) than vals, compared as a tuple: for
+// each column an interval where the columns before it are equal. Descending columns turn the interval around.
+func sided(dst []row.Slice, prefix []byte, cols []*schema.Column, vals [][]byte, greater, inclusive bool) []row.Slice {
+	equal := slices.Clone(prefix)
+	for i, v := range vals {
+		col := cols[i]
+		at := col.Type.AppendKey(slices.Clone(equal), v, col.Desc)
+		behind := append(slices.Clone(at), 0xFF)
+		if greater != col.Desc {
+			end := append(slices.Clone(equal), 0xFF)
+			dst = append(dst, row.Slice{Start: behind, End: end})
+		} else {
+			dst = append(dst, row.Slice{Start: slices.Clone(equal), End: at})
+		}
+		if i == len(vals)-1 && inclusive {
+			dst = append(dst, row.Slice{Start: at, End: behind})
+		}
+		equal = at
+	}
+	return dst
+}
+
+// intersect appends what is in both lists, which are ascending and disjoint.
+func intersect(dst, a, b []row.Slice) []row.Slice {
+	for len(a) > 0 && len(b) > 0 {
+		start, end := a[0].Start, a[0].End
+		if bytes.Compare(b[0].Start, start) > 0 {
+			start = b[0].Start
+		}
+		if bytes.Compare(b[0].End, end) < 0 {
+			end = b[0].End
+		}
+		if bytes.Compare(start, end) < 0 {
+			dst = append(dst, row.Slice{Start: start, End: end})
+		}
+		if bytes.Compare(a[0].End, b[0].End) < 0 {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return dst
+}

@@ -1,0 +1,250 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/types"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// Modify is a compiled INSERT, UPDATE or DELETE. It is immutable and safe for concurrent use.
+type Modify struct {
+	table *schema.Table
+	part  ring.Partitioner
+	typ   statementType
+	where *where
+
+	regular, static []*operation // by ascending column id
+	timestamp, ttl  term
+	rows            bool // rows are written or deleted, not only the static one
+	reads           bool
+}
+
+// Table returns the table that is written to.
+func (m *Modify) Table() *schema.Table { return m.table }
+
+// HasTimestamp reports whether the statement says USING TIMESTAMP.
+func (m *Modify) HasTimestamp() bool { return m.timestamp != nil }
+
+// ReadsFirst reports whether the statement needs what is stored (list elements by index or value): run ReadCommands, put
+// the pages into Args.Read, then call Mutations.
+func (m *Modify) ReadsFirst() bool { return m.reads }
+
+func (c *compiler) modify(s cql.Statement) (*Modify, error) {
+	if err := c.modifiable(); err != nil {
+		return nil, err
+	}
+	switch s := s.(type) {
+	case *cql.Insert:
+		return c.insert(s)
+	case *cql.Update:
+		return c.update(s)
+	default:
+		return c.delete(s.(*cql.Delete))
+	}
+}
+
+// modifiable refuses tables that cannot be written to.
+func (c *compiler) modifiable() error {
+	if c.table.Virtual {
+		return invalid("The table is not modifiable: %s.%s", c.table.Keyspace, c.table.Name)
+	}
+	for _, col := range c.table.AllColumns() {
+		if col.Type.Kind == types.KindVector {
+			return notYet("vectors")
+		}
+	}
+	return nil
+}
+
+func (c *compiler) newModify(typ statementType) *Modify {
+	return &Modify{table: c.table, part: c.env.Partitioner, typ: typ}
+}
+
+func (c *compiler) insert(s *cql.Insert) (*Modify, error) {
+	if c.table.Counter() {
+		return nil, invalid("INSERT statements are not allowed on counter tables, use UPDATE instead")
+	}
+	m := c.newModify(typeInsert)
+	if err := c.using(m, &s.Using); err != nil {
+		return nil, err
+	}
+	if s.IfNotExists {
+		return nil, notYet("conditional updates (IF)")
+	}
+	if s.JSON != nil {
+		return nil, notYet("INSERT JSON")
+	}
+	if len(s.Columns) != len(s.Values) {
+		return nil, invalid("Unmatched column names/values")
+	}
+	var rels []cql.Relation
+	var ops []*operation
+	seen := map[string]bool{}
+	clustered := false
+	for _, id := range s.Columns {
+		if seen[id.Name] {
+			return nil, invalid("The column names contains duplicates")
+		}
+		seen[id.Name] = true
+	}
+	for i, id := range s.Columns {
+		col, err := c.column(id)
+		if err != nil {
+			return nil, err
+		}
+		clustered = clustered || col.Kind == schema.KindClustering
+		if col.Kind.Key() {
+			rels = append(rels, cql.Relation{Column: id, Op: cql.Eq, Value: s.Values[i]})
+			continue
+		}
+		o, err := c.setColumn(col, s.Values[i])
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, o)
+	}
+	return m, c.finishModify(m, ops, rels, !clustered)
+}
+
+func (c *compiler) update(s *cql.Update) (*Modify, error) {
+	m := c.newModify(typeUpdate)
+	if err := c.using(m, &s.Using); err != nil {
+		return nil, err
+	}
+	if s.IfExists || len(s.Conditions) > 0 {
+		return nil, notYet("conditional updates (IF)")
+	}
+	var ops []*operation
+	for i := range s.Set {
+		col, err := c.column(s.Set[i].Column)
+		if err != nil {
+			return nil, err
+		}
+		if col.Kind.Key() {
+			return nil, invalid("PRIMARY KEY part %s found in SET part", cql.QuoteIdent(col.Name))
+		}
+		o, err := c.assignment(&s.Set[i], col)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, o)
+	}
+	return m, c.finishModify(m, ops, s.Where, true)
+}
+
+func (c *compiler) delete(s *cql.Delete) (*Modify, error) {
+	m := c.newModify(typeDelete)
+	if err := c.using(m, &s.Using); err != nil {
+		return nil, err
+	}
+	if s.IfExists || len(s.Conditions) > 0 {
+		return nil, notYet("conditional updates (IF)")
+	}
+	var ops []*operation
+	for i := range s.Columns {
+		col, err := c.column(s.Columns[i].Column)
+		if err != nil {
+			return nil, err
+		}
+		if col.Kind.Key() {
+			return nil, invalid("Invalid identifier %s for deletion (should not be a PRIMARY KEY part)", cql.QuoteIdent(col.Name))
+		}
+		o, err := c.deletion(&s.Columns[i], col)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, o)
+	}
+	return m, c.finishModify(m, ops, s.Where, true)
+}
+
+// using compiles USING TIMESTAMP and TTL.
+func (c *compiler) using(m *Modify, u *cql.Using) error {
+	var err error
+	if u.Timestamp != nil {
+		if m.timestamp, err = c.term(u.Timestamp, receiver{"[timestamp]", types.Bigint}); err != nil {
+			return err
+		}
+	}
+	if u.TTL != nil {
+		m.ttl, err = c.term(u.TTL, receiver{"[ttl]", types.Int})
+	}
+	return err
+}
+
+// finishModify compiles the WHERE clause and sorts the operations. unclustered says that no clustering column would be needed if
+// all operations were about static columns.
+func (c *compiler) finishModify(m *Modify, ops []*operation, rels []cql.Relation, unclustered bool) error {
+	if c.table.Counter() {
+		return notYet("counters")
+	}
+	for _, o := range ops {
+		m.reads = m.reads || o.reads()
+		if o.col.Kind == schema.KindStatic {
+			m.static = append(m.static, o)
+		} else {
+			m.regular = append(m.regular, o)
+		}
+	}
+	byID := func(a, b *operation) int { return int(a.col.ID) - int(b.col.ID) }
+	slices.SortStableFunc(m.regular, byID)
+	slices.SortStableFunc(m.static, byID)
+	var err error
+	m.where, err = c.where(rels, whereOptions{
+		typ:        m.typ,
+		onlyStatic: unclustered && len(m.regular) == 0 && len(m.static) > 0,
+	})
+	if err != nil {
+		return err
+	}
+	m.rows = len(c.table.Clustering) == 0 || len(m.where.clustering) > 0
+	return nil
+}
+
+// partitionKeyBinds returns the slots of the partition key, nil when not each component is one bind variable.
+func (w *where) partitionKeyBinds() []uint16 {
+	var out []uint16
+	for _, r := range w.keys {
+		if r.kind != restrictEq || len(r.eq.terms) != 1 {
+			return nil
+		}
+		b, ok := r.eq.terms[0].(*bindTerm)
+		if !ok {
+			return nil
+		}
+		out = append(out, uint16(b.slot))
+	}
+	if len(out) != len(w.table.PartitionKey) {
+		return nil
+	}
+	return out
+}
+
+// tableName returns the keyspace of a name, which may come from USE.
+func (env *Env) keyspaceOf(n cql.QualifiedName) (string, error) {
+	switch {
+	case n.Qualified():
+		return n.Keyspace.Name, nil
+	case env.Keyspace != "":
+		return env.Keyspace, nil
+	}
+	return "", invalid("No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.tablename")
+}
+
+func (env *Env) findTable(n cql.QualifiedName) (*schema.Table, error) {
+	ks, err := env.keyspaceOf(n)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := env.Catalog.Keyspace(ks); !ok {
+		return nil, invalid("keyspace %s does not exist", ks)
+	}
+	t, ok := env.Catalog.Table(ks, n.Name.Name)
+	if !ok {
+		return nil, invalid("table %s does not exist", n.Name.Name)
+	}
+	return t, nil
+}
