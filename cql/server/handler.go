@@ -16,7 +16,8 @@ type Handler interface {
 }
 
 // Session executes the requests of one connection. Its methods are called one at a time by the connection's reader
-// goroutine, so what they do delays the requests behind them: long work belongs elsewhere.
+// goroutine, so what they do delays the requests behind them, and the answers that come from elsewhere meanwhile, which
+// leave with the burst's own: long work belongs elsewhere.
 //
 // A panic in Request is logged and answered with a server error; one in Flush closes the connection.
 type Session interface {
