@@ -189,7 +189,7 @@ func (s *Service) Open() error {
 }
 
 func (s *Service) startRaft() error {
-	rn, err := raft.NewRawNode(&raft.Config{ID: s.id, ElectionTick: s.opts.ElectionTicks, HeartbeatTick: 1, Storage: s.store.mem,
+	rn, err := raft.NewRawNode(&raft.Config{ID: s.id, ElectionTick: s.opts.ElectionTicks, HeartbeatTick: 1, Storage: liveLog{s.store.mem, s},
 		Applied: s.applied, MaxSizePerMsg: messageBytes, MaxInflightMsgs: inflightMax, CheckQuorum: true, PreVote: true,
 		Logger: raftLogger{s.opts.Logger}, DisableProposalForwarding: true})
 	if err != nil {

@@ -251,6 +251,24 @@ func setMessage(b *pebble.Batch, key string, m proto.Message) error {
 	return b.Set([]byte(key), raw, nil)
 }
 
+// liveLog is the log as the Raft library reads it. A follower that needs a snapshot gets the state of this moment, with
+// the membership of this moment: one that names no newcomer would be refused by that newcomer for ever.
+type liveLog struct {
+	*raft.MemoryStorage
+	s *Service
+}
+
+// Snapshot implements raft.Storage. It runs on the service's goroutine, as everything that the library calls.
+func (l liveLog) Snapshot() (*pb.Snapshot, error) {
+	index := l.s.applied
+	term, err := l.Term(index)
+	if err != nil {
+		return nil, err
+	}
+	conf := proto.Clone(l.s.store.conf).(*pb.ConfState)
+	return &pb.Snapshot{Data: l.s.log.Encode(), Metadata: &pb.SnapshotMetadata{Index: &index, Term: &term, ConfState: conf}}, nil
+}
+
 // compact makes state, which is at index applied, the beginning of the log.
 func (s *store) compact(applied uint64, state *meta.State) error {
 	snap, err := s.mem.CreateSnapshot(applied, s.conf, state.Encode())
