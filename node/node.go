@@ -179,7 +179,7 @@ func (n *Node) openStorage(ctx context.Context) error {
 	e, err := storage.Open(ctx, storage.Options{Dir: filepath.Join(c.DataDir, "store"), FS: n.o.FS, Sync: modes[c.CommitSync],
 		PeriodicInterval: c.CommitSyncPeriod, BlockCacheBytes: int64(c.BlockCache), RowCacheBytes: orNone(int64(c.RowCache)),
 		MemtableBytes: int64(c.Memtable), ReserveBytes: orNone(int64(c.DiskReserve)), Now: n.o.Now, Logger: n.o.Logger,
-		Fatal: n.o.Fatal, Tables: tables{n.log}, Metrics: n.engineMetrics})
+		Fatal: n.o.Fatal, Tables: tables{n.log}, GCBefore: afterGrace, Metrics: n.engineMetrics})
 	if err != nil {
 		return err
 	}
@@ -196,6 +196,9 @@ func (n *Node) openStorage(ctx context.Context) error {
 	}
 	return n.openClock()
 }
+
+// afterGrace: until there is repair, tombstones may go gc_grace_seconds after they were made (docs/design/0005-purge.md).
+func afterGrace(t *schema.Table, now int64) int64 { return now - int64(t.Options.GCGraceSeconds) }
 
 // orNone makes 0 mean none, where storage takes a negative number for that.
 func orNone(v int64) int64 {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/helenusdb/helenus/admin"
@@ -115,6 +116,11 @@ func (n *Node) metrics() []admin.Metric {
 	gauge := func(name, help string, value func() float64) admin.Metric {
 		return admin.Metric{Name: name, Help: help, Kind: admin.Gauge, Value: value}
 	}
+	routed := func(replica string, v *atomic.Int64) admin.Metric {
+		m := counter("helenus_coordinated_total", "requests for one partition coordinated here, by whether this node is a replica of it", v.Load)
+		m.Label = "replica=" + replica
+		return m
+	}
 	e, c, h := n.engineMetrics, n.coord.Metrics(), n.coord.Hints()
 	out := []admin.Metric{
 		gauge("helenus_metadata_epoch", "epoch of the cluster metadata on this node", func() float64 { return float64(n.log.Current().Epoch) }),
@@ -125,6 +131,8 @@ func (n *Node) metrics() []admin.Metric {
 		counter("helenus_hints_expired_total", "hints that became useless before they were delivered", h.Metrics().Expired.Load),
 		counter("helenus_hints_dropped_total", "hints that were not kept: window, bound, or full disk", h.Metrics().Dropped.Load),
 		gauge("helenus_coordinator_in_flight", "requests under way", func() float64 { return float64(n.coord.InFlight()) }),
+		routed("here", &c.Here),
+		routed("elsewhere", &c.Elsewhere),
 		counter("helenus_speculative_reads_total", "further replicas asked because an answer was late", c.SpeculativeReads.Load),
 		counter("helenus_digest_mismatches_total", "reads whose replicas differed", c.DigestMismatches.Load),
 		counter("helenus_read_repairs_total", "replicas repaired by reads", c.ReadRepairs.Load),
