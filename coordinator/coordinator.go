@@ -96,6 +96,17 @@ func (o Options) withDefaults() Options {
 // Metrics are counters since the start; read them with Load.
 type Metrics struct {
 	SpeculativeReads, DigestMismatches, ReadRepairs atomic.Int64
+	// Here and Elsewhere count requests for one partition by whether this node is one of its replicas: they tell whether
+	// clients route by token.
+	Here, Elsewhere atomic.Int64
+}
+
+func (m *Metrics) routed(here bool) {
+	if here {
+		m.Here.Add(1)
+	} else {
+		m.Elsewhere.Add(1)
+	}
 }
 
 // Coordinator carries out requests and answers other nodes' coordinators. It is safe for concurrent use.

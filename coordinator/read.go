@@ -76,6 +76,7 @@ func (c *Coordinator) read(r *Read) {
 	}
 	var buf [2 * replicasInline]*peer
 	replicas, natural := t.replicas(buf[:0], r.Command.Token)
+	c.metrics.routed(hasSelf(replicas[:natural]))
 	q := t.quota(r.Level)
 	c.readFrom(t, r, &q, replicas[:natural])
 }

@@ -120,6 +120,7 @@ func (b *Burst) writeAlone(v *view, w *Write) bool {
 		return true
 	}
 	b.alone = append(b.alone, w)
+	b.c.metrics.routed(true)
 	return true
 }
 
@@ -247,6 +248,7 @@ func (b *Burst) dispatch(op *writeOp, w *Write) {
 			p.targets = p.inline[:copy(p.inline[:], p.targets)]
 		}
 		total += len(p.targets)
+		b.c.metrics.routed(p.here())
 	}
 	op.refs.Add(int32(total))
 	for i := range op.parts {
@@ -262,6 +264,16 @@ func (b *Burst) dispatch(op *writeOp, w *Write) {
 	if decided {
 		op.answer(w, err)
 	}
+}
+
+// here tells whether this node is one of the part's replicas.
+func (p *writePart) here() bool {
+	for i := range p.targets {
+		if p.targets[i].peer.self {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
