@@ -1,16 +1,18 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,6 +104,9 @@ func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	t.Cleanup(func() {
 		for _, p := range c.nodes {
 			p.kill()
+			if log := p.log.String(); contains(log, "panic") || contains(log, "goroutine 1 [") {
+				t.Errorf("the log of %s shows a panic", p.addr)
+			}
 			if t.Failed() {
 				t.Logf("--- log of %s\n%s", p.addr, tail(p.log.String(), 60))
 			}
@@ -150,7 +155,7 @@ func (p *process) start() {
 	p.t.Helper()
 	cmd := exec.Command(p.bin, p.args...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HELENUS_") }), p.env...)
 	cmd.Dir = filepath.Dir(p.dir)
 	if err := cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.addr, err)
@@ -211,6 +216,129 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
+// settled waits until every running node sees every node of the cluster up and serving clients.
+func (c *cluster) settled() *cluster {
+	c.t.Helper()
+	for _, p := range c.nodes {
+		p.sees(len(c.nodes), startWait)
+	}
+	return c
+}
+
+// nodeStatus is what a node says of a member of its cluster.
+type nodeStatus struct {
+	HostID  string `json:"host_id"`
+	Address string `json:"address"`
+	State   string `json:"state"`
+	Up      bool   `json:"up"`
+}
+
+// status is what a node says of its cluster.
+type status struct {
+	ClusterID string       `json:"cluster_id"`
+	Self      string       `json:"self"`
+	Nodes     []nodeStatus `json:"nodes"`
+}
+
+func (p *process) status() (s status, err error) {
+	raw, err := p.http("/api/v1/status")
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	return s, err
+}
+
+// sees waits until the node says that it serves clients and that exactly n members are up and normal.
+func (p *process) sees(n int, within time.Duration) status {
+	p.t.Helper()
+	var last string
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		s, err := p.status()
+		if _, notReady := p.http("/readyz"); err == nil {
+			err = notReady
+		}
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		up := 0
+		for _, m := range s.Nodes {
+			if m.Up && m.State == "normal" {
+				up++
+			}
+		}
+		if up == n && len(s.Nodes) >= n {
+			return s
+		}
+		last = fmt.Sprintf("%+v", s.Nodes)
+	}
+	p.t.Fatalf("%s does not see %d nodes after %s: %s", p.addr, n, within, last)
+	return status{}
+}
+
+// http asks the node's admin interface; an answer other than 200 is an error.
+func (p *process) http(path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.addr+":9180"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s: %s", path, res.Status, raw)
+	}
+	return raw, err
+}
+
+// rss is the resident memory of the process, in MiB.
+func (p *process) rss() float64 {
+	p.t.Helper()
+	return p.procMiB("VmRSS:")
+}
+
+func (p *process) procMiB(key string) float64 {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(b), "\n") {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return kb / 1024
+		}
+	}
+	p.t.Fatalf("/proc says nothing of %s", key)
+	return 0
+}
+
+// freeze is SIGSTOP, and waits until the kernel has stopped the process; thaw lets it go on.
+func (p *process) freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if text := string(b); strings.HasPrefix(text[strings.LastIndexByte(text, ')')+1:], " T") {
+			return
+		}
+	}
+	p.t.Fatalf("%s does not stop", p.addr)
+}
+
+func (p *process) thaw() { p.t.Helper(); p.signal(syscall.SIGCONT) }
+
 // kill is kill -9, and waits for the end.
 func (p *process) kill() {
 	if !p.running() {
@@ -236,22 +364,15 @@ func (p *process) stop() {
 // metric reads one sample of /metrics by its full name with labels; 0 when it is not there.
 func (p *process) metric(name string) float64 {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.addr+":9180/metrics", nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	res, err := http.DefaultClient.Do(req)
+	raw, err := p.http("/metrics")
 	if err != nil {
 		p.t.Fatalf("metrics of %s: %v", p.addr, err)
 	}
-	defer res.Body.Close()
-	for s := bufio.NewScanner(res.Body); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), name+" "); ok {
+	for _, line := range strings.Split(string(raw), "\n") {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
 			v, err := strconv.ParseFloat(rest, 64)
 			if err != nil {
-				p.t.Fatalf("metric %s: %v", s.Text(), err)
+				p.t.Fatalf("metric %s: %v", line, err)
 			}
 			return v
 		}
