@@ -118,7 +118,8 @@ func firstDifference(a, b string) string {
 	return "the end: " + strings.Join(y[len(x):], "\n")
 }
 
-// TestCqlsh_CopyRoundTrip: COPY TO and COPY FROM bring every city out and back in.
+// TestCqlsh_CopyRoundTrip: COPY TO and COPY FROM bring every city out and back in. Many have an empty alt_name, which COPY
+// takes for null unless null has another name.
 func TestCqlsh_CopyRoundTrip(t *testing.T) {
 	c := newCluster(t, 1).up()
 	citiesPy(t, "load", c.hosts(), "--rf", "1").succeeds(3 * time.Minute)
@@ -128,7 +129,7 @@ func TestCqlsh_CopyRoundTrip(t *testing.T) {
 	copyCities := func(direction, file string) {
 		t.Helper()
 		began := time.Now()
-		said := cqlsh(t, c.addr(0), 3*time.Minute, "-e", "COPY geo.cities "+columns+" "+direction+" '"+file+"' WITH HEADER = true AND NUMPROCESSES = 2")
+		said := cqlsh(t, c.addr(0), 3*time.Minute, "-e", "COPY geo.cities "+columns+" "+direction+" '"+file+"' WITH HEADER = true AND NUMPROCESSES = 2 AND NULL = '<null>'")
 		if !contains(said, "135233 rows") {
 			t.Fatalf("COPY %s: %s", direction, tail(said, 10))
 		}

@@ -89,11 +89,13 @@ def check(args):
             key = (-r[1], r[2])
             if last is not None and key <= last:
                 wrong += 1
-                print("out of order", country, last, key)
+                if wrong <= 5:
+                    print("out of order", country, last, key)
             last = key
             if cities.get((r[1], r[2])) != r:
                 wrong += 1
-                print("differs", r, "want", cities.get((r[1], r[2])))
+                if wrong <= 5:
+                    print("differs", r, "want", cities.get((r[1], r[2])))
             got.add((r[1], r[2]))
         for k in cities:
             if k not in got and (country,) + k not in unknown:
