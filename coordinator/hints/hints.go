@@ -171,7 +171,9 @@ func (h *Hints) target(id ring.HostID) *target {
 
 // Put adds a hint for a write of this moment to a batch. ErrNotKept says that none is kept for the target; other errors
 // are the batch's. When the batch fails afterwards the caller says so with Revoke.
-func (h *Hints) Put(b Putter, to ring.HostID, body []byte) error { return h.put(b, to, body, h.o.Now()) }
+func (h *Hints) Put(b Putter, to ring.HostID, body []byte) error {
+	return h.put(b, to, body, h.o.Now())
+}
 
 func (h *Hints) put(b Putter, to ring.HostID, body []byte, at time.Time) error {
 	t := h.target(to)
