@@ -159,7 +159,11 @@ func (o *op) selectPage(ctx context.Context) error {
 
 // rowsOf builds the body of a result that is made here: rows of values, nil being null.
 func (o *op) rowsOf(columns []protocol.Column, rows [][][]byte, state []byte) []byte {
-	dst, mark := protocol.BeginRows(o.out[:0], o.version, protocol.NewSpecs(columns), protocol.FullMetadata)
+	specs, mode := protocol.NewSpecs(columns), protocol.FullMetadata
+	if o.params == &o.execute.QueryParams {
+		mode = protocol.ModeFor(o.version, &o.execute, specs.ID(), protocol.EmptyMetadataID(), false)
+	}
+	dst, mark := protocol.BeginRows(o.out[:0], o.version, specs, mode)
 	for _, r := range rows {
 		for _, v := range r {
 			if v == nil {

@@ -27,8 +27,9 @@ func (o *op) runBatch(body []byte) {
 		return
 	}
 	o.params = &o.batch.QueryParams
-	if o.params.Keyspace != nil {
-		o.keyspace = string(o.params.Keyspace)
+	if err := o.takeKeyspace(o.params.Keyspace); err != nil {
+		o.fail(err)
+		return
 	}
 	if o.traced || len(body) > inlineTextMax {
 		o.apart = true
@@ -255,6 +256,6 @@ func (o *op) writeSync(ctx context.Context, muts []row.Mutation, kind coordinato
 	if err := o.x.refuseWrite(o); err != nil {
 		return err
 	}
-	w := coordinator.Write{Mutations: muts, Type: kind, Level: coordinator.Level(o.params.Consistency), Trace: o.trace}
+	w := coordinator.Write{Mutations: muts, Type: kind, Level: o.writeLevel(), Trace: o.trace}
 	return o.x.o.Coordinator.WriteSync(ctx, &w)
 }

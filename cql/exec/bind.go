@@ -32,6 +32,9 @@ func (o *op) bindQuery() error {
 func (o *op) order() error {
 	p := o.params
 	o.args.Values = p.Values
+	if err := o.checkPage(); err != nil {
+		return err
+	}
 	if len(p.Names) == 0 {
 		return nil
 	}
@@ -66,7 +69,7 @@ func (o *op) checkLevelOf(level protocol.Consistency) error {
 		if level.IsSerial() && !o.compiled.Table.Virtual {
 			return invalid("Reads at %s are not supported yet: lightweight transactions", level)
 		}
-	case plan.KindModify, plan.KindBatch:
+	case plan.KindModify:
 		if level.IsSerial() {
 			return invalid("You must use conditional updates for serializable writes")
 		}
@@ -87,3 +90,35 @@ func (x *Executor) refuseWrite(o *op) error {
 	}
 	return nil
 }
+
+// writeLevel is the level that a write asks replicas for. A batch may come at a serial level, which then means what it
+// means for the reads of lightweight transactions.
+func (o *op) writeLevel() coordinator.Level {
+	switch level := o.params.Consistency; level {
+	case protocol.Serial:
+		return coordinator.Quorum
+	case protocol.LocalSerial:
+		return coordinator.LocalQuorum
+	default:
+		return coordinator.Level(level)
+	}
+}
+
+// takeKeyspace makes the keyspace of the request (v5) the one in which names are looked up.
+func (o *op) takeKeyspace(keyspace []byte) error {
+	if keyspace == nil {
+		return nil
+	}
+	o.keyspace = string(keyspace)
+	return checkKeyspace(o.x.o.Schema.Current().Catalog, o.keyspace)
+}
+
+// checkPage refuses pages of no rows.
+func (o *op) checkPage() error {
+	if o.params.Flags&protocol.QueryPageSize != 0 && o.params.PageSize == 0 {
+		return errPageSize
+	}
+	return nil
+}
+
+var errPageSize = protocol.Errorf(protocol.CodeProtocol, "The page size cannot be 0")

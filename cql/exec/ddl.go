@@ -2,7 +2,6 @@ package exec
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
@@ -154,6 +153,9 @@ func refuseDDL(ast cql.Statement) error {
 	case *cql.CreateTrigger, *cql.DropTrigger:
 		return unsupported("triggers")
 	case *cql.CreateTable:
+		if len(a.PartitionKey) == 0 {
+			return invalid("No PRIMARY KEY specifed for table '%s' (exactly one required)", a.Name)
+		}
 		return refuseMasks(a.Columns)
 	case *cql.AlterTable:
 		if a.Kind == cql.AlterMask || a.Kind == cql.AlterDropMask {
@@ -175,30 +177,36 @@ func refuseMasks(columns []cql.ColumnDef) error {
 
 // authError answers the statements about roles and permissions as Cassandra does when nobody has to log in.
 func authError(ast cql.Statement) error {
-	const manager = "org.apache.cassandra.auth.CassandraRoleManager doesn't support "
-	var options *cql.RoleOptions
 	switch a := ast.(type) {
 	case *cql.CreateRole:
-		options = &a.Options
+		return roleError(&a.Options, false, "Only superusers can create a role with superuser status")
 	case *cql.AlterRole:
-		options = &a.Options
+		return roleError(&a.Options, true, "Only superusers are allowed to alter superuser status")
 	}
+	return errAnonymous
+}
+
+var errAnonymous = protocol.Errorf(protocol.CodeUnauthorized, "You have to be logged in and not anonymous to perform this request")
+
+func roleError(o *cql.RoleOptions, alter bool, superuser string) error {
+	const manager = "org.apache.cassandra.auth.CassandraRoleManager doesn't support "
 	switch {
-	case options == nil:
-	case options.Password != nil:
+	case o.Superuser != nil && (*o.Superuser || alter):
+		return protocol.Errorf(protocol.CodeUnauthorized, "%s", superuser)
+	case o.Password != nil:
 		return invalid(manager + "PASSWORD")
-	case options.HashedPassword != nil:
-		return invalid(manager + "HASHED PASSWORD")
-	case options.HasOptions:
+	case o.HashedPassword != nil:
+		return invalid(manager + "HASHED_PASSWORD")
+	case o.HasOptions:
 		return invalid(manager + "OPTIONS")
 	}
-	return protocol.Errorf(protocol.CodeUnauthorized, "You have to be logged in and not anonymous to perform this request")
+	return errAnonymous
 }
 
 // checkKeyspace returns the error of USE for a keyspace that is not there.
 func checkKeyspace(c *schema.Catalog, name string) error {
 	if _, ok := c.Keyspace(name); !ok {
-		return invalid("%s", fmt.Sprintf("Keyspace '%s' does not exist", name))
+		return invalid("Keyspace '%s' does not exist", name)
 	}
 	return nil
 }

@@ -172,7 +172,7 @@ func (o *op) startWrite(muts []row.Mutation, kind coordinator.WriteType) {
 		o.fail(err)
 		return
 	}
-	o.write.Mutations, o.write.Type, o.write.Level = muts, kind, coordinator.Level(o.params.Consistency)
+	o.write.Mutations, o.write.Type, o.write.Level = muts, kind, o.writeLevel()
 	o.refs.Add(1)
 	o.s.burst.Write(&o.write)
 	o.release()

@@ -17,8 +17,9 @@ func (o *op) runPrepare(body []byte) {
 		return
 	}
 	own := p.Keyspace != nil
-	if own {
-		o.keyspace = string(p.Keyspace)
+	if err := o.takeKeyspace(p.Keyspace); err != nil {
+		o.fail(err)
+		return
 	}
 	text := string(p.Query)
 	if o.traced || len(text) > inlineTextMax {
@@ -70,15 +71,27 @@ func (x *Executor) prepareText(o *op, text string, own bool) (*stmt, error) {
 	}
 	o.warnings = append(o.warnings, s.current.Load().Warnings...)
 	if !qualified && o.keyspace != "" && (own || !o.s.warned.Swap(true)) {
-		o.warn(useWarning(o.keyspace, id))
+		o.warn(useWarning(o.keyspace, o.keyspace, id))
 	}
 	x.metrics.PreparedEvicted.Add(int64(x.prepared.put(id, s)))
 	return s, nil
 }
 
-func useWarning(keyspace string, id protocol.StatementID) string {
+// warnUse warns once on a connection of a statement that was prepared in another keyspace than the one in use.
+func (o *op) warnUse() {
+	if o.stmt.qualified || o.stmt.keyspace == o.keyspace || o.s.warned.Swap(true) {
+		return
+	}
+	used := o.keyspace
+	if used == "" {
+		used = "null"
+	}
+	o.warn(useWarning(used, o.stmt.keyspace, o.stmt.id))
+}
+
+func useWarning(used, keyspace string, id protocol.StatementID) string {
 	return fmt.Sprintf("`USE <keyspace>` with prepared statements is considered to be an anti-pattern due to ambiguity in non-qualified table names. "+
 		"Please consider removing instances of `Session#setKeyspace(<keyspace>)`, `Session#execute(\"USE <keyspace>\")` and `cluster.newSession(<keyspace>)` "+
 		"from your code, and always use fully qualified table names (e.g. <keyspace>.<table>). Keyspace used: %s, statement keyspace: %s, statement id: %s",
-		keyspace, keyspace, hex.EncodeToString(id[:]))
+		used, keyspace, hex.EncodeToString(id[:]))
 }

@@ -23,8 +23,9 @@ func (o *op) runQuery(body []byte) {
 		return
 	}
 	o.params = &o.query.QueryParams
-	if o.params.Keyspace != nil {
-		o.keyspace = string(o.params.Keyspace)
+	if err := o.takeKeyspace(o.params.Keyspace); err != nil {
+		o.fail(err)
+		return
 	}
 	if len(o.query.Query) > inlineTextMax {
 		o.apart = true
@@ -96,11 +97,11 @@ func (x *Executor) compileText(keyspace, text string, ast cql.Statement) (*stmt,
 	if err != nil {
 		return nil, err
 	}
-	of := keyspace
-	if cql.FullyQualified(ast) {
+	of, qualified := keyspace, cql.FullyQualified(ast)
+	if qualified {
 		of = ""
 	}
-	s := &stmt{id: protocol.ComputeStatementID(of, text), text: text, keyspace: keyspace, ast: ast, size: sizeOf(text)}
+	s := &stmt{id: protocol.ComputeStatementID(of, text), text: text, keyspace: keyspace, qualified: qualified, ast: ast, size: sizeOf(text)}
 	if c.result != nil {
 		s.first = c.result.ID()
 	}

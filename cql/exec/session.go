@@ -64,6 +64,7 @@ func (o *op) runExecute(body []byte) {
 		o.fail(err)
 		return
 	}
+	o.warnUse()
 	if o.compiled.result != nil {
 		o.mode = protocol.ModeFor(o.version, &o.execute, o.compiled.result.ID(), s.first, o.compiled.Conditional)
 	}

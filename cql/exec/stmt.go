@@ -12,12 +12,13 @@ import (
 // stmt is a statement that is kept to be executed again: prepared, or the text of a QUERY. All fields but the last three
 // are immutable.
 type stmt struct {
-	id       protocol.StatementID // names the statement in paging states too
-	text     string
-	keyspace string // in which names without a keyspace are looked up; "" when there are none
-	ast      cql.Statement
-	size     int64
-	first    protocol.MetadataID // of the result's columns when it was prepared
+	id        protocol.StatementID // names the statement in paging states too
+	text      string
+	keyspace  string // in which names without a keyspace are looked up; "" when there is none
+	qualified bool   // every name has its keyspace
+	ast       cql.Statement
+	size      int64
+	first     protocol.MetadataID // of the result's columns when it was prepared
 
 	current atomic.Pointer[compiled]
 	used    atomic.Bool // looked up since the hand of the clock passed
