@@ -50,9 +50,6 @@ func (b *Batch) Mutations(buf *Buffer, a *Args) ([]row.Mutation, error) {
 func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 	b := &Batch{Type: s.Type}
 	st.Kind, st.Batch = KindBatch, b
-	if s.Type == cql.CounterBatch {
-		return notYet("counters")
-	}
 	if s.Using.TTL != nil {
 		return invalid("Global TTL on the BATCH statement is not supported.")
 	}
@@ -67,9 +64,12 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 		b.Statements = append(b.Statements, m)
 		if st.Table == nil {
 			st.Keyspace, st.Table = m.table.Keyspace, m.table
-			st.PartitionKeyBinds = m.where.partitionKeyBinds()
 		}
 	}
+	if s.Type == cql.CounterBatch && len(b.Statements) > 0 { // there are no counter tables yet
+		return invalid("Cannot include non-counter statement in a counter batch")
+	}
+	st.PartitionKeyBinds = b.partitionKeyBinds(c.binds)
 	if s.Using.Timestamp != nil {
 		var err error
 		c.table = st.Table
@@ -77,6 +77,34 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 		return err
 	}
 	return nil
+}
+
+// partitionKeyBinds returns for each component of the partition key the last slot that stands for it in any statement, as
+// Cassandra does; nil when the statements are about several tables or a component has none.
+func (b *Batch) partitionKeyBinds(binds []Bind) []uint16 {
+	if len(b.Statements) == 0 {
+		return nil
+	}
+	t := b.Statements[0].table
+	for _, m := range b.Statements {
+		if m.table != t {
+			return nil
+		}
+	}
+	out := make([]uint16, len(t.PartitionKey))
+	for i, col := range t.PartitionKey {
+		slot := -1
+		for j := range binds {
+			if binds[j].Name == col.Name {
+				slot = j
+			}
+		}
+		if slot < 0 {
+			return nil
+		}
+		out[i] = uint16(slot)
+	}
+	return out
 }
 
 func (c *compiler) batchTimestamp(t cql.Term) (term, error) {

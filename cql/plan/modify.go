@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
@@ -48,8 +49,11 @@ func (c *compiler) modify(s cql.Statement) (*Modify, error) {
 
 // modifiable refuses tables that cannot be written to.
 func (c *compiler) modifiable() error {
-	if c.table.Virtual {
-		return invalid("The table is not modifiable: %s.%s", c.table.Keyspace, c.table.Name)
+	switch {
+	case c.table.VirtualSchema:
+		return invalid("Modification is not supported by table %s.%s", c.table.Keyspace, c.table.Name)
+	case c.table.Virtual:
+		return &Error{Code: protocol.CodeUnauthorized, Msg: c.table.Keyspace + " keyspace is not user-modifiable."}
 	}
 	for _, col := range c.table.AllColumns() {
 		if col.Type.Kind == types.KindVector {

@@ -133,8 +133,21 @@ func (c *compiler) compileSelect(st *Statement, s *cql.Select) error {
 	if !sel.where.scans {
 		st.PartitionKeyBinds = sel.where.partitionKeyBinds()
 	}
-	if sel.Aggregated() && sel.where.scans {
-		st.Warnings = append(st.Warnings, "Aggregation query used without partition key")
+	if sel.aggregate {
+		st.Warnings = sel.aggregationWarnings()
+	}
+	return nil
+}
+
+// aggregationWarnings returns what Cassandra warns of in aggregates over more than one partition.
+func (s *Select) aggregationWarnings() []string {
+	if len(s.where.keys) == 0 && s.where.token == nil {
+		return []string{"Aggregation query used without partition key"}
+	}
+	for _, r := range s.where.keys {
+		if r.kind == restrictIn {
+			return []string{"Aggregation query used on multiple partition keys (IN restriction)"}
+		}
 	}
 	return nil
 }

@@ -67,8 +67,9 @@ func (c *compiler) where(rels []cql.Relation, o whereOptions) (*where, error) {
 	return w, nil
 }
 
-// filteringNeedsConsent reports whether ALLOW FILTERING has to be written out: virtual tables are small.
-func (w *where) filteringNeedsConsent() bool { return !w.table.Virtual }
+// filteringNeedsConsent reports whether ALLOW FILTERING has to be written out: Cassandra's own virtual
+// tables are small; those that it stores ask for it like any other.
+func (w *where) filteringNeedsConsent() bool { return !w.table.VirtualSchema }
 
 func (c *compiler) addRelation(w *where, rel *cql.Relation, o whereOptions) error {
 	switch {
