@@ -59,7 +59,7 @@ func mustDial(t *testing.T, addr string) *wire {
 	return w
 }
 
-// answer reads the next frame; an ERROR is returned as *protocol.Error.
+// answer reads the next frame, without warnings; an ERROR is returned as *protocol.Error.
 func (w *wire) answer() (protocol.Header, []byte, error) {
 	w.SetReadDeadline(time.Now().Add(wireTimeout))
 	var hdr [protocol.HeaderLen]byte
@@ -72,6 +72,10 @@ func (w *wire) answer() (protocol.Header, []byte, error) {
 	}
 	body := make([]byte, h.Length)
 	if _, err := io.ReadFull(w.r, body); err != nil {
+		return h, nil, err
+	}
+	_, body, err = protocol.SplitResponse(h, body) // warnings are nobody's business here
+	if err != nil {
 		return h, nil, err
 	}
 	if h.Op == protocol.OpError {
