@@ -37,7 +37,7 @@ type Config struct {
 	Memtable          Bytes         `key:"memtable_size" default:"32MiB" doc:"size at which a memtable is flushed"`
 	DiskReserve       Bytes         `key:"disk_reserve" default:"512MiB" doc:"free space below which writes are refused; reads and gossip go on, and writes resume by themselves"`
 	CompactionThreads int           `key:"compaction_threads" default:"1" doc:"concurrent compactions"`
-	MemoryLimit       Bytes         `key:"memory_limit" default:"0" doc:"soft limit of the Go heap (GOMEMLIMIT); 0: none"`
+	MemoryLimit       Bytes         `key:"memory_limit" default:"0" doc:"soft limit of the process's memory, beyond which the garbage collector works harder; 0: what the caches, two memtables and the requests in flight need, and 64MiB"`
 
 	ReadTimeout     time.Duration `key:"read_request_timeout" default:"5s" doc:"longest wait for replicas of a single-partition read"`
 	RangeTimeout    time.Duration `key:"range_request_timeout" default:"10s" doc:"longest wait for replicas of a scan page"`
@@ -67,6 +67,17 @@ type Config struct {
 	LogFormat         string `key:"log_format" default:"text" doc:"text or json"`
 	EchoCustomPayload bool   `key:"test_echo_custom_payload" default:"off" doc:"for driver test suites: answer with the request's custom payload"`
 	FailWritesTo      string `key:"test_fail_writes_keyspace" default:"" doc:"for driver test suites: every write to this keyspace fails"`
+}
+
+// memoryBase is what a node needs beside its caches and what clients have in flight.
+const memoryBase = 64 << 20
+
+// MemoryTarget is memory_limit, or what the rest of the configuration implies.
+func (c *Config) MemoryTarget() Bytes {
+	if c.MemoryLimit > 0 {
+		return c.MemoryLimit
+	}
+	return c.BlockCache + c.RowCache + 4*c.Memtable + c.InFlight + memoryBase
 }
 
 // Internode is the address that other nodes use for this one.

@@ -46,10 +46,11 @@ func run(c *cobra.Command, cfg *config.Config) error {
 	return n.Run(c.Context())
 }
 
-// limitMemory tunes the garbage collector: most of the heap is caches that hold no pointers.
+// limitMemory makes the garbage collector keep the process near its target: most of the heap is caches that stay, and
+// without a limit garbage may double them.
 func limitMemory(cfg *config.Config) {
-	if cfg.MemoryLimit > 0 {
-		debug.SetMemoryLimit(int64(cfg.MemoryLimit))
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(cfg.MemoryTarget()))
 	}
 }
 
