@@ -219,7 +219,7 @@ func TestSecondProcessOnADataFolder(t *testing.T) {
 	c := newCluster(t, 1).up().settled()
 	first := c.nodes[0]
 	second := c.node(1, []string{c.addr(0)})
-	second.args[4] = first.dir
+	second.setFlag("--data-dir", first.dir)
 	second.start()
 	t.Cleanup(second.kill)
 	if code := second.exited(startWait); code != 1 {
