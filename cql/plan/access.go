@@ -86,7 +86,7 @@ func (w *where) tokenBounds(sc *scope) (after, until ring.Token, ok bool, err er
 	}
 	lower, upper := t.lower, t.upper
 	if t.kind == restrictEq {
-		lower = &boundSource{t.eq, true}
+		lower = &boundSource{t.eq, t.cols, true}
 		upper = lower
 	}
 	lo, hi := ring.MinToken, ring.MinToken

@@ -19,11 +19,11 @@ const (
 )
 
 func tupleReceiver(r receiver, i int) receiver {
-	return receiver{fmt.Sprintf("%s[%d]", r.name, i), r.typ.Elems[i]}
+	return receive(fmt.Sprintf("%s[%d]", r.name, i), r.typ.Elems[i])
 }
 
 func fieldReceiver(r receiver, i int) receiver {
-	return receiver{r.name + "." + r.typ.Fields[i], r.typ.Elems[i]}
+	return receive(r.name+"."+r.typ.Fields[i], r.typ.Elems[i])
 }
 
 // assignable says whether t can be given to r.
@@ -42,7 +42,7 @@ func (c *compiler) assignable(t cql.Term, r receiver) fit {
 		if r.typ.Kind != types.KindList && r.typ.Kind != types.KindVector {
 			return notAssignable
 		}
-		return c.allAssignable(t.Elems, receiver{"value(" + r.name + ")", r.typ.Elems[0]})
+		return c.allAssignable(t.Elems, receive("value("+r.name+")", r.typ.Elems[0]))
 	case *cql.SetLit:
 		if r.typ.Kind == types.KindMap && len(t.Elems) == 0 {
 			return weaklyAssignable
@@ -50,7 +50,7 @@ func (c *compiler) assignable(t cql.Term, r receiver) fit {
 		if r.typ.Kind != types.KindSet {
 			return notAssignable
 		}
-		return c.allAssignable(t.Elems, receiver{"value(" + r.name + ")", r.typ.Elems[0]})
+		return c.allAssignable(t.Elems, receive("value("+r.name+")", r.typ.Elems[0]))
 	case *cql.MapLit:
 		return c.mapFits(t, r)
 	case *cql.TupleLit:
@@ -63,7 +63,7 @@ func (c *compiler) assignable(t cql.Term, r receiver) fit {
 			return notAssignable
 		}
 		return typeFits(typ, r.typ)
-	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate:
+	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate, *cql.Cast:
 		return c.callFits(t, r)
 	}
 	return notAssignable
@@ -86,17 +86,17 @@ func (c *compiler) mapFits(t *cql.MapLit, r receiver) fit {
 	}
 	all := exactMatch
 	for _, e := range t.Entries {
-		all = min(all, c.assignable(e.Key, receiver{"key(" + r.name + ")", r.typ.Elems[0]}))
-		all = min(all, c.assignable(e.Value, receiver{"value(" + r.name + ")", r.typ.Elems[1]}))
+		all = min(all, c.assignable(e.Key, receive("key("+r.name+")", r.typ.Elems[0])))
+		all = min(all, c.assignable(e.Value, receive("value("+r.name+")", r.typ.Elems[1])))
 	}
 	return all
 }
 
 func (c *compiler) tupleFits(t *cql.TupleLit, r receiver) fit {
-	if len(t.Elems) == 1 && r.typ.Kind != types.KindTuple {
+	if len(t.Elems) == 1 && !tupleLike(r.typ) {
 		return c.assignable(t.Elems[0], r)
 	}
-	if r.typ.Kind != types.KindTuple || len(t.Elems) > len(r.typ.Elems) {
+	if !tupleLike(r.typ) || len(t.Elems) > len(r.typ.Elems) {
 		return notAssignable
 	}
 	for i, e := range t.Elems {
@@ -123,8 +123,10 @@ func (c *compiler) udtFits(t *cql.UDTLit, r receiver) fit {
 // literalFits: an exact match is the type that Cassandra infers for the constant.
 func literalFits(t *cql.Literal, typ *types.Type) fit {
 	switch {
-	case typ.Collection() || typ.Kind == types.KindVector || typ.Kind == types.KindTuple || typ.Kind == types.KindUDT:
+	case typ.Collection() || typ.Kind == types.KindVector:
 		return notAssignable
+	case tupleLike(typ):
+		return weaklyAssignable
 	case typ.Equal(literalType(t)):
 		return exactMatch
 	case typ.Assignable(constClass(t.Class)):

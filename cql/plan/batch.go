@@ -4,6 +4,7 @@ import (
 	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // Batch is a compiled BEGIN BATCH ... APPLY BATCH. A BATCH message of the protocol is run by AppendMutations of each of its
@@ -53,6 +54,7 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 	if s.Using.TTL != nil {
 		return invalid("Global TTL on the BATCH statement is not supported.")
 	}
+	several := false // tables
 	for _, sub := range s.Statements {
 		m, err := c.batchStatement(sub)
 		if err != nil {
@@ -65,54 +67,21 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 		if st.Table == nil {
 			st.Keyspace, st.Table = m.table.Keyspace, m.table
 		}
+		several = several || m.table != st.Table
 	}
 	if s.Type == cql.CounterBatch && len(b.Statements) > 0 { // there are no counter tables yet
 		return invalid("Cannot include non-counter statement in a counter batch")
 	}
-	st.PartitionKeyBinds = b.partitionKeyBinds(c.binds)
-	if s.Using.Timestamp != nil {
-		var err error
-		c.table = st.Table
-		b.timestamp, err = c.batchTimestamp(s.Using.Timestamp)
-		return err
+	if !several {
+		st.PartitionKeyBinds = c.partitionKeyBinds() // the last slot of any statement, as in Cassandra
 	}
-	return nil
-}
-
-// partitionKeyBinds returns for each component of the partition key the last slot that stands for it in any statement, as
-// Cassandra does; nil when the statements are about several tables or a component has none.
-func (b *Batch) partitionKeyBinds(binds []Bind) []uint16 {
-	if len(b.Statements) == 0 {
+	if s.Using.Timestamp == nil {
 		return nil
 	}
-	t := b.Statements[0].table
-	for _, m := range b.Statements {
-		if m.table != t {
-			return nil
-		}
-	}
-	out := make([]uint16, len(t.PartitionKey))
-	for i, col := range t.PartitionKey {
-		slot := -1
-		for j := range binds {
-			if binds[j].Name == col.Name {
-				slot = j
-			}
-		}
-		if slot < 0 {
-			return nil
-		}
-		out[i] = uint16(slot)
-	}
-	return out
-}
-
-func (c *compiler) batchTimestamp(t cql.Term) (term, error) {
-	if m, ok := t.(*cql.Marker); ok && c.table == nil {
-		c.binds[m.Index] = Bind{Name: "[timestamp]", Type: types.Bigint}
-		return &bindTerm{slot: m.Index, typ: types.Bigint}, nil
-	}
-	return c.term(t, receiver{"[timestamp]", types.Bigint})
+	var err error
+	c.table = &schema.Table{Keyspace: "[batch]", Name: "[batch]"}
+	b.timestamp, err = c.term(s.Using.Timestamp, receive("[timestamp]", types.Bigint))
+	return err
 }
 
 func (c *compiler) batchStatement(s cql.Statement) (*Modify, error) {

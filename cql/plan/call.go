@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/helenusdb/helenus/cql"
@@ -26,7 +27,7 @@ func (f *function) String() string {
 	for i, t := range f.args {
 		names[i] = t.String()
 	}
-	return f.qualified() + " : (" + strings.Join(names, ", ") + ") -> " + f.ret.String()
+	return f.keyspace + "." + cql.QuoteIdent(f.name) + " : (" + strings.Join(names, ", ") + ") -> " + f.ret.String()
 }
 
 func (f *function) qualified() string { return f.keyspace + "." + f.name }
@@ -74,7 +75,7 @@ type callee struct {
 	name     string
 	args     []cql.Term
 	text     cql.Term
-	operator byte // 0: none; 'n': negation
+	operator byte // 0: none; 'n': negation; 'c': cast
 }
 
 func calleeOf(t cql.Term) callee {
@@ -86,8 +87,14 @@ func calleeOf(t cql.Term) callee {
 	case *cql.Negate:
 		return callee{name: "_negate", args: []cql.Term{t.Arg}, text: t, operator: 'n'}
 	}
+	if t, ok := t.(*cql.Cast); ok {
+		return callee{name: "cast_as_" + t.Type.Name, args: []cql.Term{t.Arg}, text: t, operator: 'c'}
+	}
 	return callee{}
 }
+
+// arithmetic reports whether the call was written as a binary operator.
+func (ce *callee) arithmetic() bool { return len(ce.args) == 2 && ce.operator != 0 }
 
 func operatorFunction(op byte) string {
 	switch op {
@@ -105,7 +112,7 @@ func operatorFunction(op byte) string {
 
 // argReceiver is the receiver of argument i of fn.
 func (f *function) argReceiver(i int) receiver {
-	return receiver{"arg" + string(rune('0'+i)) + "(" + strings.ToLower(f.qualified()) + ")", f.args[i]}
+	return receive("arg"+strconv.Itoa(i)+"("+strings.ToLower(f.qualified())+")", f.args[i])
 }
 
 // call compiles a call whose result goes to r.
@@ -121,7 +128,7 @@ func (c *compiler) call(t cql.Term, r receiver) (term, error) {
 		return nil, invalid("Aggregation function are not supported in the where clause")
 	}
 	if typeFits(fn.ret, r.typ) == notAssignable {
-		if ce.operator != 0 && ce.operator != 'n' {
+		if ce.arithmetic() {
 			return nil, invalid("Type error: cannot assign result of operation %s (type %s) to %s (type %s)",
 				string(ce.operator), fn.ret, r.name, r.typ)
 		}
@@ -137,9 +144,13 @@ func (c *compiler) call(t cql.Term, r receiver) (term, error) {
 	return &callTerm{fn, args}, nil
 }
 
+// display names the function as it was called; operators and casts have names of their own.
 func (ce *callee) display() string {
-	if ce.keyspace != "" {
+	switch {
+	case ce.keyspace != "":
 		return ce.keyspace + "." + ce.name
+	case ce.operator != 0:
+		return systemKeyspace + "." + ce.name
 	}
 	return ce.name
 }
@@ -171,7 +182,7 @@ func (a termArgs) typeOf(t cql.Term) *types.Type {
 	case *cql.TypeHint:
 		typ, _ := a.c.env.resolve(a.c.table.Keyspace, t.Type)
 		return typ
-	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate:
+	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate, *cql.Cast:
 		if fn, err := a.c.resolve(calleeOf(t), nil, a); err == nil && fn != nil {
 			return fn.ret
 		}
@@ -182,6 +193,34 @@ func (a termArgs) typeOf(t cql.Term) *types.Type {
 // resolve finds the function that a call means, nil when there is none of that name. ret is the type wanted, nil when any
 // will do.
 func (c *compiler) resolve(ce callee, ret *types.Type, at argTester) (*function, error) {
+	key := callKey{term: ce.text}
+	if ret != nil {
+		key.ret = ret.String()
+	}
+	if r, ok := c.memo[key]; ok {
+		return r.fn, r.err
+	}
+	fn, err := c.resolveCall(ce, ret, at)
+	if c.memo == nil {
+		c.memo = map[callKey]callResult{}
+	}
+	c.memo[key] = callResult{fn, err}
+	return fn, err
+}
+
+// callKey and callResult remember what a call was found to mean for a type wanted: without that, a nest of n calls of
+// overloaded functions would take time exponential in n.
+type callKey struct {
+	term cql.Term
+	ret  string
+}
+
+type callResult struct {
+	fn  *function
+	err error
+}
+
+func (c *compiler) resolveCall(ce callee, ret *types.Type, at argTester) (*function, error) {
 	candidates, err := c.candidates(ce, ret, at)
 	if err != nil || len(candidates) == 0 {
 		return nil, err
@@ -234,7 +273,7 @@ func matchArgs(f *function, ce callee, at argTester) fit {
 }
 
 func noMatch(ce callee, candidates []*function, at argTester) error {
-	if ce.operator != 0 && ce.operator != 'n' {
+	if ce.arithmetic() {
 		return invalid("the '%c' operation is not supported between %s and %s", ce.operator, at.text(ce.args[0]), at.text(ce.args[1]))
 	}
 	return invalid("Invalid call to function %s, none of its type signatures match (known type signatures: %s)",
@@ -251,7 +290,7 @@ func signatures(list []*function) string {
 
 func ambiguous(ce callee, list []*function, ret *types.Type) (*function, error) {
 	switch ce.operator {
-	case 0:
+	case 0, 'c':
 		return nil, invalid("Ambiguous call to function %s (can be matched by following signatures: %s): use type casts to disambiguate",
 			ce.display(), signatures(list))
 	case 'n':

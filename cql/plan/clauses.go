@@ -86,7 +86,7 @@ func (c *compiler) groupColumn(t cql.Term, g *grouping, sel *Select) (*schema.Co
 	case cols[0].Kind != schema.KindClustering:
 		return nil, invalid("Group by functions are only supported on clustering columns, got %s", cql.QuoteIdent(cols[0].Name))
 	}
-	sc := &selectCompiler{compiler: c, sel: sel}
+	sc := newSelectCompiler(c, sel)
 	var err error
 	g.function, _, err = sc.selector(t, nil)
 	return cols[0], err
@@ -115,6 +115,9 @@ func (c *compiler) orderBy(s *cql.Select, sel *Select) error {
 	for i := range s.OrderBy {
 		o := &s.OrderBy[i]
 		col, _ := c.column(o.Column)
+		if slices.ContainsFunc(s.OrderBy[:i], func(p cql.Ordering) bool { return p.Column.Name == o.Column.Name }) {
+			continue
+		}
 		if col.Kind != schema.KindClustering {
 			return invalid("Order by is currently only supported on the clustered columns of the PRIMARY KEY, got %s", cql.QuoteIdent(col.Name))
 		}

@@ -56,7 +56,7 @@ func (c *compiler) compileModify(st *Statement, s cql.Statement, name cql.Qualif
 	if st.Modify, err = c.modify(s); err != nil {
 		return err
 	}
-	st.PartitionKeyBinds = st.Modify.where.partitionKeyBinds()
+	st.PartitionKeyBinds = c.partitionKeyBinds()
 	return nil
 }
 

@@ -78,12 +78,12 @@ func (b *boundFilter) bind(sc *scope) error {
 		b.in, err = r.tuples(sc, nil)
 	case restrictSlice:
 		if r.lower != nil {
-			if b.lower, err = r.lower.values(sc, nil, r.cols); err != nil {
+			if b.lower, err = r.lower.values(sc, nil, r.lower.cols); err != nil {
 				return err
 			}
 		}
 		if r.upper != nil {
-			b.upper, err = r.upper.values(sc, nil, r.cols)
+			b.upper, err = r.upper.values(sc, nil, r.upper.cols)
 		}
 	case restrictContains:
 		return b.bindContains(sc)

@@ -56,7 +56,9 @@ func (c *compiler) genericFunctions(ce callee, at argTester) ([]*function, error
 	var accepts func(t *types.Type) bool
 	what := ""
 	switch ce.name {
-	case "count", "min", "max":
+	case "count":
+		return c.countFunctions(ce, at), nil
+	case "min", "max":
 		make, accepts, what = aggregateOf(ce.name), func(*types.Type) bool { return true }, "any"
 	case "map_keys", "map_values":
 		make, accepts, what = mapFunction(ce.name), func(t *types.Type) bool { return t.Kind == types.KindMap }, "map"
@@ -65,22 +67,33 @@ func (c *compiler) genericFunctions(ce callee, at argTester) ([]*function, error
 	case "collection_min", "collection_max":
 		make, accepts, what = collectionAggregate(ce.name), listOrSet, "set or list"
 	case "collection_sum", "collection_avg":
-		make, accepts, what = collectionAggregate(ce.name), numericListOrSet, "numeric set or list"
+		make, accepts, what = collectionAggregate(ce.name), numericListOrSet, "numeric set/list"
 	default:
 		return nil, nil
 	}
 	if len(ce.args) != 1 {
-		return nil, invalid("Invalid number of arguments for function %s(%s)", ce.name, strings.ReplaceAll(what, " ", "_"))
+		return nil, invalid("Invalid number of arguments for function system.%s(%s)", ce.name, what)
 	}
 	t := at.typeOf(ce.args[0])
 	switch {
 	case t == nil:
-		return nil, invalid("Cannot infer type of argument %s in call to function %s(%s): use type casts to disambiguate",
-			at.text(ce.args[0]), ce.name, strings.ReplaceAll(what, " ", "_"))
+		return nil, invalid("Cannot infer type of argument %s in call to function system.%s(%s): use type casts to disambiguate",
+			at.text(ce.args[0]), ce.name, what)
 	case !accepts(t):
 		return nil, invalid("Function %s requires a %s argument, but found argument %s of type %s", "system."+ce.name, what, at.text(ce.args[0]), t)
 	}
 	return []*function{make(t)}, nil
+}
+
+// countFunctions is count of any type; of what has no type, of a blob.
+func (c *compiler) countFunctions(ce callee, at argTester) []*function {
+	t := types.Blob
+	if len(ce.args) == 1 {
+		if u := at.typeOf(ce.args[0]); u != nil {
+			t = u
+		}
+	}
+	return []*function{aggregateOf("count")(t)}
 }
 
 func listOrSet(t *types.Type) bool { return t.Kind == types.KindList || t.Kind == types.KindSet }
@@ -121,11 +134,7 @@ func numberAggregates(name string) []*function {
 	}
 	var out []*function
 	for _, t := range numericTypes() {
-		ret := t
-		if t == types.Counter {
-			ret = types.Bigint
-		}
-		out = append(out, &function{keyspace: systemKeyspace, name: name, args: []*types.Type{t}, ret: ret, aggregate: kind})
+		out = append(out, &function{keyspace: systemKeyspace, name: name, args: []*types.Type{t}, ret: t, aggregate: kind})
 	}
 	return out
 }
@@ -316,6 +325,7 @@ func castExec(from, to *types.Type) func(sc *scope, args [][]byte) ([]byte, erro
 	}
 }
 
+// castSelector compiles CAST(arg AS type).
 func (c *selectCompiler) castSelector(t *cql.Cast) (term, *types.Type, error) {
 	to, err := c.env.resolve(c.table.Keyspace, t.Type)
 	if err != nil {
@@ -328,9 +338,12 @@ func (c *selectCompiler) castSelector(t *cql.Cast) (term, *types.Type, error) {
 	if from.Equal(to) {
 		return arg, to, nil
 	}
-	if i := slices.IndexFunc(castSources(to), func(s *types.Type) bool { return s.Equal(from) }); i < 0 {
+	fn, err := c.resolve(calleeOf(t), nil, selectorArgs{c})
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case fn == nil:
 		return nil, nil, invalid("%s cannot be cast to %s", c.text(t.Arg), to)
 	}
-	fn := native("cast_as_"+to.String(), to, castExec(from, to), from)
 	return &callTerm{fn, []term{arg}}, to, nil
 }

@@ -251,12 +251,12 @@ func (w *where) rangeSlices(sc *scope, buf *Buffer, n, width int, r *restriction
 	var lower, upper [][]byte
 	var err error
 	if r.lower != nil {
-		if lower, err = r.lower.values(sc, nil, r.cols); err != nil {
+		if lower, err = r.lower.values(sc, nil, r.lower.cols); err != nil {
 			return err
 		}
 	}
 	if r.upper != nil {
-		if upper, err = r.upper.values(sc, nil, r.cols); err != nil {
+		if upper, err = r.upper.values(sc, nil, r.upper.cols); err != nil {
 			return err
 		}
 	}

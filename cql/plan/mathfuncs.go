@@ -150,16 +150,12 @@ func concatenations(name string) []*function {
 func negations() []*function {
 	var out []*function
 	for _, t := range numericTypes() {
-		ret := t
-		if t == types.Counter {
-			ret = types.Bigint
-		}
-		out = append(out, native("_negate", ret, func(_ *scope, args [][]byte) ([]byte, error) {
+		out = append(out, native("_negate", t, func(_ *scope, args [][]byte) ([]byte, error) {
 			n, ok := numberOf(t, args[0])
 			if !ok {
 				return nil, nil
 			}
-			return encodeNumber(ret, n.negate()), nil
+			return encodeNumber(t, n.negate()), nil
 		}, t))
 	}
 	return out

@@ -169,12 +169,12 @@ func (c *compiler) delete(s *cql.Delete) (*Modify, error) {
 func (c *compiler) using(m *Modify, u *cql.Using) error {
 	var err error
 	if u.Timestamp != nil {
-		if m.timestamp, err = c.term(u.Timestamp, receiver{"[timestamp]", types.Bigint}); err != nil {
+		if m.timestamp, err = c.term(u.Timestamp, receive("[timestamp]", types.Bigint)); err != nil {
 			return err
 		}
 	}
 	if u.TTL != nil {
-		m.ttl, err = c.term(u.TTL, receiver{"[ttl]", types.Int})
+		m.ttl, err = c.term(u.TTL, receive("[ttl]", types.Int))
 	}
 	return err
 }
@@ -208,26 +208,7 @@ func (c *compiler) finishModify(m *Modify, ops []*operation, rels []cql.Relation
 	return nil
 }
 
-// partitionKeyBinds returns the slots of the partition key, nil when not each component is one bind variable.
-func (w *where) partitionKeyBinds() []uint16 {
-	var out []uint16
-	for _, r := range w.keys {
-		if r.kind != restrictEq || len(r.eq.terms) != 1 {
-			return nil
-		}
-		b, ok := r.eq.terms[0].(*bindTerm)
-		if !ok {
-			return nil
-		}
-		out = append(out, uint16(b.slot))
-	}
-	if len(out) != len(w.table.PartitionKey) {
-		return nil
-	}
-	return out
-}
-
-// tableName returns the keyspace of a name, which may come from USE.
+// keyspaceOf returns the keyspace of a name, which may come from USE.
 func (env *Env) keyspaceOf(n cql.QualifiedName) (string, error) {
 	switch {
 	case n.Qualified():

@@ -92,15 +92,15 @@ func (c *compiler) setElement(a *cql.Assignment, col *schema.Column) (*operation
 	case col.Type.Kind == types.KindSet:
 		return nil, invalid("Invalid operation (%s) for set column %s", text(), name)
 	}
-	kind, key := opElement, receiver{"key(" + col.Name + ")", col.Type.Elems[0]}
+	kind, key := opElement, receive("key("+col.Name+")", col.Type.Elems[0])
 	if col.Type.Kind == types.KindList {
-		kind, key = opIndex, receiver{"idx(" + col.Name + ")", types.Int}
+		kind, key = opIndex, receive("idx("+col.Name+")", types.Int)
 	}
 	k, err := c.term(a.Key, key)
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.term(a.Value, receiver{"value(" + col.Name + ")", col.Type.Elems[len(col.Type.Elems)-1]})
+	v, err := c.term(a.Value, receive("value("+col.Name+")", col.Type.Elems[len(col.Type.Elems)-1]))
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +157,8 @@ func (c *compiler) addition(a *cql.Assignment, col *schema.Column) (*operation, 
 	switch {
 	case col.Type.Kind == types.KindCounter:
 		return nil, notYet("counters")
+	case tupleLike(col.Type):
+		return nil, invalid("Invalid operation (%s) for tuple column %s", text(), name)
 	case !col.Type.Collection():
 		return nil, invalid("Invalid operation (%s) for non counter column %s", text(), name)
 	case !col.Type.MultiCell():
@@ -184,7 +186,7 @@ func (c *compiler) addition(a *cql.Assignment, col *schema.Column) (*operation, 
 
 func mapAdditionError(a *cql.Assignment) error {
 	if a.Kind == cql.AssignSubtract {
-		return invalid("Value for a map subtraction has to be a set, but was: '%s'", cql.Format(a.Value))
+		return invalid("Value for a map substraction has to be a set, but was: '%s'", cql.Format(a.Value))
 	}
 	return invalid("Value for a map addition has to be a map, but was: '%s'", cql.Format(a.Value))
 }
@@ -219,10 +221,10 @@ func (c *compiler) deleteElement(d *cql.Deletion, col *schema.Column) (*operatio
 	if !col.Type.MultiCell() {
 		return nil, invalid("Invalid deletion operation for frozen collection column %s", name)
 	}
-	kind, key := opDeleteElement, receiver{"key(" + col.Name + ")", col.Type.Elems[0]}
+	kind, key := opDeleteElement, receive("key("+col.Name+")", col.Type.Elems[0])
 	switch col.Type.Kind {
 	case types.KindList:
-		kind, key = opDeleteIndex, receiver{"idx(" + col.Name + ")", types.Int}
+		kind, key = opDeleteIndex, receive("idx("+col.Name+")", types.Int)
 	case types.KindSet:
 		key.name = "value(" + col.Name + ")"
 	}

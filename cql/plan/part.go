@@ -90,7 +90,10 @@ func (t *elementTerm) eval(sc *scope) (protocol.Value, error) {
 
 // keyReceiver is what the key of an element selection is compared with.
 func (c *selectCompiler) keyReceiver(typ *types.Type, arg cql.Term) receiver {
-	return receiver{"key(" + c.text(arg) + ")", typ.Elems[0]}
+	if typ.Kind == types.KindSet {
+		return receive("value("+c.text(arg)+")", typ.Elems[0])
+	}
+	return receive("key("+c.text(arg)+")", typ.Elems[0])
 }
 
 // collectionArg compiles the receiver of an element or slice selection.
@@ -100,6 +103,9 @@ func (c *selectCompiler) collectionArg(t cql.Term, what string) (term, *types.Ty
 		return nil, nil, err
 	}
 	if !typ.Collection() {
+		if what == "element" {
+			return nil, nil, invalid("Invalid element selection: %s is of type %s is not a collection", c.text(t), typ)
+		}
 		return nil, nil, invalid("Invalid %s selection: %s of type %s is not a collection", what, c.text(t), typ)
 	}
 	if typ.Kind == types.KindList {
@@ -405,7 +411,7 @@ func (c *selectCompiler) literalSelector(t cql.Term, want *types.Type) (term, *t
 		if e == nil {
 			continue
 		}
-		x, err := c.argument(e, receiver{"[selection]", elemType(i)})
+		x, err := c.argument(e, receive("[selection]", elemType(i)))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -472,12 +478,10 @@ func (c *selectCompiler) inferComposite(t cql.Term) *types.Type {
 		if e := c.commonType(t.Elems); e != nil {
 			return types.SetOf(e.Freeze(), false)
 		}
-	case *cql.MapLit:
-		k, v := c.commonType(mapKeys(t)), c.commonType(mapValues(t))
-		if k != nil && v != nil {
-			return types.MapOf(k.Freeze(), v.Freeze(), false)
-		}
 	case *cql.TupleLit:
+		if len(t.Elems) == 1 {
+			return nil
+		}
 		var elems []*types.Type
 		for _, e := range t.Elems {
 			typ := c.typeOf(e)

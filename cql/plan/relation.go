@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/helenusdb/helenus/cql"
@@ -20,6 +19,7 @@ type tupleSource struct {
 // boundSource is one side of a slice.
 type boundSource struct {
 	tupleSource
+	cols      []*schema.Column // that it compares: the first ones of the restriction's
 	inclusive bool
 }
 
@@ -69,7 +69,7 @@ const (
 func (c *compiler) column(id cql.Ident) (*schema.Column, error) {
 	col := c.table.Column(id.Name)
 	if col == nil {
-		return nil, invalid("Undefined column name %s in table %s.%s", cql.QuoteIdent(id.Name), c.table.Keyspace, c.table.Name)
+		return nil, invalid("Undefined column name %s in table %s.%s", cql.QuoteIdent(id.Name), cql.QuoteIdent(c.table.Keyspace), cql.QuoteIdent(c.table.Name))
 	}
 	return col, nil
 }
@@ -110,9 +110,9 @@ func (r *restriction) compare(op cql.Operator, src tupleSource) {
 	case cql.Eq:
 		r.kind, r.eq = restrictEq, src
 	case cql.Gt, cql.Gte:
-		r.kind, r.lower = restrictSlice, &boundSource{src, op == cql.Gte}
+		r.kind, r.lower = restrictSlice, &boundSource{src, r.cols, op == cql.Gte}
 	default:
-		r.kind, r.upper = restrictSlice, &boundSource{src, op == cql.Lte}
+		r.kind, r.upper = restrictSlice, &boundSource{src, r.cols, op == cql.Lte}
 	}
 }
 
@@ -120,9 +120,6 @@ func (r *restriction) compare(op cql.Operator, src tupleSource) {
 func checkRelation(rel *cql.Relation, col *schema.Column) error {
 	typ := col.Type
 	name := cql.QuoteIdent(col.Name)
-	if rel.Op == cql.In && !col.Kind.Key() && len(rel.Values) != 1 {
-		return invalid("IN predicates on non-primary-key columns (%s) is not yet supported", name)
-	}
 	if rel.Op == cql.ContainsKey && typ.Kind != types.KindMap {
 		return invalid("Cannot use CONTAINS KEY on non-map column %s", name)
 	}
@@ -184,11 +181,11 @@ func hasDuration(t *types.Type) bool {
 }
 
 func (c *compiler) entryRelation(r *restriction, rel *cql.Relation, recv receiver) error {
-	k, err := c.term(rel.Key, receiver{"key(" + recv.name + ")", recv.typ.Elems[0]})
+	k, err := c.term(rel.Key, receive("key("+recv.name+")", recv.typ.Elems[0]))
 	if err != nil {
 		return err
 	}
-	v, err := c.term(rel.Value, receiver{"value(" + recv.name + ")", recv.typ.Elems[1]})
+	v, err := c.term(rel.Value, receive("value("+recv.name+")", recv.typ.Elems[1]))
 	if err != nil {
 		return err
 	}
@@ -197,9 +194,9 @@ func (c *compiler) entryRelation(r *restriction, rel *cql.Relation, recv receive
 }
 
 func (c *compiler) containsRelation(r *restriction, rel *cql.Relation, recv receiver) error {
-	elem := receiver{"value(" + recv.name + ")", recv.typ.Elems[len(recv.typ.Elems)-1]}
+	elem := receive("value("+recv.name+")", recv.typ.Elems[len(recv.typ.Elems)-1])
 	if rel.Op == cql.ContainsKey {
-		elem = receiver{"key(" + recv.name + ")", recv.typ.Elems[0]}
+		elem = receive("key("+recv.name+")", recv.typ.Elems[0])
 	}
 	t, err := c.term(rel.Value, elem)
 	if err != nil {
@@ -218,7 +215,7 @@ func (c *compiler) inRelation(r *restriction, rel *cql.Relation, recv receiver) 
 	r.kind = restrictIn
 	if m, ok := rel.Value.(*cql.Marker); ok {
 		r.inType = types.ListOf(recv.typ, false)
-		r.inMarker = c.bind(m, receiver{"in(" + recv.name + ")", r.inType})
+		r.inMarker = c.bind(m, receive("in("+recv.name+")", r.inType))
 		return nil
 	}
 	for _, v := range rel.Values {
@@ -246,7 +243,7 @@ func (c *compiler) multiRelation(rel *cql.Relation) (*restriction, error) {
 	for i, col := range cols {
 		names[i], elems[i] = col.Name, col.Type
 	}
-	recv := receiver{"(" + strings.Join(names, ",") + ")", types.TupleOf(elems...)}
+	recv := receive("("+strings.Join(names, ",")+")", types.TupleOf(elems...))
 	switch {
 	case rel.Op != cql.In:
 		src, err := c.tupleSource(rel.Value, cols, recv)
@@ -256,7 +253,7 @@ func (c *compiler) multiRelation(rel *cql.Relation) (*restriction, error) {
 		r.compare(rel.Op, src)
 	case rel.Value != nil:
 		r.kind, r.inType = restrictIn, types.ListOf(recv.typ, false)
-		r.inMarker = c.bind(rel.Value.(*cql.Marker), receiver{"in" + recv.name, r.inType})
+		r.inMarker = c.bind(rel.Value.(*cql.Marker), receive("in"+recv.name, r.inType))
 	default:
 		r.kind = restrictIn
 		for _, v := range rel.Values {
@@ -338,8 +335,8 @@ func (r *restriction) merge(o *restriction) error {
 	if o.kind != restrictSlice {
 		return invalid("Column \"%s\" cannot be restricted by both an equality and an inequality relation", name)
 	}
-	if r.multi != o.multi {
-		return invalid("Column \"%s\" cannot be restricted by both a tuple notation inequality and a single column inequality (%s)", name, name)
+	if r.first() != o.first() {
+		return invalid("Column \"%s\" cannot be restricted by two inequalities not starting with the same column", name)
 	}
 	if r.lower != nil && o.lower != nil {
 		return invalid("More than one restriction was found for the start bound on %s", name)
@@ -348,7 +345,7 @@ func (r *restriction) merge(o *restriction) error {
 		return invalid("More than one restriction was found for the end bound on %s", name)
 	}
 	if len(o.cols) > len(r.cols) {
-		r.cols = o.cols
+		r.cols, r.multi = o.cols, true
 	}
 	if o.lower != nil {
 		r.lower = o.lower
@@ -369,8 +366,5 @@ func (r *restriction) names(o *restriction) string {
 			}
 		}
 	}
-	if !r.multi {
-		return strings.Join(common, ", ")
-	}
-	return fmt.Sprint(strings.Join(common, ", "))
+	return strings.Join(common, " ,")
 }

@@ -130,9 +130,7 @@ func (c *compiler) compileSelect(st *Statement, s *cql.Select) error {
 	}
 	sel.finish()
 	st.Select = sel
-	if !sel.where.scans {
-		st.PartitionKeyBinds = sel.where.partitionKeyBinds()
-	}
+	st.PartitionKeyBinds = c.partitionKeyBinds()
 	if sel.aggregate {
 		st.Warnings = sel.aggregationWarnings()
 	}
@@ -191,12 +189,12 @@ func (c *compiler) clauses(s *cql.Select, sel *Select) error {
 		return err
 	}
 	if s.PerPartitionLimit != nil {
-		if sel.perPartition, err = c.term(s.PerPartitionLimit, receiver{"[per_partition_limit]", types.Int}); err != nil {
+		if sel.perPartition, err = c.term(s.PerPartitionLimit, receive("[per_partition_limit]", types.Int)); err != nil {
 			return err
 		}
 	}
 	if s.Limit != nil {
-		sel.limit, err = c.term(s.Limit, receiver{"[limit]", types.Int})
+		sel.limit, err = c.term(s.Limit, receive("[limit]", types.Int))
 	}
 	return err
 }

@@ -133,7 +133,7 @@ func (c *compiler) udtSelector(t *cql.MapLit) bool {
 
 // selectors compiles the SELECT clause and returns the result's columns.
 func (c *compiler) selectors(s *cql.Select, sel *Select) ([]protocol.Column, error) {
-	sc := &selectCompiler{compiler: c, sel: sel}
+	sc := newSelectCompiler(c, sel)
 	if len(s.Selectors) == 0 {
 		sel.star = true
 		cols := make([]protocol.Column, 0, len(c.table.AllColumns()))
@@ -146,13 +146,16 @@ func (c *compiler) selectors(s *cql.Select, sel *Select) ([]protocol.Column, err
 	cols := make([]protocol.Column, 0, len(s.Selectors))
 	for i := range s.Selectors {
 		item := &s.Selectors[i]
+		if p, ok := item.Expr.(*cql.TupleLit); ok && len(p.Elems) == 1 {
+			return nil, invalid("Cannot infer type for term %s in selection clause (try using a cast to force a type)", sc.text(p))
+		}
 		x, typ, err := sc.selector(item.Expr, nil)
 		if err != nil {
 			return nil, err
 		}
 		name := item.Alias.Name
 		if name == "" {
-			name = cql.ColumnName(item.Expr, cql.Namer{Function: sc.functionName, Type: sc.typeName})
+			name = sc.columnName(item.Expr, typ)
 		}
 		o := output{slot: -1, term: x}
 		var col *schema.Column
@@ -177,6 +180,14 @@ type selectCompiler struct {
 	*compiler
 	sel         *Select
 	inAggregate bool
+	types       map[cql.Term]*types.Type // found by typeOf
+}
+
+func newSelectCompiler(c *compiler, sel *Select) *selectCompiler {
+	if c.memo == nil {
+		c.memo = map[callKey]callResult{}
+	}
+	return &selectCompiler{compiler: c, sel: sel, types: map[cql.Term]*types.Type{}}
 }
 
 func (c *selectCompiler) functionName(f *cql.FuncCall) string {
@@ -186,15 +197,50 @@ func (c *selectCompiler) functionName(f *cql.FuncCall) string {
 	return "system." + f.Name.Name.Name
 }
 
-func (c *selectCompiler) typeName(t *cql.TypeRef) string {
-	if typ, err := c.env.resolve(c.table.Keyspace, t); err == nil {
-		return typ.String()
+// typeName returns a type as written but for the keyspace of user types, which is always there.
+func (c *selectCompiler) typeName(t *cql.TypeRef) string { return c.qualified(t).String() }
+
+func (c *selectCompiler) qualified(t *cql.TypeRef) *cql.TypeRef {
+	out := *t
+	if t.Kind == cql.TypeUser && !t.UserType.Qualified() {
+		out.UserType.Keyspace.Name = c.table.Keyspace
 	}
-	return t.String()
+	out.Elems = make([]*cql.TypeRef, len(t.Elems))
+	for i, e := range t.Elems {
+		out.Elems[i] = c.qualified(e)
+	}
+	return &out
+}
+
+// columnName returns the name of a result column without alias. A cast to the type that something has anyway is not shown,
+// and count(1) is count(*).
+func (c *selectCompiler) columnName(t cql.Term, typ *types.Type) string {
+	if cast, ok := t.(*cql.Cast); ok {
+		if from := c.typeOf(cast.Arg); from != nil && from.Equal(typ) {
+			return c.columnName(cast.Arg, typ)
+		}
+	}
+	if countOne(t) {
+		t = &cql.CountRows{}
+	}
+	return c.text(t)
+}
+
+// countOne reports whether t is count(1).
+func countOne(t cql.Term) bool {
+	f, ok := t.(*cql.FuncCall)
+	if !ok || f.Name.Name.Name != "count" || len(f.Args) != 1 {
+		return false
+	}
+	lit, ok := f.Args[0].(*cql.Literal)
+	return ok && lit.Class == cql.IntegerLiteral && lit.Text == "1"
 }
 
 // selector compiles t. want is the type that the context expects, nil for none.
 func (c *selectCompiler) selector(t cql.Term, want *types.Type) (term, *types.Type, error) {
+	if countOne(t) {
+		return c.aggregateCall(countRowsFunction(), nil)
+	}
 	switch t := t.(type) {
 	case *cql.ColumnRef:
 		col, err := c.column(t.Name)
@@ -254,12 +300,9 @@ func allLiteral(list []cql.Term) bool {
 // valueSelector compiles a constant or marker: its type comes from the context.
 func (c *selectCompiler) valueSelector(t cql.Term, want *types.Type) (term, *types.Type, error) {
 	if want == nil {
-		want = c.inferred(t)
-	}
-	if want == nil {
 		return nil, nil, invalid("Cannot infer type for term %s in selection clause (try using a cast to force a type)", cql.Format(t))
 	}
-	x, err := c.term(t, receiver{"[selection]", want})
+	x, err := c.term(t, receive("[selection]", want))
 	return x, want, err
 }
 
@@ -283,12 +326,12 @@ func (c *selectCompiler) hintSelector(t *cql.TypeHint) (term, *types.Type, error
 			return nil, nil, err
 		}
 		if typeFits(from, typ) == notAssignable {
-			return nil, nil, invalid("Cannot assign value %s to %s of type %s", cql.Format(t.Arg), cql.Format(t), typ)
+			return nil, nil, invalid("Cannot assign value %s to %s of type %s", c.text(t), c.text(t), typ)
 		}
 		return x, typ, nil
 	}
-	if c.assignable(t.Arg, receiver{"[selection]", typ}) == notAssignable {
-		return nil, nil, invalid("Cannot assign value %s to %s of type %s", cql.Format(t.Arg), cql.Format(t), typ)
+	if c.assignable(t.Arg, receive("[selection]", typ)) == notAssignable {
+		return nil, nil, invalid("Cannot assign value %s to %s of type %s", c.text(t), c.text(t), typ)
 	}
 	return c.valueSelector(t.Arg, typ)
 }
@@ -302,6 +345,9 @@ func (a selectorArgs) fits(t cql.Term, r receiver) fit {
 	}
 	if typ := a.c.typeOf(t); typ != nil {
 		return typeFits(typ, r.typ)
+	}
+	if called(t) {
+		return notAssignable
 	}
 	return a.c.selectableFits(t, r)
 }
@@ -319,18 +365,37 @@ func (a selectorArgs) text(t cql.Term) string {
 
 // typeOf returns the type of an expression, nil when it has none of its own. Nothing is compiled for good.
 func (c *selectCompiler) typeOf(t cql.Term) *types.Type {
-	trial := &selectCompiler{compiler: &compiler{env: c.env, table: c.table, binds: make([]Bind, len(c.binds))}, sel: &Select{table: c.table}}
-	_, typ, err := trial.selector(t, nil)
-	if err != nil {
-		return nil
+	if typ, ok := c.types[t]; ok {
+		return typ
 	}
+	_, typ, err := c.trial().selector(t, nil)
+	if err != nil {
+		typ = nil
+	}
+	c.types[t] = typ
 	return typ
+}
+
+// trial returns a compiler whose results are thrown away. What it finds out about types is kept.
+func (c *selectCompiler) trial() *selectCompiler {
+	return &selectCompiler{
+		compiler: &compiler{env: c.env, table: c.table, binds: make([]Bind, len(c.binds)), memo: c.memo},
+		sel:      &Select{table: c.table}, types: c.types,
+	}
+}
+
+// called reports whether t is a call: it has the same type wherever it stands.
+func called(t cql.Term) bool {
+	switch t.(type) {
+	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate, *cql.Cast:
+		return true
+	}
+	return false
 }
 
 // selectableFits is fits of an expression that only a wanted type makes meaningful.
 func (c *selectCompiler) selectableFits(t cql.Term, r receiver) fit {
-	trial := &selectCompiler{compiler: &compiler{env: c.env, table: c.table, binds: make([]Bind, len(c.binds))}, sel: &Select{table: c.table}}
-	_, typ, err := trial.selector(t, r.typ)
+	_, typ, err := c.trial().selector(t, r.typ)
 	if err != nil {
 		return notAssignable
 	}
@@ -376,7 +441,7 @@ func (c *selectCompiler) functionSelector(t cql.Term, want *types.Type) (term, *
 
 func (c *selectCompiler) argument(t cql.Term, r receiver) (term, error) {
 	if literalOnly(t) {
-		return c.term(t, r)
+		return c.term(t, receive("[selection]", r.typ))
 	}
 	x, _, err := c.selector(t, r.typ)
 	return x, err

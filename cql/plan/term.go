@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
@@ -139,15 +140,20 @@ func (t *tupleTerm) eval(sc *scope) (protocol.Value, error) {
 type receiver struct {
 	name string
 	typ  *types.Type
+	col  *schema.Column // when it is a whole column
 }
 
-func columnReceiver(c *schema.Column) receiver { return receiver{c.Name, c.Type} }
+func columnReceiver(c *schema.Column) receiver { return receiver{c.Name, c.Type, c} }
+
+func receive(name string, typ *types.Type) receiver { return receiver{name: name, typ: typ} }
 
 // compiler compiles one statement, or one of a batch.
 type compiler struct {
 	env   Env
 	table *schema.Table
 	binds []Bind
+	keys  []int // by partition key position: the slot that was last compared with it, -1 for none
+	memo  map[callKey]callResult
 }
 
 func (c *compiler) bind(m *cql.Marker, r receiver) *bindTerm {
@@ -155,7 +161,28 @@ func (c *compiler) bind(m *cql.Marker, r receiver) *bindTerm {
 	if m.Name != "" {
 		c.binds[m.Index].Name = m.Name
 	}
+	if r.col != nil && r.col.Kind == schema.KindPartitionKey {
+		for len(c.keys) < len(c.table.PartitionKey) {
+			c.keys = append(c.keys, -1)
+		}
+		c.keys[r.col.Position] = m.Index
+	}
 	return &bindTerm{slot: m.Index, typ: r.typ}
+}
+
+// partitionKeyBinds returns the slots of the partition key, nil when there is not one for each component.
+func (c *compiler) partitionKeyBinds() []uint16 {
+	if len(c.keys) == 0 {
+		return nil
+	}
+	out := make([]uint16, len(c.keys))
+	for i, slot := range c.keys {
+		if slot < 0 {
+			return nil
+		}
+		out[i] = uint16(slot)
+	}
+	return out
 }
 
 // term compiles t for a receiver, with Cassandra's checks of whether it fits.
@@ -182,7 +209,7 @@ func (c *compiler) term(t cql.Term, r receiver) (term, error) {
 		return c.udtLiteral(t, r)
 	case *cql.TypeHint:
 		return c.typeHint(t, r)
-	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate:
+	case *cql.FuncCall, *cql.BinaryOp, *cql.Negate, *cql.Cast:
 		return c.call(t, r)
 	}
 	return nil, invalid("%s is not a value", cql.Format(t))
@@ -197,6 +224,10 @@ func constClass(c cql.LiteralClass) types.ConstClass {
 }
 
 func constant(t *cql.Literal, r receiver) (term, error) {
+	if tupleLike(r.typ) {
+		v, err := tupleFromText(r.typ, t.Text)
+		return &constTerm{setValue(v)}, err
+	}
 	v, err := r.typ.FromConstant(constClass(t.Class), t.Text)
 	var ce *types.ConstantError
 	switch {
@@ -206,6 +237,40 @@ func constant(t *cql.Literal, r receiver) (term, error) {
 		return nil, marshalError(err)
 	}
 	return &constTerm{setValue(v)}, nil
+}
+
+// tupleFromText reads a tuple from a constant as Cassandra does: components with colons between, @ for null.
+func tupleFromText(typ *types.Type, text string) ([]byte, error) {
+	var comps [][]byte
+	for _, s := range splitUnescaped(text, ':') {
+		if len(comps) == len(typ.Elems) {
+			return nil, invalid("Invalid tuple literal: too many elements. Type %s expects %d but got %d", typ, len(typ.Elems), len(comps)+1)
+		}
+		if s == "@" {
+			comps = append(comps, nil)
+			continue
+		}
+		s = strings.ReplaceAll(strings.ReplaceAll(s, `\:`, ":"), `\@`, "@")
+		v, err := typ.Elems[len(comps)].ParseLiteral(s)
+		if err != nil {
+			return nil, marshalError(err)
+		}
+		comps = append(comps, v)
+	}
+	return types.AppendTuple(nil, comps), nil
+}
+
+// splitUnescaped splits at each sep without a backslash before it.
+func splitUnescaped(s string, sep byte) []string {
+	var out []string
+	from := 0
+	for i := range len(s) {
+		if s[i] == sep && (i == 0 || s[i-1] != '\\') {
+			out = append(out, s[from:i])
+			from = i + 1
+		}
+	}
+	return append(out, s[from:])
 }
 
 // fold evaluates a term made of constants only, once.
@@ -218,16 +283,10 @@ func fold(t term, elems []term) (term, error) {
 	var sc scope
 	v, err := t.eval(&sc)
 	if err != nil {
-		// Cassandra finds out when it runs the statement.
-		return &failTerm{err}, nil
+		return nil, err
 	}
 	return &constTerm{v}, nil
 }
-
-// failTerm is a constant that cannot be computed: the statement compiles but fails when it runs.
-type failTerm struct{ err error }
-
-func (t *failTerm) eval(*scope) (protocol.Value, error) { return protocol.Value{}, t.err }
 
 // elements compiles the elements of a collection literal; what says "list literal", "set literal".
 func (c *compiler) elements(elems []cql.Term, what string, r, elem receiver) ([]term, error) {
@@ -255,9 +314,9 @@ func (c *compiler) listLiteral(t *cql.ListLit, r receiver) (term, error) {
 		return nil, notYet("vector values")
 	}
 	if r.typ.Kind != types.KindList {
-		return nil, invalid("Invalid list literal for %s of type %s", r.name, r.typ)
+		return nil, invalid("Unexpected receiver type '%s'; only list and vector are expected", r.typ)
 	}
-	elems, err := c.elements(t.Elems, "list literal", r, receiver{"value(" + r.name + ")", r.typ.Elems[0]})
+	elems, err := c.elements(t.Elems, "list literal", r, receive("value("+r.name+")", r.typ.Elems[0]))
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +330,7 @@ func (c *compiler) setLiteral(t *cql.SetLit, r receiver) (term, error) {
 	if r.typ.Kind != types.KindSet {
 		return nil, invalid("Invalid set literal for %s of type %s", r.name, r.typ)
 	}
-	elems, err := c.elements(t.Elems, "set literal", r, receiver{"value(" + r.name + ")", r.typ.Elems[0]})
+	elems, err := c.elements(t.Elems, "set literal", r, receive("value("+r.name+")", r.typ.Elems[0]))
 	if err != nil {
 		return nil, err
 	}
@@ -282,8 +341,8 @@ func (c *compiler) mapLiteral(t *cql.MapLit, r receiver) (term, error) {
 	if r.typ.Kind != types.KindMap {
 		return nil, invalid("Invalid map literal for %s of type %s", r.name, r.typ)
 	}
-	key := receiver{"key(" + r.name + ")", r.typ.Elems[0]}
-	value := receiver{"value(" + r.name + ")", r.typ.Elems[1]}
+	key := receive("key("+r.name+")", r.typ.Elems[0])
+	value := receive("value("+r.name+")", r.typ.Elems[1])
 	for _, e := range t.Entries {
 		if c.assignable(e.Key, key) == notAssignable {
 			return nil, invalid("Invalid map literal for %s: key %s is not of type %s", r.name, cql.Format(e.Key), key.typ)
@@ -311,10 +370,10 @@ func (c *compiler) mapLiteral(t *cql.MapLit, r receiver) (term, error) {
 }
 
 func (c *compiler) tupleLiteral(t *cql.TupleLit, r receiver) (term, error) {
-	if len(t.Elems) == 1 && r.typ.Kind != types.KindTuple {
+	if len(t.Elems) == 1 && !tupleLike(r.typ) {
 		return c.term(t.Elems[0], r) // a parenthesised value
 	}
-	if r.typ.Kind != types.KindTuple {
+	if !tupleLike(r.typ) {
 		return nil, invalid("Invalid tuple type literal for %s of type %s", r.name, r.typ)
 	}
 	if len(t.Elems) > len(r.typ.Elems) {
@@ -336,6 +395,9 @@ func (c *compiler) tupleLiteral(t *cql.TupleLit, r receiver) (term, error) {
 	}
 	return fold(&tupleTerm{r.typ, elems}, elems)
 }
+
+// tupleLike: a user type is a tuple too.
+func tupleLike(t *types.Type) bool { return t.Kind == types.KindTuple || t.Kind == types.KindUDT }
 
 func (c *compiler) udtLiteral(t *cql.UDTLit, r receiver) (term, error) {
 	if r.typ.Kind != types.KindUDT {
@@ -374,7 +436,7 @@ func (c *compiler) typeHint(t *cql.TypeHint, r receiver) (term, error) {
 	if err != nil {
 		return nil, err
 	}
-	hinted := receiver{r.name, typ}
+	hinted := receive(r.name, typ)
 	if c.assignable(t.Arg, hinted) == notAssignable {
 		return nil, invalid("Cannot cast value %s to type %s", cql.Format(t.Arg), typ)
 	}

@@ -80,7 +80,11 @@ func (c *compiler) addRelation(w *where, rel *cql.Relation, o whereOptions) erro
 	case rel.Op == cql.IsNotNull:
 		return invalid("Unsupported restriction: %s", cql.FormatRelation(rel))
 	case rel.Op == cql.Like:
-		if _, err := c.column(rel.Column); err != nil {
+		col, err := c.column(rel.Column)
+		if err == nil {
+			_, err = c.term(rel.Value, columnReceiver(col))
+		}
+		if err != nil {
 			return err
 		}
 		return invalid("LIKE restriction is only supported on properly indexed columns. %s is not valid.", cql.FormatRelation(rel))
@@ -156,15 +160,6 @@ func (w *where) insertClustering(r *restriction) error {
 	for _, o := range w.clustering {
 		if !overlap(o, r) {
 			continue
-		}
-		if o.multi != r.multi && !(o.slice() && r.slice()) {
-			if o.multi {
-				return o.merge(r)
-			}
-			return o.merge(r)
-		}
-		if o.multi != r.multi {
-			return invalid("Mixing single column relations and multi column relations on clustering columns is not allowed")
 		}
 		return o.merge(r)
 	}
@@ -292,7 +287,7 @@ func (c *compiler) tokenRelation(w *where, rel *cql.Relation) error {
 	if rel.Op == cql.In || rel.Op == cql.Contains || rel.Op == cql.ContainsKey {
 		return invalid("%s cannot be used with the token function", rel.Op)
 	}
-	t, err := c.term(rel.Value, receiver{"partition key token", types.Bigint})
+	t, err := c.term(rel.Value, receive("partition key token", types.Bigint))
 	if err != nil {
 		return err
 	}
@@ -306,13 +301,20 @@ func (c *compiler) tokenRelation(w *where, rel *cql.Relation) error {
 }
 
 func tokenColumnsError(cols, pk []*schema.Column) error {
-	for i, col := range cols {
-		if slices.Contains(cols[:i], col) {
+	for _, c := range pk {
+		if !slices.Contains(cols, c) {
+			return invalid("The token() function must be applied to all partition key components or none of them")
+		}
+	}
+	for i, c := range cols {
+		if slices.Contains(cols[:i], c) {
 			return invalid("The token() function contains duplicate partition key components")
 		}
 	}
-	if len(cols) == len(pk) && !slices.ContainsFunc(cols, func(c *schema.Column) bool { return !slices.Contains(pk, c) }) {
-		return invalid("The token function arguments must be in the partition key order: %s", columnNames(pk))
+	for _, c := range cols {
+		if !slices.Contains(pk, c) {
+			return invalid("The token() function must contains only partition key components")
+		}
 	}
-	return invalid("The token() function must be applied to all partition key components or none of them")
+	return invalid("The token function arguments must be in the partition key order: %s", columnNames(pk))
 }

@@ -1,0 +1,145 @@
+package plan
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/protocol"
+)
+
+// The golden files hold what a real Cassandra 5.0.8 answered: testdata/oracle.py made them.
+
+// goldenCase is one statement of a golden file with what followed it.
+type goldenCase struct {
+	line   int
+	text   string
+	values string // as written; "" without
+	answer []string
+}
+
+func readGolden(t *testing.T, name string) []goldenCase {
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []goldenCase
+	for i, l := range strings.Split(strings.TrimSuffix(string(b), "\n"), "\n") {
+		switch {
+		case strings.HasPrefix(l, "\t"):
+			c := &out[len(out)-1]
+			c.answer = append(c.answer, l[1:])
+		case strings.HasPrefix(l, ">"):
+			out[len(out)-1].values = l
+		default:
+			out = append(out, goldenCase{line: i + 1, text: l})
+		}
+	}
+	return out
+}
+
+// goldenDB returns a database with the schema of the golden files.
+func goldenDB(t testing.TB) *memDB {
+	db := newMemDB(t)
+	b, err := os.ReadFile(filepath.Join("testdata", "schema.cql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range strings.Split(string(b), "\n") {
+		if l != "" && !strings.HasPrefix(l, "#") {
+			db.must(l)
+		}
+	}
+	return db
+}
+
+// errorLine shows an error as the golden files do.
+func errorLine(err error) string {
+	code := protocol.CodeServerError
+	var pe *Error
+	var se *cql.SyntaxError
+	var ie *cql.InvalidError
+	switch {
+	case errors.As(err, &pe):
+		code = pe.Code
+	case errors.As(err, &se):
+		code = protocol.CodeSyntax
+	case errors.As(err, &ie):
+		code = protocol.CodeInvalid
+	}
+	return fmt.Sprintf("error %04x %s", int(code), strings.ReplaceAll(err.Error(), "\n", "\\n"))
+}
+
+func columnLines(kind string, cols []protocol.Column) []string {
+	var out []string
+	for _, c := range cols {
+		out = append(out, fmt.Sprintf("%s %s.%s %s %s", kind, c.Keyspace, c.Table, hex.EncodeToString(protocol.AppendType(nil, protocol.V4, c.Type)), c.Name))
+	}
+	return out
+}
+
+// prepareLines compiles a statement and shows what PREPARE would answer.
+func prepareLines(db *memDB, text string) []string {
+	ast, err := cql.Parse(text)
+	if err != nil {
+		return []string{errorLine(err)}
+	}
+	st, err := Compile(ast, Env{Catalog: db.catalog, Keyspace: db.keyspace})
+	if err != nil {
+		return []string{errorLine(err)}
+	}
+	var pk []string
+	for _, i := range st.PartitionKeyBinds {
+		pk = append(pk, fmt.Sprint(i))
+	}
+	for _, b := range st.Binds {
+		if b.Table != st.Binds[0].Table {
+			pk = nil // the protocol sends none then
+		}
+	}
+	out := []string{"ok pk " + strings.Join(pk, ",")}
+	out = append(out, columnLines("bind", st.Binds)...)
+	return append(out, columnLines("column", st.Result)...)
+}
+
+// sortedSignatures sorts the signatures that a message lists: Cassandra's order is that of a hash table.
+func sortedSignatures(msg string) string {
+	i := strings.Index(msg, "signatures: ")
+	j := strings.LastIndex(msg, ")")
+	if i < 0 {
+		return msg
+	}
+	i += len("signatures: ")
+	list := strings.Split(msg[i:j], ", system.")
+	list[0] = strings.TrimPrefix(list[0], "system.")
+	slices.Sort(list)
+	return msg[:i] + strings.Join(list, ", ") + msg[j:]
+}
+
+// refused reports whether a statement was refused by name because what it needs is not built.
+func refused(lines []string) bool {
+	return len(lines) == 1 && strings.Contains(lines[0], "not supported yet")
+}
+
+// TestPrepareAsCassandra compares what compiling says (error, bind variables, routing, result columns) with Cassandra.
+func TestPrepareAsCassandra(t *testing.T) {
+	db := goldenDB(t)
+	later := 0
+	for _, c := range readGolden(t, "prepare.golden") {
+		got := prepareLines(db, c.text)
+		if refused(got) {
+			later++
+			continue
+		}
+		if g, w := sortedSignatures(strings.Join(got, "\n\t")), sortedSignatures(strings.Join(c.answer, "\n\t")); g != w {
+			t.Errorf("prepare.golden:%d: %s\n got %s\nwant %s", c.line, c.text, g, w)
+		}
+	}
+	t.Logf("%d statements need what is not built", later)
+}
