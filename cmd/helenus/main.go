@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/helenusdb/helenus/cql/system"
+	"github.com/helenusdb/helenus/internal/shell"
 	"github.com/helenusdb/helenus/meta/formation"
 )
 
@@ -28,7 +29,9 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "helenus:", err)
+	if !errors.Is(err, shell.ErrFailed) { // that has been printed, as cqlsh does
+		fmt.Fprintln(os.Stderr, "helenus:", err)
+	}
 	var refused *formation.Refused
 	if errors.As(err, &refused) {
 		os.Exit(exitRefused)
@@ -39,7 +42,7 @@ func main() {
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "helenus", Short: "A Cassandra-compatible wide-column store in one binary",
 		SilenceUsage: true, SilenceErrors: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true}}
-	c.AddCommand(startCommand(), devCommand(), statusCommand(), versionCommand())
+	c.AddCommand(startCommand(), devCommand(), statusCommand(), shCommand(), benchCommand(), versionCommand())
 	return c
 }
 
