@@ -35,7 +35,7 @@ func runModify(ctx context.Context, o *op) {
 		muts := o.buf.Mutations()
 		err = o.writeSync(ctx, muts, writeType(len(muts)))
 	}
-	o.finish(err, o.x.void)
+	o.finish(err, o.x.void.b)
 }
 
 // requestName is how Cassandra's traces name the request.

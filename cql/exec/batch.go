@@ -245,7 +245,7 @@ func runBatchApart(ctx context.Context, o *op) {
 	if err == nil {
 		err = o.writeSync(ctx, muts, writeType(partitions(muts)))
 	}
-	o.finish(err, o.x.void)
+	o.finish(err, o.x.void.b)
 }
 
 // writeSync writes and waits.

@@ -25,7 +25,7 @@ func runDDL(ctx context.Context, o *op) {
 	}
 	o.warnings = append(append(o.warnings, p.Warnings...), warnings...)
 	if p.Event.None() {
-		o.answer(o.x.void)
+		o.answer(o.x.void.b)
 		return
 	}
 	e := protocol.Event{Type: protocol.SchemaChange, Change: string(p.Event.Change), Target: string(p.Event.Target), Keyspace: p.Event.Keyspace, Name: p.Event.Name}

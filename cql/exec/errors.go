@@ -33,6 +33,9 @@ func (x *Executor) wireError(o *op, err error) *protocol.Error {
 		return e
 	}
 	if e := (*coordinator.UnknownTable)(nil); errors.As(err, &e) {
+		if o.stmt != nil && o.params == &o.execute.QueryParams {
+			return unpreparedError(o.stmt.id[:])
+		}
 		if o.compiled != nil && o.compiled.Table != nil {
 			return invalid("table %s does not exist", o.compiled.Table.Name)
 		}

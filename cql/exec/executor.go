@@ -22,7 +22,7 @@ type Executor struct {
 	ops   sync.Pool
 	heavy lane
 	ddl   lane
-	void  []byte // RESULT Void
+	void  bytesBody // RESULT Void
 	trace *tracer
 }
 
@@ -34,7 +34,7 @@ func New(o Options) (*Executor, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	x := &Executor{o: o, void: protocol.AppendVoid(nil)}
+	x := &Executor{o: o, void: bytesBody{protocol.AppendVoid(nil)}}
 	x.prepared = newCache(o.Limits.PreparedBytes, &x.metrics.PreparedBytes, &x.metrics.Prepared, func(id protocol.StatementID) uint8 { return id[0] })
 	x.statements = newCache(o.Limits.StatementsBytes, &x.stmtBytes, &x.unused, func(h uint64) uint8 { return uint8(h) })
 	x.ops.New = func() any { return x.newOp() }

@@ -95,7 +95,7 @@ func (c *cluster) found(t testing.TB, o options) {
 	}
 	if o.other {
 		n := meta.Node{ID: ring.HostID{9}, Generation: 1, Internode: netip.MustParseAddrPort("127.0.0.12:7000"), Gossip: netip.MustParseAddrPort("127.0.0.12:7001"),
-			Native: netip.MustParseAddrPort("127.0.0.12:9042"), DC: "datacenter1", Rack: "rack1", Tokens: []ring.Token{0, 100}}
+			Native: netip.MustParseAddrPort("127.0.0.12:9042"), DC: "datacenter1", Rack: "rack1", Tokens: []ring.Token{0, 100}, Version: meta.Version}
 		for _, kind := range []meta.CommandKind{meta.AddPending, meta.CommitJoin} {
 			if s, err = s.Apply(&meta.Command{Kind: kind, Node: n}); err != nil {
 				t.Fatal(err)
@@ -225,3 +225,7 @@ type batchOf struct{ *storage.Batch }
 func (b batchOf) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
 func (b batchOf) DeleteHint(key []byte) error     { return b.Delete(storage.SpaceHints, key) }
 func (b batchOf) Commit(c coordinator.Committed)  { b.Batch.Commit(c) }
+
+func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+func tokensOf(list ...ring.Token) []ring.Token { return list }

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -49,6 +50,7 @@ type op struct {
 	write    coordinator.Write
 	read     coordinator.Read
 	out      []byte
+	result   bytesBody
 	warnings []string
 	trace    *trace.Session
 	extras   protocol.Extras
@@ -80,7 +82,7 @@ func (o *op) release() {
 	o.s, o.r, o.params, o.stmt, o.compiled, o.trace = nil, server.Responder{}, nil, nil, nil, nil
 	o.write.Trace, o.read.Trace, o.write.Mutations = nil, nil, nil
 	o.args.Values, o.args.Read = nil, nil
-	o.extras = protocol.Extras{}
+	o.extras, o.result.b = protocol.Extras{}, nil
 	o.warnings = o.warnings[:0]
 	clear(o.items)
 	o.items = o.items[:0]
@@ -118,6 +120,12 @@ func (o *op) head() *protocol.Extras {
 	return &o.extras
 }
 
+// bytesBody is a finished body: by pointer it becomes a server.Body without an allocation.
+type bytesBody struct{ b []byte }
+
+// AppendBody implements server.Body.
+func (b *bytesBody) AppendBody(dst []byte) []byte { return append(dst, b.b...) }
+
 // answer answers with the body of a RESULT and gives the op back.
 func (o *op) answer(body []byte) {
 	o.x.trace.end(o)
@@ -127,10 +135,33 @@ func (o *op) answer(body []byte) {
 
 // fail answers with an error and gives the op back.
 func (o *op) fail(err error) {
+	if o.again(err) {
+		return
+	}
 	e := o.x.wireError(o, err)
 	o.x.trace.end(o)
 	o.r.Error(e, o.head())
 	o.release()
+}
+
+// again runs a QUERY or BATCH a second time when a table was truncated or created anew after it was compiled, and reports
+// whether it does. An EXECUTE is answered UNPREPARED instead: its values may be gone.
+func (o *op) again(err error) bool {
+	var unknown *coordinator.UnknownTable
+	if o.retried || o.params == nil || o.params == &o.execute.QueryParams || !errors.As(err, &unknown) {
+		return false
+	}
+	n := o.x.ops.Get().(*op) // the coordinator may still be busy with this one's buffers
+	n.s, n.r, n.version, n.traced, n.keyspace, n.trace = o.s, o.r, o.version, o.traced, o.keyspace, o.trace
+	n.apart, n.retried = true, true
+	n.refs.Store(1)
+	body, run := bytes.Clone(o.body), (*op).runQuery
+	if o.params == &o.batch.QueryParams {
+		run = (*op).runBatch
+	}
+	o.release()
+	n.later(&n.x.heavy, func(_ context.Context, n *op) { run(n, body) })
+	return true
 }
 
 // guard runs f and answers with a server error when it panics, unless it has answered.
@@ -165,7 +196,7 @@ var (
 // startWrite hands the mutations to the burst; WriteDone answers.
 func (o *op) startWrite(muts []row.Mutation, kind coordinator.WriteType) {
 	if len(muts) == 0 {
-		o.answer(o.x.void)
+		o.answer(o.x.void.b)
 		return
 	}
 	if err := o.x.refuseWrite(o); err != nil {
@@ -184,7 +215,7 @@ func (o *op) WriteDone(_ *coordinator.Write, err error) {
 		o.fail(err)
 		return
 	}
-	o.r.RespondBytes(protocol.OpResult, o.head(), o.x.void)
+	o.r.Respond(protocol.OpResult, o.head(), &o.x.void)
 	o.release()
 }
 
@@ -214,7 +245,8 @@ func (o *op) ReadDone(_ *coordinator.Read, err error) {
 		return
 	}
 	o.out = protocol.EndRows(dst, mark, o.writer.Rows(), nil)
-	o.r.RespondBytes(protocol.OpResult, o.head(), o.out)
+	o.result.b = o.out
+	o.r.Respond(protocol.OpResult, o.head(), &o.result)
 	o.release()
 }
 

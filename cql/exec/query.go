@@ -29,14 +29,14 @@ func (o *op) runQuery(body []byte) {
 	}
 	if len(o.query.Query) > inlineTextMax {
 		o.apart = true
-		o.later(&o.x.heavy, func(_ context.Context, o *op) { o.query2() })
+		o.later(&o.x.heavy, func(_ context.Context, o *op) { o.compileQuery() })
 		return
 	}
-	o.query2()
+	o.compileQuery()
 }
 
-// query2 compiles, binds and dispatches.
-func (o *op) query2() {
+// compileQuery compiles, binds and dispatches.
+func (o *op) compileQuery() {
 	s, err := o.x.statement(o.keyspace, o.query.Query)
 	if err != nil {
 		o.fail(err)
