@@ -359,7 +359,7 @@ func TestUnavailable(t *testing.T) {
 		t.Errorf("nodes disagree on the schema")
 	}
 	// A member that is joining is none yet.
-	s, err := c.Current().Apply(&meta.Command{Kind: meta.AddPending, Node: meta.Node{ID: [16]byte{8}, Generation: 1, DC: "datacenter1", Rack: "r",
+	s, err := c.Current().Apply(&meta.Command{Kind: meta.AddPending, BaseEpoch: c.Current().Epoch, Node: meta.Node{ID: [16]byte{8}, Generation: 1, DC: "datacenter1", Rack: "r",
 		Internode: addrPort("127.0.0.13:7000"), Gossip: addrPort("127.0.0.13:7001"), Native: addrPort("127.0.0.13:9042"), Tokens: tokensOf(5), Version: meta.Version}})
 	if err != nil {
 		t.Fatal(err)
