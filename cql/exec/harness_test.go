@@ -33,7 +33,6 @@ type cluster struct {
 	addr     string
 	clock    atomic.Int64
 	uuids    atomic.Int64
-	down     atomic.Bool // other members are believed to be down
 	failDDL  atomic.Pointer[error]
 	nodeSelf ring.HostID
 }
@@ -100,6 +99,7 @@ func (c *cluster) found(t testing.TB, o options) {
 			if s, err = s.Apply(&meta.Command{Kind: kind, Node: n, BaseEpoch: s.Epoch}); err != nil {
 				t.Fatal(err)
 			}
+			n = *s.Node(n.ID)
 		}
 	}
 	c.state.Store(s)
