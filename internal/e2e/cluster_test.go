@@ -92,8 +92,10 @@ func (l *logFile) String() string {
 func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	t.Helper()
 	skipUnlessE2E(t)
-	c := &cluster{t: t, net: int(nextNet.Add(1)) + os.Getpid()%100*2, dir: t.TempDir()}
-	c.net = c.net%250 + 1
+	c := &cluster{t: t, dir: t.TempDir()}
+	for free := false; !free; free = c.unused() {
+		c.net = (int(nextNet.Add(1))+os.Getpid()%100*2)%250 + 1
+	}
 	var seeds []string
 	for i := range n {
 		seeds = append(seeds, c.addr(i))
@@ -113,6 +115,18 @@ func newCluster(t *testing.T, n int, flags ...string) *cluster {
 		}
 	})
 	return c
+}
+
+// unused tells whether nobody listens at the cluster's addresses: another run may be under way.
+func (c *cluster) unused() bool {
+	for _, port := range []int{cqlPort, 7000, 9180} {
+		l, err := net.Listen("tcp", net.JoinHostPort(c.addr(0), strconv.Itoa(port)))
+		if err != nil {
+			return false
+		}
+		l.Close()
+	}
+	return true
 }
 
 func (c *cluster) addr(i int) string { return fmt.Sprintf("127.0.%d.%d", c.net, i+1) }

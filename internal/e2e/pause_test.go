@@ -16,8 +16,9 @@ const (
 	pauseFor    = 20 * time.Second
 	pauseBefore = 6 * time.Second
 	pauseAfter  = 4 * time.Second
-	pauseRate   = 1000 // requests per second, half reads, half writes
-	pauseBound  = 250 * time.Millisecond
+	pauseRate   = 1000                   // requests per second, half reads, half writes
+	pauseBound  = 500 * time.Millisecond // of the worst second: other work may share the machine
+	pauseSlack  = 20 * time.Millisecond
 )
 
 // TestPausedNode: one node of three gets SIGSTOP for 20 s under QUORUM load at a fixed rate through the two others. No
@@ -71,6 +72,9 @@ func TestPausedNode(t *testing.T) {
 	slices.Sort(normal)
 	slices.Sort(paused)
 	t.Logf("p99 of a second: %s normally, %s (worst %s) while a node is stopped, its first second left out", normal[len(normal)/2], paused[len(paused)/2], paused[len(paused)-1])
+	if typical, allowed := paused[len(paused)/2], 2*normal[len(normal)/2]+pauseSlack; typical > allowed {
+		t.Errorf("p99 is typically %s while a node is stopped, more than %s", typical, allowed)
+	}
 	if worst := paused[len(paused)-1]; worst > pauseBound {
 		t.Errorf("p99 reaches %s while a node is stopped, more than %s", worst, pauseBound)
 	}

@@ -14,7 +14,10 @@ import (
 	"github.com/helenusdb/helenus/cql/protocol"
 )
 
-const wireTimeout = 20 * time.Second
+const (
+	wireTimeout = 20 * time.Second
+	roundsMin   = 20 // of a bystander
+)
 
 // wire is a raw connection of protocol v4 for what no driver would send. It is not safe for concurrent use.
 type wire struct {
@@ -212,6 +215,14 @@ func (b *bystander) round(w *wire, i int) error {
 // wrote must be there.
 func (b *bystander) undisturbed(slowest time.Duration) {
 	b.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		b.mu.Lock()
+		enough := b.acked >= roundsMin || b.err != nil
+		b.mu.Unlock()
+		if enough {
+			break
+		}
+	}
 	b.end()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -219,7 +230,7 @@ func (b *bystander) undisturbed(slowest time.Duration) {
 	switch {
 	case b.err != nil:
 		b.t.Errorf("the bystander was disturbed: %v", b.err)
-	case b.acked < 10:
+	case b.acked < roundsMin:
 		b.t.Errorf("the bystander made only %d rounds", b.acked)
 	case b.slow > slowest:
 		b.t.Errorf("the bystander had to wait %s, more than %s", b.slow, slowest)
