@@ -89,7 +89,7 @@ type node struct {
 	stop   func()
 }
 
-func hostID(i int) ring.HostID { return ring.HostID{15: byte(i + 1)} }
+func hostID(i int) ring.HostID { return ring.HostID{0: byte(i + 1), 7: byte(i + 1), 15: byte(i + 1)} }
 
 func addrOf(i int) netip.AddrPort { return netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:7000", i+1)) }
 
@@ -136,7 +136,7 @@ func (c *cluster) newState() *meta.State {
 		}
 		s = c.apply(s, meta.Command{Kind: meta.AddPending, Node: m})
 		if i < n-c.lay.joining {
-			s = c.apply(s, meta.Command{Kind: meta.CommitJoin, Node: m})
+			s = c.apply(s, meta.Command{Kind: meta.CommitJoin, Node: *s.Node(m.ID), BaseEpoch: s.Epoch})
 		}
 	}
 	var ids byte
@@ -170,7 +170,7 @@ func (c *cluster) ddl(s *meta.State, build func(*schema.Catalog) (schema.Plan, e
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return c.apply(s, meta.Command{Kind: meta.Schema, BaseSchema: s.Catalog.Version, Changes: p.Changes})
+	return c.apply(s, meta.Command{Kind: meta.Schema, BaseEpoch: s.Epoch, BaseSchema: s.Catalog.Version, Changes: p.Changes})
 }
 
 // Current, CatchUp and AwaitApplied implement coordinator.Cluster.

@@ -87,6 +87,10 @@ func (b *Burst) Write(w *Write) {
 
 // begin plans and dispatches a write that is counted as in flight.
 func (b *Burst) begin(v *view, w *Write, again bool) {
+	if v.holds(w) {
+		b.c.hold(v, w, again)
+		return
+	}
 	op := b.c.writes.Get().(*writeOp)
 	op.begin(b.c, v, w, again)
 	if err := op.plan(w); err != nil {
@@ -116,6 +120,9 @@ func (b *Burst) writeAlone(v *view, w *Write) bool {
 		return false
 	}
 	if err := b.applyAlone(m); err != nil {
+		if b.c.o.IsUnknownTable(err) && b.c.o.Cluster.Current().Epoch > v.state.Epoch {
+			return false // newer metadata are here: the way that looks at them again
+		}
 		b.c.writeDone(w, b.c.localWriteError(err, w))
 		return true
 	}
