@@ -150,7 +150,7 @@ func (w *where) tokenIn(sc *scope, t ring.Token) (bool, error) {
 const noLimit = math.MaxInt64
 
 // evalLimit evaluates LIMIT or PER PARTITION LIMIT.
-func evalLimit(sc *scope, t term, name string) (int64, error) {
+func evalLimit(sc *scope, t term) (int64, error) {
 	if t == nil {
 		return noLimit, nil
 	}
@@ -168,7 +168,7 @@ func evalLimit(sc *scope, t term, name string) (int64, error) {
 	case err != nil:
 		return 0, invalid("Invalid limit value")
 	case n <= 0:
-		return 0, invalid("%s must be strictly positive", name)
+		return 0, invalid("LIMIT must be strictly positive")
 	}
 	return int64(n), nil
 }

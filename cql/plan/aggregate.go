@@ -62,9 +62,6 @@ func (s *aggState) add(sc *scope, t *aggTerm) error {
 func (s *aggState) addValue(fn *function, v []byte) error {
 	switch fn.aggregate {
 	case aggMin, aggMax:
-		if len(v) == 0 && fn.args[0].FixedLen() > 0 {
-			return nil
-		}
 		c := 0
 		if s.best != nil {
 			c = fn.args[0].Compare(v, s.best)

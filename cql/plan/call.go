@@ -187,6 +187,33 @@ func (a termArgs) typeOf(t cql.Term) *types.Type {
 			return fn.ret
 		}
 	}
+	return a.collectionType(t)
+}
+
+// collectionType returns the type of a literal whose elements are of one type, nil when they are not.
+func (a termArgs) collectionType(t cql.Term) *types.Type {
+	common := func(list []cql.Term) *types.Type {
+		var out *types.Type
+		for _, e := range list {
+			typ := a.typeOf(e)
+			if typ == nil || out != nil && !out.Equal(typ) {
+				return nil
+			}
+			out = typ
+		}
+		return out
+	}
+	switch t := t.(type) {
+	case *cql.SetLit: // [a, b] can be a list or a vector
+		if e := common(t.Elems); e != nil {
+			return types.SetOf(e, false)
+		}
+	case *cql.MapLit:
+		k, v := common(mapKeys(t)), common(mapValues(t))
+		if k != nil && v != nil {
+			return types.MapOf(k, v, false)
+		}
+	}
 	return nil
 }
 
@@ -246,7 +273,7 @@ func (c *compiler) resolveCall(ce callee, ret *types.Type, at argTester) (*funct
 	case 1:
 		return compatible[0], nil
 	}
-	return ambiguous(ce, compatible, ret)
+	return ambiguous(ce, compatible, ret, at)
 }
 
 func checkArgs(f *function, ce callee, at argTester) error {
@@ -288,7 +315,7 @@ func signatures(list []*function) string {
 	return strings.Join(texts, ", ")
 }
 
-func ambiguous(ce callee, list []*function, ret *types.Type) (*function, error) {
+func ambiguous(ce callee, list []*function, ret *types.Type, at argTester) (*function, error) {
 	switch ce.operator {
 	case 0, 'c':
 		return nil, invalid("Ambiguous call to function %s (can be matched by following signatures: %s): use type casts to disambiguate",
@@ -304,7 +331,7 @@ func ambiguous(ce callee, list []*function, ret *types.Type) (*function, error) 
 		}
 	}
 	return nil, invalid("Ambiguous '%c' operation with args %s and %s: use type hint to disambiguate, example '(int) ?'",
-		ce.operator, cql.Format(ce.args[0]), cql.Format(ce.args[1]))
+		ce.operator, at.text(ce.args[0]), at.text(ce.args[1]))
 }
 
 func anyMarkerTop(list []cql.Term) bool {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/schema"
@@ -73,17 +74,17 @@ func (b *boundFilter) bind(sc *scope) error {
 	var err error
 	switch r.kind {
 	case restrictEq:
-		b.eq, err = r.eq.values(sc, nil, r.cols)
+		b.eq, err = b.values(sc, &r.eq, r.cols)
 	case restrictIn:
 		b.in, err = r.tuples(sc, nil)
 	case restrictSlice:
 		if r.lower != nil {
-			if b.lower, err = r.lower.values(sc, nil, r.lower.cols); err != nil {
+			if b.lower, err = b.values(sc, &r.lower.tupleSource, r.lower.cols); err != nil {
 				return err
 			}
 		}
 		if r.upper != nil {
-			b.upper, err = r.upper.values(sc, nil, r.upper.cols)
+			b.upper, err = b.values(sc, &r.upper.tupleSource, r.upper.cols)
 		}
 	case restrictContains:
 		return b.bindContains(sc)
@@ -91,17 +92,39 @@ func (b *boundFilter) bind(sc *scope) error {
 	return err
 }
 
+// values evaluates what the columns are compared with; a filter has its own words for null.
+func (b *boundFilter) values(sc *scope, src *tupleSource, cols []*schema.Column) ([][]byte, error) {
+	if len(src.terms) != 1 {
+		return src.values(sc, nil, cols)
+	}
+	v, err := filterValue(sc, src.terms[0], cols[0])
+	return [][]byte{v}, err
+}
+
+func filterValue(sc *scope, t term, col *schema.Column) ([]byte, error) {
+	v, err := t.eval(sc)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.State == protocol.Null:
+		return nil, invalid("Unsupported null value for column %s", cql.QuoteIdent(col.Name))
+	case v.State == protocol.Unset:
+		return nil, invalid("Unsupported unset value for column %s", cql.QuoteIdent(col.Name))
+	}
+	return v.Bytes, nil
+}
+
 func (b *boundFilter) bindContains(sc *scope) error {
 	col := b.r.first()
 	for _, t := range b.r.contains {
-		v, err := columnValue(sc, t, col)
+		v, err := filterValue(sc, t, col)
 		if err != nil {
 			return err
 		}
 		b.contains = append(b.contains, v)
 	}
 	for _, t := range b.r.keys {
-		v, err := columnValue(sc, t, col)
+		v, err := filterValue(sc, t, col)
 		if err != nil {
 			return err
 		}

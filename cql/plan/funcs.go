@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/helenusdb/helenus/cql"
+	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/ring"
 )
@@ -169,8 +170,7 @@ func blobFunctions(name string) []*function {
 	}
 	return []*function{native(name, t, func(_ *scope, args [][]byte) ([]byte, error) {
 		if err := t.Validate(args[0]); err != nil {
-			return nil, &Error{Code: codeFunctionFailure, Function: name, ArgTypes: []string{"blob"},
-				Msg: "In call to function system." + name + ", value 0x" + hexText(args[0]) + " is not a valid binary representation for type " + t.String()}
+			return nil, &Error{Code: protocol.CodeInvalid, Msg: "In call to function system." + name + ", value 0x" + hexText(args[0]) + " is not a valid binary representation for type " + t.String()}
 		}
 		return args[0], nil
 	}, types.Blob)}
@@ -203,9 +203,9 @@ func hexText(v []byte) string {
 func mapFunction(name string) func(t *types.Type) *function {
 	return func(t *types.Type) *function {
 		keys := name == "map_keys"
-		ret := types.ListOf(t.Elems[1].Freeze(), false)
+		ret := types.ListOf(t.Elems[1], true)
 		if keys {
-			ret = types.SetOf(t.Elems[0].Freeze(), false)
+			ret = types.SetOf(t.Elems[0], true)
 		}
 		return native(name, ret, func(_ *scope, args [][]byte) ([]byte, error) {
 			var elems [][]byte

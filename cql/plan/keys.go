@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
@@ -34,6 +35,9 @@ func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) (
 		for i, t := range src.terms {
 			v, err := columnValue(sc, t, cols[i])
 			if err != nil {
+				if b, ok := t.(*bindTerm); ok && len(cols) > 1 && sc.args.Values[b.slot].State == protocol.Unset {
+					err = invalid("Invalid unset value for tuple field number %d", i)
+				}
 				return dst, err
 			}
 			dst = append(dst, v)
@@ -45,11 +49,19 @@ func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) (
 	case err != nil:
 		return dst, err
 	case v.State == protocol.Unset:
-		return dst, invalid("Invalid unset value for tuple %s", columnNames(cols))
+		return dst, invalid("Invalid unset value for tuple (%s)", strings.ReplaceAll(columnNames(cols), ", ", ","))
 	case v.State == protocol.Null:
 		return dst, invalid("Invalid null value in condition for columns: [%s]", columnNames(cols))
 	}
-	return splitTuple(dst, src.typ, v.Bytes, cols)
+	it := src.typ.Iter(v.Bytes)
+	for _, col := range cols {
+		e, _ := it.Next()
+		if e == nil {
+			return dst, invalid("Invalid null value for column %s", cql.QuoteIdent(col.Name))
+		}
+		dst = append(dst, e)
+	}
+	return dst, nil
 }
 
 func splitTuple(dst [][]byte, typ *types.Type, tuple []byte, cols []*schema.Column) ([][]byte, error) {
@@ -83,29 +95,34 @@ func (r *restriction) tuples(sc *scope, dst [][]byte) ([][]byte, error) {
 
 // markerTuples reads the list that IN ? was bound to.
 func (r *restriction) markerTuples(sc *scope, dst [][]byte) ([][]byte, error) {
-	v, err := r.inMarker.eval(sc)
+	v := sc.args.Values[r.inMarker.slot]
 	switch {
-	case err != nil:
-		return dst, err
+	case v.State == protocol.Null && r.multi:
+		return dst, invalid("Invalid null value for IN restriction")
 	case v.State == protocol.Null:
 		return dst, invalid("Invalid null value for column %s", columnNames(r.cols))
+	case v.State == protocol.Unset && r.multi:
+		return dst, invalid("Invalid unset value for IN restriction")
 	case v.State == protocol.Unset:
 		return dst, invalid("Invalid unset value for column %s", columnNames(r.cols))
 	}
+	elem := r.inType.Elems[0]
 	it := r.inType.Iter(v.Bytes)
 	for e, ok := it.Next(); ok; e, ok = it.Next() {
-		switch {
-		case e == nil:
+		if e == nil {
 			return dst, invalid("Invalid null value in condition for column %s", columnNames(r.cols))
-		case !r.multi:
+		}
+		err := elem.Validate(e)
+		if err == nil && r.multi {
+			dst, err = splitTuple(dst, elem, e, r.cols)
+		} else {
 			dst = append(dst, e)
-		default:
-			if dst, err = splitTuple(dst, r.inType.Elems[0], e, r.cols); err != nil {
-				return dst, err
-			}
+		}
+		if err != nil {
+			return dst, marshalError(err)
 		}
 	}
-	return dst, nil
+	return dst, marshalError(it.Err())
 }
 
 // partitionKeys evaluates the partition keys that w names, into buf.keys: each once, ordered by their components.
@@ -248,25 +265,23 @@ func (b *Buffer) extend(sc *scope, r *restriction, n, width int) (int, error) {
 
 // rangeSlices appends the slices of a range restriction behind each of the n prefixes in buf.tuples.
 func (w *where) rangeSlices(sc *scope, buf *Buffer, n, width int, r *restriction) error {
-	var lower, upper [][]byte
-	var err error
-	if r.lower != nil {
-		if lower, err = r.lower.values(sc, nil, r.lower.cols); err != nil {
-			return err
-		}
+	lower, err := r.lower.bound(sc)
+	if err != nil {
+		return err
 	}
-	if r.upper != nil {
-		if upper, err = r.upper.values(sc, nil, r.upper.cols); err != nil {
-			return err
-		}
+	upper, err := r.upper.bound(sc)
+	if err != nil || r.upper != nil && upper == nil {
+		return err // nothing is less than null
 	}
 	for i := range n {
 		at := len(buf.mem.buf)
 		prefix := buf.mem.take(w.table.AppendClusteringKey(buf.mem.buf, buf.tuples[i*width:(i+1)*width]), at)
 		switch {
-		case r.upper == nil:
+		case lower == nil && upper == nil:
+			buf.slices = append(buf.slices, row.Slice{Start: prefix, End: buf.mem.after(prefix)})
+		case upper == nil:
 			buf.slices = sided(buf.slices, prefix, r.cols, lower, true, r.lower.inclusive)
-		case r.lower == nil:
+		case lower == nil:
 			buf.slices = sided(buf.slices, prefix, r.cols, upper, false, r.upper.inclusive)
 		default:
 			above := sided(nil, prefix, r.cols, lower, true, r.lower.inclusive)
@@ -275,6 +290,19 @@ func (w *where) rangeSlices(sc *scope, buf *Buffer, n, width int, r *restriction
 		}
 	}
 	return nil
+}
+
+// bound evaluates one side of a slice: nil when there is none. A single null sorts before everything, as in Cassandra.
+func (b *boundSource) bound(sc *scope) ([][]byte, error) {
+	if b == nil {
+		return nil, nil
+	}
+	if len(b.terms) == 1 {
+		if v, err := b.terms[0].eval(sc); err != nil || v.State == protocol.Null {
+			return nil, err
+		}
+	}
+	return b.values(sc, nil, b.cols)
 }
 
 // sided appends the positions behind prefix whose next components are greater (or less) than vals, compared as a tuple: for

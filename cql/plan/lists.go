@@ -116,6 +116,8 @@ func (b *Buffer) indexOp(sc *scope, w *writeAttrs, o *operation, old prior) erro
 		return err
 	case k.State == protocol.Null:
 		return invalid("Invalid null value for list index")
+	case k.State == protocol.Unset && o.kind == opDeleteIndex:
+		return nil
 	case k.State == protocol.Unset:
 		return invalid("Invalid unset value for list index")
 	}

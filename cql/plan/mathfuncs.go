@@ -9,8 +9,6 @@ import (
 	"github.com/helenusdb/helenus/cql/types"
 )
 
-const codeFunctionFailure = protocol.CodeFunctionFailure
-
 // convert returns n in the form that encodeNumber wants for t.
 func (n number) convert(t *types.Type) number {
 	switch t.Kind {
@@ -184,10 +182,23 @@ func arithmetic(op byte, a, b, ret *types.Type) func(sc *scope, args [][]byte) (
 		x, y = x.convert(ret), y.convert(ret)
 		z, ok := x.calculate(op, y, ret)
 		if !ok {
-			return nil, &Error{Code: codeFunctionFailure, Function: "system." + operatorFunction(op), ArgTypes: []string{a.String(), b.String()},
-				Msg: "the operation '" + a.String() + " " + string(op) + " " + b.String() + "' failed: / by zero"}
+			if x.decimal != nil && op == '%' {
+				return nil, operationFailed(op, a, b, "Division by zero")
+			}
+			if x.big != nil || x.decimal != nil {
+				return nil, operationFailed(op, a, b, "BigInteger divide by zero")
+			}
+			return nil, operationFailed(op, a, b, "/ by zero")
 		}
 		return encodeNumber(ret, z), nil
+	}
+}
+
+// operationFailed is the error of a op b.
+func operationFailed(op byte, a, b *types.Type, why string) *Error {
+	return &Error{
+		Code: protocol.CodeFunctionFailure, Function: "system." + operatorFunction(op), ArgTypes: []string{a.String(), b.String()},
+		Msg: "the operation '" + a.String() + " " + string(op) + " " + b.String() + "' failed: " + why,
 	}
 }
 
@@ -387,9 +398,30 @@ func mathExec(name string, t *types.Type, n number) ([]byte, error) {
 	case "log":
 		f = math.Log(f)
 	default:
-		f = math.Log10(f)
+		f = log10(f)
 	}
 	return encodeNumber(t, number{isFloat: true, float: f}.convert(t)), nil
+}
+
+// log10 is that of fdlibm, and so Java's: math.Log10 may differ in the last bit.
+func log10(x float64) float64 {
+	const (
+		ivln10    = 4.34294481903251816668e-01
+		log10of2H = 3.01029995663611771306e-01
+		log10of2L = 3.69423907715893078616e-13
+	)
+	if x <= 0 || math.IsInf(x, 0) || math.IsNaN(x) {
+		return math.Log10(x)
+	}
+	frac, exp := math.Frexp(x) // x = frac * 2^exp, frac in [0.5, 1)
+	k := exp - 1
+	frac *= 2
+	if k < 0 {
+		k++
+		frac /= 2
+	}
+	y := float64(k)
+	return y*log10of2L + ivln10*math.Log(frac) + y*log10of2H
 }
 
 func (n number) negative() bool {

@@ -124,6 +124,9 @@ func (m *Modify) AppendMutations(buf *Buffer, a *Args) error {
 	if m.typ == typeDelete && len(m.regular)+len(m.static) == 0 {
 		return m.appendDeletions(buf, sc, &w)
 	}
+	if len(m.regular) > 0 && !m.rows {
+		return invalid("Range deletions are not supported for specific columns")
+	}
 	if m.rows {
 		if err := m.clusteringPoints(sc, buf); err != nil {
 			return err
@@ -461,6 +464,8 @@ func (b *Buffer) elementOp(sc *scope, w *writeAttrs, o *operation) error {
 		return err
 	case k.State == protocol.Null:
 		return invalid("Invalid null %s", what)
+	case k.State == protocol.Unset && o.col.Type.Kind == types.KindSet:
+		return nil
 	case k.State == protocol.Unset:
 		return invalid("Invalid unset %s", what)
 	}

@@ -59,6 +59,7 @@ func (c *selectCompiler) text(t cql.Term) string {
 type elementTerm struct {
 	arg, key term
 	typ      *types.Type
+	name     string // of what it selects from
 }
 
 func (t *elementTerm) eval(sc *scope) (protocol.Value, error) {
@@ -68,9 +69,9 @@ func (t *elementTerm) eval(sc *scope) (protocol.Value, error) {
 	}
 	switch k.State {
 	case protocol.Unset:
-		return k, invalid("Invalid unset value for element selection")
+		return k, invalid("Invalid unset value for element selection on %s", t.name)
 	case protocol.Null:
-		return nullValue(), nil
+		return k, invalid("Invalid null value for element selection on %s", t.name)
 	}
 	v, err := t.arg.eval(sc)
 	if err != nil || v.State != protocol.Set {
@@ -125,7 +126,7 @@ func (c *selectCompiler) elementSelector(t *cql.ElementRef) (term, *types.Type, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return &elementTerm{arg, key, typ}, typ.Elems[len(typ.Elems)-1], nil
+	return &elementTerm{arg, key, typ, c.text(t.Receiver)}, typ.Elems[len(typ.Elems)-1], nil
 }
 
 // sliceTerm is value[from..to] of a set or map, both bounds included.
@@ -133,6 +134,7 @@ type sliceTerm struct {
 	arg      term
 	from, to term // nil: open
 	typ      *types.Type
+	name     string // of what it selects from
 }
 
 func (c *selectCompiler) sliceSelector(t *cql.SliceRef) (term, *types.Type, error) {
@@ -140,7 +142,7 @@ func (c *selectCompiler) sliceSelector(t *cql.SliceRef) (term, *types.Type, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	x := &sliceTerm{arg: arg, typ: typ}
+	x := &sliceTerm{arg: arg, typ: typ, name: c.text(t.Receiver)}
 	if t.From != nil {
 		if x.from, err = c.term(t.From, c.keyReceiver(typ, t.Receiver)); err != nil {
 			return nil, nil, err
@@ -165,7 +167,7 @@ func (t *sliceTerm) bounds(sc *scope) (from, to []byte, err error) {
 			return nil, nil, err
 		}
 		if v.State == protocol.Null {
-			return nil, nil, invalid("Invalid null value for slice selection")
+			return nil, nil, invalid("Invalid null value for slice selection on %s", t.name)
 		}
 		if v.State == protocol.Set {
 			if i == 0 {
@@ -209,9 +211,15 @@ func (t *sliceTerm) eval(sc *scope) (protocol.Value, error) {
 			}
 		}
 	}
+	if n == 0 && t.multi() {
+		return nullValue(), nil // as when the cells were not there
+	}
 	types.AppendCount(b[:at], n)
 	return setValue(sc.mem.take(b, at)), nil
 }
+
+// multi reports whether the slice is of a column that is stored as several cells.
+func (t *sliceTerm) multi() bool { return t.typ.MultiCell() }
 
 // metaTerm is writetime(c), ttl(c), maxwritetime(c): of a simple column one number, of several cells a list, or the largest.
 type metaTerm struct {

@@ -41,7 +41,7 @@ type restriction struct {
 
 	eq           tupleSource
 	in           []tupleSource
-	inMarker     term // a list; instead of in
+	inMarker     *bindTerm // a list; instead of in
 	inType       *types.Type
 	lower, upper *boundSource
 
@@ -333,7 +333,11 @@ func (r *restriction) merge(o *restriction) error {
 		return nil
 	}
 	if o.kind != restrictSlice {
-		return invalid("Column \"%s\" cannot be restricted by both an equality and an inequality relation", name)
+		what := "Column"
+		if r.first().Kind == schema.KindPartitionKey && r.multi { // token()
+			what = "Columns"
+		}
+		return invalid("%s \"%s\" cannot be restricted by both an equality and an inequality relation", what, name)
 	}
 	if r.first() != o.first() {
 		return invalid("Column \"%s\" cannot be restricted by two inequalities not starting with the same column", name)

@@ -155,7 +155,7 @@ func (c *compiler) selectors(s *cql.Select, sel *Select) ([]protocol.Column, err
 		}
 		name := item.Alias.Name
 		if name == "" {
-			name = sc.columnName(item.Expr, typ)
+			name = sc.columnName(item.Expr)
 		}
 		o := output{slot: -1, term: x}
 		var col *schema.Column
@@ -214,26 +214,47 @@ func (c *selectCompiler) qualified(t *cql.TypeRef) *cql.TypeRef {
 
 // columnName returns the name of a result column without alias. A cast to the type that something has anyway is not shown,
 // and count(1) is count(*).
-func (c *selectCompiler) columnName(t cql.Term, typ *types.Type) string {
-	if cast, ok := t.(*cql.Cast); ok {
-		if from := c.typeOf(cast.Arg); from != nil && from.Equal(typ) {
-			return c.columnName(cast.Arg, typ)
-		}
-	}
-	if countOne(t) {
-		t = &cql.CountRows{}
-	}
-	return c.text(t)
+func (c *selectCompiler) columnName(t cql.Term) string {
+	return c.text(c.shown(t))
 }
 
-// countOne reports whether t is count(1).
+// shown returns t without the casts that do nothing.
+func (c *selectCompiler) shown(t cql.Term) cql.Term {
+	switch t := t.(type) {
+	case *cql.Cast:
+		arg := c.shown(t.Arg)
+		if from, to := c.typeOf(t.Arg), c.typeOf(t); from != nil && to != nil && from.Equal(to) {
+			return arg
+		}
+		return &cql.Cast{Arg: arg, Type: t.Type, Pos: t.Pos}
+	case *cql.FuncCall:
+		if countOne(t) {
+			return &cql.CountRows{}
+		}
+		out := *t
+		out.Args = make([]cql.Term, len(t.Args))
+		for i, a := range t.Args {
+			out.Args[i] = c.shown(a)
+		}
+		return &out
+	case *cql.BinaryOp:
+		out := *t
+		out.Left, out.Right = c.shown(t.Left), c.shown(t.Right)
+		return &out
+	case *cql.Negate:
+		return &cql.Negate{Arg: c.shown(t.Arg), Pos: t.Pos}
+	}
+	return t
+}
+
+// countOne reports whether t is count(1), or of any other integer: Cassandra takes that for count(*).
 func countOne(t cql.Term) bool {
 	f, ok := t.(*cql.FuncCall)
 	if !ok || f.Name.Name.Name != "count" || len(f.Args) != 1 {
 		return false
 	}
 	lit, ok := f.Args[0].(*cql.Literal)
-	return ok && lit.Class == cql.IntegerLiteral && lit.Text == "1"
+	return ok && lit.Class == cql.IntegerLiteral
 }
 
 // selector compiles t. want is the type that the context expects, nil for none.

@@ -94,6 +94,19 @@ type ReadPage = row.Page
 
 // resolve returns the type that a TypeRef of a cast or type hint means in a keyspace.
 func (env *Env) resolve(keyspace string, ref *cql.TypeRef) (*types.Type, error) {
+	var unknown error
+	ref.UDTNames(func(n cql.QualifiedName) {
+		ks := keyspace
+		if n.Qualified() {
+			ks = n.Keyspace.Name
+		}
+		if _, ok := env.Catalog.Type(ks, n.Name.Name); !ok && unknown == nil {
+			unknown = invalid("Unknown type %s.%s", ks, n.Name.Name)
+		}
+	})
+	if unknown != nil {
+		return nil, unknown
+	}
 	t, err := types.Parse(ref.String(), env.Catalog.Type, keyspace)
 	if err != nil {
 		return nil, invalid("%s", err.Error())

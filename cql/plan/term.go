@@ -38,6 +38,9 @@ func (m *arena) reset() {
 // take makes the bytes appended since at, into the buffer b that m.buf was, the arena's and returns them.
 func (m *arena) take(b []byte, at int) []byte {
 	m.buf = b
+	if len(b) == at {
+		return []byte{} // not nil, which would be null
+	}
 	return b[at:len(b):len(b)]
 }
 

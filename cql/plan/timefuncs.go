@@ -241,7 +241,11 @@ func addDuration(t *types.Type, minus bool) func(sc *scope, args [][]byte) ([]by
 			k = -1
 		}
 		if t.Kind == types.KindDate && s.ns != 0 {
-			return nil, invalid("The duration must have a day precision. Was: %s", types.Duration.AppendText(nil, args[1]))
+			op := byte('+')
+			if minus {
+				op = '-'
+			}
+			return nil, operationFailed(op, t, types.Duration, "The duration must have a day precision. Was: "+string(types.Duration.AppendText(nil, args[1])))
 		}
 		ms := s.after(millisOf(t, args[0]), k)
 		if t.Kind == types.KindDate {

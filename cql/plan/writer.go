@@ -82,10 +82,10 @@ func (w *RowWriter) Begin(s *Select, a *Args, acc Access, p Page) error {
 	w.seen, w.given, w.key = 0, 0, nil
 	w.next = State{}
 	var err error
-	if w.remaining, err = evalLimit(&w.sc, s.limit, "LIMIT"); err != nil {
+	if w.remaining, err = evalLimit(&w.sc, s.limit); err != nil {
 		return err
 	}
-	if w.perPart, err = evalLimit(&w.sc, s.perPartition, "PER PARTITION LIMIT"); err != nil {
+	if w.perPart, err = evalLimit(&w.sc, s.perPartition); err != nil {
 		return err
 	}
 	w.want = noLimit
