@@ -164,8 +164,22 @@ func sessionValues(s *trace.Session, took time.Duration) [][]byte {
 }
 
 func (t *tracer) eventValues(s *trace.Session, e *trace.Event) [][]byte {
-	id := t.x.o.NewTimeUUID()
-	return [][]byte{s.ID[:], id[:], []byte(e.Activity), address(e.Source.Addr()), int4(int(e.Elapsed.Microseconds())), int4(int(e.Source.Port())), []byte(e.Thread)}
+	return [][]byte{s.ID[:], eventID(t.x.o.NewTimeUUID(), e.At), []byte(e.Activity), address(e.Source.Addr()), int4(int(e.Elapsed.Microseconds())), int4(int(e.Source.Port())), []byte(e.Thread)}
+}
+
+// gregorian is the offset between the UUID epoch (1582-10-15) and the Unix epoch, in units of 100 ns.
+const gregorian = 0x01B21DD213814000
+
+// eventID returns a version 1 UUID of the time at, otherwise like id, whose time makes it unique: its clock sequence is
+// taken from there.
+func eventID(id [16]byte, at time.Time) []byte {
+	seq := binary.BigEndian.Uint32(id[:]) // of the time: differs between the events of a trace
+	n := uint64(at.UnixNano()/100) + gregorian
+	binary.BigEndian.PutUint32(id[0:], uint32(n))
+	binary.BigEndian.PutUint16(id[4:], uint16(n>>32))
+	binary.BigEndian.PutUint16(id[6:], uint16(n>>48)&0x0fff|0x1000)
+	binary.BigEndian.PutUint16(id[8:], uint16(seq)&0x3fff|0x8000)
+	return id[:]
 }
 
 // address returns the value of an inet, nil for an address that is not known.
