@@ -69,6 +69,9 @@ func Run(ctx context.Context, o Options, pids []int) (*Report, error) {
 func (r *run) measure(ctx context.Context, lanes []*lane, pids []int) *Report {
 	o := &r.o
 	r.began = time.Now()
+	r.measuring.Store(o.Op == Load) // every row of a load counts
+	cpu, self := cpuMicros(pids), cpuMicros([]int{os.Getpid()})
+	start := r.began
 	var wg sync.WaitGroup
 	for _, l := range lanes {
 		wg.Go(l.send)
@@ -78,10 +81,10 @@ func (r *run) measure(ctx context.Context, lanes []*lane, pids []int) *Report {
 	go func() { wg.Wait(); close(finished) }()
 	if o.Op != Load {
 		r.watch(ctx, lanes, -o.Warm, 0, finished)
+		cpu, self = cpuMicros(pids), cpuMicros([]int{os.Getpid()})
+		start = time.Now()
+		r.measuring.Store(true)
 	}
-	cpu, self := cpuMicros(pids), cpuMicros([]int{os.Getpid()})
-	start := time.Now()
-	r.measuring.Store(true)
 	end := o.Duration
 	if o.Op == Load {
 		end = 1 << 62

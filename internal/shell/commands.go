@@ -353,7 +353,7 @@ func (s *Shell) doDescribe(ctx context.Context, args []token, text string) error
 	if res.Kind == protocol.ResultRows {
 		err = run.description(args)
 	}
-	run.note(res)
+	run.note(run.res)
 	s.warn(run.warnings)
 	return err
 }

@@ -67,7 +67,7 @@ func errorText(err error) string {
 	case errors.As(err, &e) && !errors.Is(err, ErrBroken):
 		return serverErrorText(e)
 	case errors.Is(err, context.Canceled):
-		return "Interrupted: the statement may have been carried out"
+		return "Interrupted; a write may have been carried out"
 	case errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ErrBroken):
 		return "OperationTimedOut: no answer in time (see --request-timeout); the statement may have been carried out"
 	case errors.Is(err, ErrBroken):

@@ -290,7 +290,7 @@ func (s *Shell) statement(ctx context.Context, text string) error {
 		s.schema.forget()
 		err = run.agree()
 	}
-	run.note(res)
+	run.note(run.res)
 	s.warn(run.warnings)
 	if err != nil {
 		return err
@@ -370,6 +370,9 @@ func (a *answer) pages(print func(first bool) error) error {
 		m := &a.res.Rows.Metadata
 		if m.Flags&protocol.RowsHasMorePages == 0 || m.PagingState == nil {
 			return nil
+		}
+		if a.ctx.Err() != nil {
+			return cause(a.ctx)
 		}
 		if a.s.o.Lines != nil && a.s.capture == nil && a.s.sources == 0 && !a.unasked {
 			if more, err := a.s.o.Lines.Line("---MORE---"); err != nil || strings.HasPrefix(strings.ToLower(more), "q") {
