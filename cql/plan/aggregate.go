@@ -80,9 +80,9 @@ func (s *aggState) addValue(fn *function, v []byte) error {
 }
 
 func (s *aggState) addNumber(fn *function, v []byte) error {
-	n, ok := numberOf(fn.args[0], v)
-	if !ok {
-		return nil
+	n, ok, err := operand(fn.args[0], v)
+	if !ok || err != nil {
+		return err
 	}
 	s.n++
 	switch {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // Buffer is the scratch memory of one request: row builders, arenas for keys, fragments and commands. What Mutations,
@@ -28,7 +29,6 @@ type Buffer struct {
 	cmds   []row.Command
 	scan   row.Command
 	span   ring.Range
-	part   ring.Partitioner
 }
 
 // Reset forgets everything that was built.
@@ -49,10 +49,35 @@ func (b *Buffer) begin(a *Args) *scope {
 // Mutations returns what was appended since Reset, those of one partition next to one another, in the order in which they
 // were first written to.
 func (b *Buffer) Mutations() []row.Mutation {
+	if len(b.muts) > groupPairsMax {
+		groupByKey(b.muts)
+		return b.muts
+	}
 	for i := 1; i < len(b.muts); i++ {
 		b.groupInto(i)
 	}
 	return b.muts
+}
+
+// groupPairsMax is how many mutations are compared in pairs, which takes no memory.
+const groupPairsMax = 32
+
+// groupByKey orders many mutations by when their partition was first written to.
+func groupByKey(muts []row.Mutation) {
+	type partition struct {
+		generation schema.Generation
+		key        string
+	}
+	first := make(map[partition]int, len(muts))
+	for i := range muts {
+		p := partition{muts[i].Generation, string(muts[i].Key)}
+		if _, ok := first[p]; !ok {
+			first[p] = i
+		}
+	}
+	slices.SortStableFunc(muts, func(a, b row.Mutation) int {
+		return first[partition{a.Generation, string(a.Key)}] - first[partition{b.Generation, string(b.Key)}]
+	})
 }
 
 // groupInto moves mutation i behind the last one before it of the same partition.
@@ -83,7 +108,7 @@ func sortSlices(list []row.Slice) []row.Slice {
 		last := &out[len(out)-1]
 		switch {
 		case last.End == nil:
-		case bytes.Compare(s.Start, last.End) > 0 || s.Point && last.Point && !bytes.Equal(s.Start, last.Start):
+		case bytes.Compare(s.Start, last.End) > 0:
 			out = append(out, s)
 		case s.End == nil || bytes.Compare(s.End, last.End) > 0:
 			last.End, last.Point = s.End, false

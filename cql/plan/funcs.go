@@ -310,16 +310,16 @@ func castExec(from, to *types.Type) func(sc *scope, args [][]byte) ([]byte, erro
 		return func(_ *scope, args [][]byte) ([]byte, error) { return from.AppendString(nil, args[0]), nil }
 	case types.KindDate, types.KindTimestamp:
 		return func(_ *scope, args [][]byte) ([]byte, error) {
-			if len(args[0]) == 0 {
+			if len(args[0]) != timeLen(from) {
 				return nil, nil
 			}
 			return timeConversion(from, to, args[0]), nil
 		}
 	}
 	return func(_ *scope, args [][]byte) ([]byte, error) {
-		n, ok := numberOf(from, args[0])
-		if !ok {
-			return nil, nil
+		n, ok, err := operand(from, args[0])
+		if !ok || err != nil {
+			return nil, err
 		}
 		return encodeNumber(to, n.convert(to)), nil
 	}

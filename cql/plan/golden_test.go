@@ -25,7 +25,7 @@ type goldenCase struct {
 	answer []string
 }
 
-func readGolden(t *testing.T, name string) []goldenCase {
+func readGolden(t testing.TB, name string) []goldenCase {
 	b, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)

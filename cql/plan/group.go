@@ -139,9 +139,16 @@ func (w *RowWriter) lastGroup(dst []byte) ([]byte, error) {
 
 // sorter collects the rows of several partitions to order them.
 type sorter struct {
-	mem  arena
-	rows []sortedRow
+	mem   arena
+	rows  []sortedRow
+	bytes int
 }
+
+// sortedBytesMax bounds the rows of several partitions that are ordered in memory, each counting sortedRowOverhead more.
+const (
+	sortedBytesMax    = 256 << 20
+	sortedRowOverhead = 64
+)
 
 type sortedRow struct {
 	values []byte
@@ -151,7 +158,7 @@ type sortedRow struct {
 func (s *sorter) reset() {
 	s.mem.reset()
 	clear(s.rows)
-	s.rows = s.rows[:0]
+	s.rows, s.bytes = s.rows[:0], 0
 }
 
 func (s *sorter) add(w *RowWriter) error {
@@ -161,6 +168,9 @@ func (s *sorter) add(w *RowWriter) error {
 		return err
 	}
 	r := sortedRow{values: s.mem.take(b, at)}
+	if s.bytes += len(b) - at + sortedRowOverhead; s.bytes > sortedBytesMax {
+		return invalid("The rows to order are larger than %d bytes: name fewer partitions, or a LIMIT for each", sortedBytesMax)
+	}
 	for _, o := range w.s.order {
 		v := w.view.vals[o.slot]
 		if v != nil {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"math"
 	"math/big"
 	"slices"
@@ -149,9 +150,9 @@ func negations() []*function {
 	var out []*function
 	for _, t := range numericTypes() {
 		out = append(out, native("_negate", t, func(_ *scope, args [][]byte) ([]byte, error) {
-			n, ok := numberOf(t, args[0])
-			if !ok {
-				return nil, nil
+			n, ok, err := operand(t, args[0])
+			if !ok || err != nil {
+				return nil, err
 			}
 			return encodeNumber(t, n.negate()), nil
 		}, t))
@@ -174,10 +175,10 @@ func (n number) negate() number {
 // arithmetic returns the execution of a op b in type ret.
 func arithmetic(op byte, a, b, ret *types.Type) func(sc *scope, args [][]byte) ([]byte, error) {
 	return func(_ *scope, args [][]byte) ([]byte, error) {
-		x, ok := numberOf(a, args[0])
-		y, ok2 := numberOf(b, args[1])
-		if !ok || !ok2 {
-			return nil, nil
+		x, ok, err := operand(a, args[0])
+		y, ok2, err2 := operand(b, args[1])
+		if err := cmp.Or(err, err2); !ok || !ok2 || err != nil {
+			return nil, err
 		}
 		x, y = x.convert(ret), y.convert(ret)
 		z, ok := x.calculate(op, y, ret)
@@ -322,9 +323,9 @@ func (d decimal) quo(o decimal) decimal {
 	scale = min(scale, divisionScaleMax)
 	a, b := d.int(), o.int()
 	if shift := scale - d.scale + o.scale; shift >= 0 {
-		a = new(big.Int).Mul(a, pow10(min(shift, decimalScaleMax)))
+		a = new(big.Int).Mul(a, pow10(shift))
 	} else {
-		b = new(big.Int).Mul(b, pow10(min(-shift, decimalScaleMax)))
+		b = new(big.Int).Mul(b, pow10(-shift))
 	}
 	return decimal{quoHalfUp(a, b), scale}.strip()
 }
@@ -368,9 +369,9 @@ func mathFunctions(name string) []*function {
 	for _, t := range numericTypes() {
 		ret := t
 		out = append(out, native(name, ret, func(_ *scope, args [][]byte) ([]byte, error) {
-			n, ok := numberOf(t, args[0])
-			if !ok {
-				return nil, nil
+			n, ok, err := operand(t, args[0])
+			if !ok || err != nil {
+				return nil, err
 			}
 			return mathExec(name, t, n)
 		}, t))
@@ -440,7 +441,7 @@ func (n number) negative() bool {
 func (n number) round(t *types.Type) number {
 	switch {
 	case n.decimal != nil && n.decimal.scale > 0:
-		d := decimal{quoHalfUp(n.decimal.int(), pow10(min(n.decimal.scale, decimalScaleMax))), 0}
+		d := decimal{quoHalfUp(n.decimal.int(), pow10(n.decimal.scale)), 0}
 		return number{decimal: &d}
 	case n.decimal != nil:
 		d := decimal{n.decimal.truncate(), 0}

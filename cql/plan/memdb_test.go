@@ -400,3 +400,19 @@ func (r *memResult) text() string {
 	}
 	return b.String()
 }
+
+func fullRange() *ring.Range {
+	r := ring.FullRange()
+	return &r
+}
+
+// clonePartitions copies what is stored, so that writes to the copy leave it alone.
+func clonePartitions(m map[schema.Generation][]*memPartition) map[schema.Generation][]*memPartition {
+	out := make(map[schema.Generation][]*memPartition, len(m))
+	for g, list := range m {
+		for _, p := range list {
+			out[g] = append(out[g], &memPartition{token: p.token, key: p.key, frags: slices.Clone(p.frags)})
+		}
+	}
+	return out
+}

@@ -31,8 +31,37 @@ func (d decimal) int() *big.Int {
 
 func (d decimal) encode() []byte { return types.EncodeDecimal(d.int(), d.scale) }
 
-// decimalScaleMax bounds how far two decimals' scales may be apart for arithmetic: the result has that many digits.
-const decimalScaleMax = 10000
+// Numbers that functions calculate with are bounded: the cost of an operation grows with the digits of its operands and
+// with how far their scales are apart.
+const (
+	decimalScaleMax = 10_000
+	numberBitsMax   = 1 << 18
+)
+
+// tooWide reports whether n is beyond what functions calculate with.
+func (n number) tooWide() bool {
+	switch {
+	case n.decimal != nil:
+		return n.decimal.scale > decimalScaleMax || n.decimal.scale < -decimalScaleMax || n.decimal.int().BitLen() > numberBitsMax
+	case n.big != nil:
+		return n.big.BitLen() > numberBitsMax
+	}
+	return false
+}
+
+// errTooWide is the error of calculating with such a number.
+func errTooWide() error {
+	return invalid("Numbers of more than %d bits or a scale beyond %d cannot be calculated with", numberBitsMax, decimalScaleMax)
+}
+
+// operand decodes a numeric argument of a function; ok is false for an empty one, which counts as null.
+func operand(t *types.Type, v []byte) (n number, ok bool, err error) {
+	n, ok = numberOf(t, v)
+	if ok && n.tooWide() {
+		err = errTooWide()
+	}
+	return n, ok, err
+}
 
 func pow10(n int32) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
@@ -41,10 +70,10 @@ func (d decimal) align(o decimal) (a, b *big.Int, scale int32) {
 	a, b = d.int(), o.int()
 	switch {
 	case d.scale < o.scale:
-		a = new(big.Int).Mul(a, pow10(min(o.scale-d.scale, decimalScaleMax)))
+		a = new(big.Int).Mul(a, pow10(o.scale-d.scale))
 		return a, b, o.scale
 	case d.scale > o.scale:
-		b = new(big.Int).Mul(b, pow10(min(d.scale-o.scale, decimalScaleMax)))
+		b = new(big.Int).Mul(b, pow10(d.scale-o.scale))
 	}
 	return a, b, d.scale
 }
@@ -169,9 +198,9 @@ func (n number) asBig() *big.Int {
 // truncate returns the integer part.
 func (d decimal) truncate() *big.Int {
 	if d.scale <= 0 {
-		return new(big.Int).Mul(d.int(), pow10(min(-d.scale, decimalScaleMax)))
+		return new(big.Int).Mul(d.int(), pow10(-d.scale))
 	}
-	return new(big.Int).Quo(d.int(), pow10(min(d.scale, decimalScaleMax)))
+	return new(big.Int).Quo(d.int(), pow10(d.scale))
 }
 
 func (n number) asDecimal() decimal {

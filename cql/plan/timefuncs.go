@@ -59,13 +59,24 @@ func conversions(name string, to *types.Type, from ...*types.Type) []*function {
 	var out []*function
 	for _, t := range from {
 		out = append(out, native(name, to, func(_ *scope, args [][]byte) ([]byte, error) {
-			if len(args[0]) == 0 {
+			if len(args[0]) != timeLen(t) {
 				return nil, nil
 			}
 			return timeConversion(t, to, args[0]), nil
 		}, t))
 	}
 	return out
+}
+
+// timeLen is the length of values of the types that hold a point in time.
+func timeLen(t *types.Type) int {
+	switch t.Kind {
+	case types.KindTimeuuid:
+		return 16
+	case types.KindDate:
+		return 4
+	}
+	return 8
 }
 
 // timeConversion converts between timeuuid, date, timestamp and milliseconds.
@@ -106,7 +117,7 @@ func floorMod(a, b int64) int64 { return a - floorDiv(a, b)*b }
 
 // boundUUID returns the least or greatest time UUID of a millisecond.
 func boundUUID(v []byte, ticks int64, node uint64) ([]byte, error) {
-	if len(v) == 0 {
+	if len(v) != 8 {
 		return nil, nil
 	}
 	t := uint64((int64(binary.BigEndian.Uint64(v))+gregorianMillis)*10000 + ticks)
@@ -169,7 +180,7 @@ func floors() []*function {
 				return floorExec(t, ret, args[0], args[1], 0)
 			}, t, types.Duration),
 			native("floor", ret, func(_ *scope, args [][]byte) ([]byte, error) {
-				if len(args[2]) == 0 {
+				if len(args[2]) != timeLen(ret) {
 					return nil, nil
 				}
 				return floorExec(t, ret, args[0], args[1], millisOf(ret, args[2]))
@@ -186,7 +197,7 @@ func spanOf(v []byte) (span, error) {
 }
 
 func floorExec(t, ret *types.Type, v, duration []byte, start int64) ([]byte, error) {
-	if len(v) == 0 {
+	if len(v) != timeLen(t) {
 		return nil, nil
 	}
 	s, err := spanOf(duration)
@@ -229,7 +240,7 @@ func floorTime(v, duration []byte) ([]byte, error) {
 // addDuration returns the execution of date + duration and timestamp + duration.
 func addDuration(t *types.Type, minus bool) func(sc *scope, args [][]byte) ([]byte, error) {
 	return func(_ *scope, args [][]byte) ([]byte, error) {
-		if len(args[0]) == 0 {
+		if len(args[0]) != timeLen(t) {
 			return nil, nil
 		}
 		s, err := spanOf(args[1])
