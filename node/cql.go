@@ -30,24 +30,20 @@ type cqlService struct {
 	uuids uuidSource
 }
 
-// live is the failure detector as system tables see it.
-type live struct{ n *Node }
-
-func (l live) Alive(id ring.HostID) bool { return l.n.alive(id) }
-
 func (n *Node) startCQL(ctx context.Context) error {
 	c := n.o.Config
 	s := &cqlService{n: n, told: map[ring.HostID]bool{}, uuids: uuidSource{now: n.o.Now, node: n.o.uint64()}}
-	tables, err := system.New(system.Options{Current: n.log.Current, Self: n.home.HostID, Live: live{n}, Native: c.Native(),
-		Listen: n.self.Internode, Now: n.o.Now, Settings: func() []system.Setting { return settings(c) },
-		Clients: func() []server.ConnState { return s.server.Connections() }})
+	tables, err := system.New(system.Options{Current: n.log.Current, Self: n.home.HostID, Native: c.Native(),
+		Listen: n.self.Internode, Settings: func() []system.Setting { return settings(c) },
+		Clients:  func() []server.ConnState { return s.server.Connections() },
+		Prepared: func(fn func(id [16]byte, keyspace, text string)) { s.executor.Prepared(fn) }})
 	if err != nil {
 		return err
 	}
 	s.executor, err = exec.New(exec.Options{Coordinator: n.coord, Schema: ddl{n}, System: tables, Native: c.Native(),
 		Clock: n.clock.Timestamp, NewTimeUUID: s.uuids.next, NewUUID: n.o.uuid, Now: n.o.Now,
 		Limits:       exec.Limits{PreparedBytes: int64(c.PreparedCache), Heavy: c.HeavyQueries},
-		FailWritesTo: c.FailWritesTo, Logger: n.o.Logger})
+		FailWritesTo: c.FailWritesTo, IsInvalid: isInvalid, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,8 @@ func failures(list []coordinator.Failure) []protocol.Failure {
 
 var reasons = [...]string{"UNKNOWN", "READ_TOO_MANY_TOMBSTONES", "TIMEOUT", "INCOMPATIBLE_SCHEMA", "READ_SIZE", "NODE_DOWN", "INDEX_NOT_AVAILABLE", "READ_TOO_MANY_INDEXES"}
 
-// failureText is Cassandra's: "Operation failed - received 1 responses and 1 failures: UNKNOWN from /127.0.0.2:7000".
+// failureText is Cassandra's: "Operation failed - received 1 responses and 1 failures: UNKNOWN from /127.0.0.2:7000", with
+// what the replica says in brackets.
 func failureText(received int, list []coordinator.Failure) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Operation failed - received %d responses and %d failures", received, len(list))
@@ -150,7 +151,7 @@ func failureText(received int, list []coordinator.Failure) string {
 		var from []string
 		for _, f := range list {
 			if int(f.Code) == code {
-				from = append(from, "/"+f.Addr.String())
+				from = append(from, "/"+f.Addr.String()+because(f.Why))
 			}
 		}
 		if len(from) == 0 {
@@ -163,4 +164,11 @@ func failureText(received int, list []coordinator.Failure) string {
 		fmt.Fprintf(&b, "%s%s from %s", sep, name, strings.Join(from, ", "))
 	}
 	return b.String()
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
 }

@@ -68,7 +68,7 @@ func start(t testing.TB, o options) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables, err := system.New(system.Options{Current: c.Current, Self: selfID, Live: c, Clients: func() []server.ConnState { return c.server.Connections() },
+	tables, err := system.New(system.Options{Current: c.Current, Self: selfID, Clients: func() []server.ConnState { return c.server.Connections() },
 		Prepared: func(fn func([16]byte, string, string)) { c.exec.Prepared(fn) }})
 	if err != nil {
 		t.Fatal(err)
@@ -148,8 +148,6 @@ func (c *cluster) AwaitApplied(ctx context.Context, epoch uint64) error {
 	}
 	return nil
 }
-
-func (c *cluster) Alive(id ring.HostID) bool { return id == selfID }
 
 func (c *cluster) Table(g schema.Generation) (*schema.Table, bool) {
 	return c.Current().Catalog.TableByGeneration(g)

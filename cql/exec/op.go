@@ -15,7 +15,8 @@ import (
 	"github.com/helenusdb/helenus/row"
 )
 
-// keepMax bounds what one buffer of a pooled op keeps, in bytes; larger ones are given back to the collector.
+// keepMax bounds one buffer of a pooled op, in bytes: an op that grew beyond it is left to the collector, and with it what
+// package plan needed for such a request.
 const keepMax = 64 << 10
 
 // op is one request from its arrival to its answer. It is pooled: it returns when its answer was given and, for a write,
@@ -79,6 +80,9 @@ func (o *op) release() {
 	if o.refs.Add(-1) > 0 {
 		return
 	}
+	if cap(o.body) > keepMax || cap(o.out) > keepMax || cap(o.read.Page.Data) > keepMax {
+		return
+	}
 	o.s, o.r, o.params, o.stmt, o.compiled, o.trace = nil, server.Responder{}, nil, nil, nil, nil
 	o.write.Trace, o.read.Trace, o.write.Mutations = nil, nil, nil
 	o.args.Values, o.args.Read = nil, nil
@@ -86,15 +90,6 @@ func (o *op) release() {
 	o.warnings = o.warnings[:0]
 	clear(o.items)
 	o.items = o.items[:0]
-	if cap(o.body) > keepMax {
-		o.body = nil
-	}
-	if cap(o.out) > keepMax {
-		o.out = nil
-	}
-	if cap(o.read.Page.Data) > keepMax {
-		o.read.Page = row.Page{}
-	}
 	o.read.Command, o.body = row.Command{}, o.body[:0]
 	o.x.ops.Put(o)
 }

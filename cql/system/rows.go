@@ -31,7 +31,7 @@ func (s *Tables) partitions(t *schema.Table) []partition {
 	case schema.SystemKeyspace:
 		return encode(t, s.systemRows(state, t.Name))
 	case schema.ViewsKeyspace:
-		return encode(t, s.viewRows(state, t.Name))
+		return encode(t, s.viewRows(t.Name))
 	}
 	return nil
 }
@@ -75,8 +75,6 @@ func (s *Tables) systemRows(state *meta.State, table string) []record {
 		return out
 	case "prepared_statements":
 		return s.prepared()
-	case "available_ranges", "built_views":
-		return nil
 	}
 	return nil
 }
@@ -117,8 +115,8 @@ func (s *Tables) local(state *meta.State) record {
 	}
 }
 
-// peer is a row of system.peers or peers_v2. A live node has applied what this one has, or drivers are not answered yet;
-// one that is down keeps the version that was last seen, which drivers leave out of their agreement anyway.
+// peer is a row of system.peers or peers_v2. Every node is shown with the schema version of this one: a schema change is
+// answered when the live nodes have applied it, and drivers leave those that are down out of the agreement.
 func (s *Tables) peer(state *meta.State, n *meta.Node, v2 bool) record {
 	r := record{
 		"peer":            inet(n.Internode.Addr()),
@@ -155,7 +153,7 @@ func (s *Tables) prepared() []record {
 }
 
 // viewRows returns the rows of a table of system_views.
-func (s *Tables) viewRows(_ *meta.State, table string) []record {
+func (s *Tables) viewRows(table string) []record {
 	switch table {
 	case "clients":
 		return s.clients()
@@ -168,8 +166,6 @@ func (s *Tables) viewRows(_ *meta.State, table string) []record {
 			out = append(out, record{"name": text(v.Name), "value": text(v.Value)})
 		}
 		return out
-	case "system_properties":
-		return nil
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/helenusdb/helenus/cql/server"
 	"github.com/helenusdb/helenus/meta"
@@ -17,12 +16,6 @@ const (
 	NativeProtocolVersion = "5"
 )
 
-// Live tells who is up.
-type Live interface {
-	// Alive reports whether a member is believed to be up.
-	Alive(host ring.HostID) bool
-}
-
 // Setting is a row of system_views.settings.
 type Setting struct{ Name, Value string }
 
@@ -31,7 +24,6 @@ type Options struct {
 	// Current returns the newest metadata of this node; an atomic load. Needed.
 	Current func() *meta.State
 	Self    ring.HostID
-	Live    Live // needed
 
 	// Native and Listen are this node's own addresses for clients and for other nodes. Zero: those of the metadata.
 	Native, Listen netip.AddrPort
@@ -42,8 +34,6 @@ type Options struct {
 	Prepared func(fn func(id [16]byte, keyspace, text string))
 	// Settings returns the configuration, for system_views.settings; may be nil.
 	Settings func() []Setting
-
-	Now func() time.Time // default time.Now
 }
 
 // Tables evaluates virtual tables. It is safe for concurrent use.
@@ -56,11 +46,8 @@ type Tables struct {
 
 // New returns the tables.
 func New(o Options) (*Tables, error) {
-	if o.Current == nil || o.Live == nil {
-		return nil, errors.New("system: Current and Live are needed")
-	}
-	if o.Now == nil {
-		o.Now = time.Now
+	if o.Current == nil {
+		return nil, errors.New("system: Current is needed")
 	}
 	return &Tables{o: o, cache: map[tableName]cached{}}, nil
 }
