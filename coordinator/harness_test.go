@@ -113,6 +113,9 @@ func newCluster(t testing.TB, lay layout) *cluster {
 		c.nodes = append(c.nodes, n)
 		n.start()
 	}
+	for _, n := range c.nodes {
+		n.connect()
+	}
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
 			n.halt()
@@ -260,6 +263,27 @@ func (n *node) start() {
 		wg.Wait()
 		if err := n.engine.Close(); err != nil {
 			c.t.Error(err)
+		}
+	}
+}
+
+// connect returns when the node and all others can talk to each other.
+func (n *node) connect() {
+	talk := func(from, to *node) {
+		for {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_, _, err := from.rpc.Call(ctx, to.id, rpc.Data, 0, nil)
+			cancel()
+			if err == nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for _, o := range n.c.nodes {
+		if o != n && o.stop != nil {
+			talk(n, o)
+			talk(o, n)
 		}
 	}
 }

@@ -177,6 +177,7 @@ func TestScenario_H3_TheWindowDoesNotBeginAnew(t *testing.T) {
 		}
 		c.nodes[0].halt()
 		c.nodes[0].start()
+		c.nodes[0].connect()
 		time.Sleep(time.Hour)
 		c.setDown(2, true) // this node believes that it is down since now
 		dropped := c.nodes[0].coord.Hints().Metrics().Dropped.Load()

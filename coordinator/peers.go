@@ -70,7 +70,9 @@ func (p *peer) address() netip.AddrPort {
 }
 
 // failure names the replica in an error.
-func (p *peer) failure(code uint16) Failure { return Failure{p.id, p.address().Addr(), code} }
+func (p *peer) failure(code uint16) Failure {
+	return Failure{Host: p.id, Addr: p.address().Addr(), Code: code}
+}
 
 // rank sorts replicas by cost, best first, ties in the given order.
 func rank(replicas []*peer, localDC string, now time.Duration) {

@@ -88,7 +88,7 @@ func (g *replicaGroup) Committed(err error) {
 }
 
 func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
-	status := s.apply(req.Body)
+	status, why := s.apply(req.Body)
 	switch {
 	case status == rpc.StatusOK:
 		s.acks = append(s.acks, rsp)
@@ -96,7 +96,7 @@ func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
 		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
 		s.later(rsp, func() { s.c.applyWhenCaughtUp(from, epoch, deadline, body, rsp) })
 	default:
-		rsp.Reply(status, nil)
+		rsp.Reply(status, []byte(why))
 	}
 }
 
@@ -109,10 +109,10 @@ func (s *replicaSession) later(rsp rpc.Responder, f func()) {
 	}
 }
 
-// apply adds the mutations to the session's batch, which has room for all of them.
-func (s *replicaSession) apply(body []byte) rpc.Status {
+// apply adds the mutations to the session's batch, which has room for all of them. It returns a text with StatusFailed.
+func (s *replicaSession) apply(body []byte) (status rpc.Status, why string) {
 	if status := s.c.writable(body); status != rpc.StatusOK {
-		return status
+		return status, ""
 	}
 	if s.bytes > 0 && s.bytes+len(body) > burstBytesMax {
 		s.Flush()
@@ -150,23 +150,23 @@ func (c *Coordinator) writable(body []byte) rpc.Status {
 	return rpc.StatusOK
 }
 
-// applyAll adds mutations that are writable to the batch.
-func (c *Coordinator) applyAll(b Batch, body []byte) rpc.Status {
+// applyAll adds mutations that are writable to the batch. It returns a text with StatusFailed.
+func (c *Coordinator) applyAll(b Batch, body []byte) (status rpc.Status, why string) {
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err == nil {
 			err = b.Apply(&m)
 		}
 		if err != nil && c.o.IsUnknownTable(err) {
-			return rpc.StatusUnknownTable
+			return rpc.StatusUnknownTable, ""
 		}
 		if err != nil {
 			c.o.Logger.Debug("mutation refused", "err", err)
-			return rpc.StatusFailed
+			return rpc.StatusFailed, err.Error()
 		}
 		src = rest
 	}
-	return rpc.StatusOK
+	return rpc.StatusOK, ""
 }
 
 // applyWhenCaughtUp pulls the metadata that the coordinator has and tries again. It runs on a goroutine of its own.
@@ -175,15 +175,15 @@ func (c *Coordinator) applyWhenCaughtUp(from ring.HostID, epoch uint64, deadline
 		rsp.Reply(rpc.StatusWrongEpoch, nil)
 		return
 	}
-	status := c.writable(body)
-	if status != rpc.StatusOK {
+	if status := c.writable(body); status != rpc.StatusOK {
 		rsp.Reply(status, nil)
 		return
 	}
 	b := c.o.Storage.NewBatch()
-	if status = c.applyAll(b, body); status != rpc.StatusOK {
+	status, why := c.applyAll(b, body)
+	if status != rpc.StatusOK {
 		b.Discard()
-		rsp.Reply(status, nil)
+		rsp.Reply(status, []byte(why))
 		return
 	}
 	g := c.replicaGroups.Get().(*replicaGroup)

@@ -57,6 +57,7 @@ type Failure struct {
 	Host ring.HostID
 	Addr netip.Addr // internode address
 	Code uint16     // failure reason of the native protocol
+	Why  string     // what the replica says, for the error text; may be empty
 }
 
 // Failure reasons, as Cassandra 5.0 numbers them in the error bodies of the native protocol.

@@ -13,6 +13,9 @@ import (
 	"github.com/helenusdb/helenus/rpc"
 )
 
+// whyBytesMax bounds what a client is told of a replica's refusal.
+const whyBytesMax = 256
+
 // replicasInline is how many replicas an operation holds without allocating.
 const replicasInline = 6
 
@@ -67,6 +70,7 @@ type writeTarget struct {
 	op   *writeOp
 	part int
 	peer *peer
+	why  string // what it says when it refuses
 }
 
 // Write begins a write: it is sent to all live replicas, applied here with the burst's batch, and answered when its
@@ -140,7 +144,9 @@ func (c *Coordinator) localWriteError(err error, w *Write) error {
 		return err
 	}
 	c.o.Logger.Debug("write refused", "err", err)
-	return &WriteFailure{Level: w.Level, BlockFor: 1, Type: w.Type, Failures: []Failure{c.peers.of(c.o.Self).failure(ReasonUnknown)}}
+	here := c.peers.of(c.o.Self).failure(ReasonUnknown)
+	here.Why = err.Error()
+	return &WriteFailure{Level: w.Level, BlockFor: 1, Type: w.Type, Failures: []Failure{here}}
 }
 
 func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
@@ -328,6 +334,7 @@ func (t *writeTarget) refusedHere(err error) {
 		return
 	}
 	op.c.o.Logger.Debug("local write refused", "err", err)
+	t.why = err.Error()
 	t.outcome(outcomeFailed)
 }
 
@@ -352,6 +359,9 @@ func (t *writeTarget) Done(r *rpc.Response) {
 	var e *rpc.Error
 	switch {
 	case r.Err == nil:
+		if r.Status == rpc.StatusFailed {
+			t.why = string(r.Body[:min(len(r.Body), whyBytesMax)])
+		}
 		t.outcome(statusOutcome(r, t.op.view.state.Epoch))
 	case errors.As(r.Err, &e) && !e.Sent:
 		t.outcome(outcomeUnsent)
@@ -413,7 +423,9 @@ func (op *writeOp) note(p *writePart, t *writeTarget, o outcome) {
 		op.stale, op.newer = true, t.peer.id
 		p.fails = append(p.fails, t.peer.failure(ReasonIncompatibleSchema))
 	case outcomeFailed, outcomeUnsent:
-		p.fails = append(p.fails, t.peer.failure(ReasonUnknown))
+		f := t.peer.failure(ReasonUnknown)
+		f.Why = t.why
+		p.fails = append(p.fails, f)
 	}
 }
 
