@@ -47,7 +47,6 @@ type restriction struct {
 
 	contains, keys []term
 	entries        [][2]term // map[key] = value
-	holds          bool      // false: no row satisfies
 }
 
 func (r *restriction) first() *schema.Column { return r.cols[0] }
@@ -86,7 +85,7 @@ func (c *compiler) relation(rel *cql.Relation) (*restriction, error) {
 	if err := checkRelation(rel, col); err != nil {
 		return nil, err
 	}
-	r := &restriction{cols: []*schema.Column{col}, holds: true}
+	r := &restriction{cols: []*schema.Column{col}}
 	recv := columnReceiver(col)
 	switch {
 	case rel.Kind == cql.ElementRelation:
@@ -237,7 +236,7 @@ func (c *compiler) multiRelation(rel *cql.Relation) (*restriction, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &restriction{cols: cols, multi: true, holds: true}
+	r := &restriction{cols: cols, multi: true}
 	names := make([]string, len(cols))
 	elems := make([]*types.Type, len(cols))
 	for i, col := range cols {

@@ -22,7 +22,6 @@ type Select struct {
 	plain   bool // every output is a slot
 
 	distinct  bool
-	star      bool
 	aggregate bool // the result is made of groups of rows
 	aggs      []*aggTerm
 	group     *grouping // nil without GROUP BY
@@ -34,7 +33,6 @@ type Select struct {
 	static    bool              // the static row is wanted
 
 	limit, perPartition term
-	onlyKeys            bool // no static and no regular column is looked at
 }
 
 // output is one column of the result.
@@ -200,8 +198,7 @@ func (c *compiler) clauses(s *cql.Select, sel *Select) error {
 }
 
 func (s *Select) checkDistinct() error {
-	for _, r := range s.where.clustering {
-		_ = r
+	if len(s.where.clustering) > 0 {
 		return invalid("SELECT DISTINCT with WHERE clause only supports restriction by partition key and/or static columns.")
 	}
 	for _, r := range s.where.others {
@@ -245,7 +242,6 @@ func (s *Select) finish() {
 	for _, o := range s.outputs {
 		s.plain = s.plain && o.slot >= 0
 	}
-	s.onlyKeys = len(s.slots.static)+len(s.slots.regular) == 0
 	s.static = s.table.HasStatic()
 	s.columns = s.wanted()
 	s.pointCols = s.columns

@@ -135,7 +135,6 @@ func (c *compiler) udtSelector(t *cql.MapLit) bool {
 func (c *compiler) selectors(s *cql.Select, sel *Select) ([]protocol.Column, error) {
 	sc := newSelectCompiler(c, sel)
 	if len(s.Selectors) == 0 {
-		sel.star = true
 		cols := make([]protocol.Column, 0, len(c.table.AllColumns()))
 		for _, col := range c.table.AllColumns() {
 			sel.outputs = append(sel.outputs, output{slot: sel.slots.of(col)})

@@ -291,7 +291,7 @@ func (c *compiler) tokenRelation(w *where, rel *cql.Relation) error {
 	if err != nil {
 		return err
 	}
-	r := &restriction{cols: pk, holds: true, multi: true}
+	r := &restriction{cols: pk, multi: true}
 	r.compare(rel.Op, tupleSource{terms: []term{t}})
 	if w.token == nil {
 		w.token = r

@@ -40,7 +40,6 @@ type RowWriter struct {
 	at        int          // index of the command being read
 	from      row.Position // where it goes on
 	inside    bool
-	started   bool // Next was called for the command at hand
 	done      bool // nothing more is to be read
 	full      bool // the page is
 	more      bool // the result goes on after it, at next
@@ -78,7 +77,7 @@ func (w *RowWriter) Begin(s *Select, a *Args, acc Access, p Page) error {
 	w.s, w.a, w.acc, w.now = s, a, acc, a.Now
 	w.sc = scope{args: a, mem: &w.mem, row: &w.view}
 	w.view.init(&s.slots)
-	w.at, w.inside, w.started, w.done, w.full, w.more, w.rows = 0, false, false, false, false, false, 0
+	w.at, w.inside, w.done, w.full, w.more, w.rows = 0, false, false, false, false, 0
 	w.seen, w.given, w.key = 0, 0, nil
 	w.next = State{}
 	var err error
