@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 
 	"github.com/helenusdb/helenus/ring"
@@ -14,6 +15,9 @@ import (
 const formatVersion = 1
 
 const (
+	flagVoter = 1 << 0
+	flagQuiet = 1 << 1
+
 	stringMax  = 1 << 16
 	changesMax = 1 << 16
 )
@@ -22,7 +26,7 @@ var errShort = errors.New("meta: decode: the bytes end too early")
 
 // Append appends the command's encoding.
 func (c *Command) Append(dst []byte) []byte {
-	dst = append(dst, formatVersion, byte(c.Kind))
+	dst = append(append(dst, formatVersion, byte(c.Kind)), c.ID[:]...)
 	dst = appendNode(dst, &c.Node)
 	dst = append(dst, c.ClusterID[:]...)
 	dst = appendString(dst, c.ClusterName)
@@ -49,6 +53,10 @@ func DecodeCommand(src []byte) (*Command, error) {
 		return nil, fmt.Errorf("meta: decode: command format %d is unknown: this build is older than the log", v)
 	}
 	c := &Command{Kind: CommandKind(d.byte())}
+	if (c.Kind == 0 || c.Kind > kindMax) && d.err == nil {
+		return nil, fmt.Errorf("meta: decode: command %d is unknown: this build is older than the log", c.Kind)
+	}
+	d.copy(c.ID[:])
 	c.Node = d.node()
 	d.copy(c.ClusterID[:])
 	c.ClusterName, c.Partitioner = d.string(), d.string()
@@ -68,7 +76,7 @@ func DecodeCommand(src []byte) (*Command, error) {
 		ch, d.b, d.err = schema.DecodeChange(d.b)
 		c.Changes = append(c.Changes, ch)
 	}
-	c.Version, c.NumTokens = uint32(d.uvarint()), uint32(d.uvarint())
+	c.Version, c.NumTokens = d.uint32(), d.uint32()
 	return c, d.end()
 }
 
@@ -85,6 +93,10 @@ func (s *State) Encode() []byte {
 	for i := range s.Nodes {
 		dst = appendNode(dst, &s.Nodes[i])
 	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.Made)))
+	for _, id := range s.Made {
+		dst = append(dst, id[:]...)
+	}
 	catalog := s.Catalog.Encode()
 	dst = binary.AppendUvarint(dst, uint64(len(catalog)))
 	return append(dst, catalog...)
@@ -99,13 +111,27 @@ func DecodeState(src []byte) (*State, error) {
 	s := &State{Epoch: d.uvarint()}
 	d.copy(s.ClusterID[:])
 	s.ClusterName, s.Partitioner = d.string(), d.string()
-	s.ClusterVersion = uint32(d.uvarint())
+	s.ClusterVersion = d.uint32()
 	d.copy(s.Secret[:])
 	for range d.count(NodesMax) {
 		s.Nodes = append(s.Nodes, d.node())
-		if n := len(s.Nodes); d.err == nil && n > 1 && s.Nodes[n-2].ID.Compare(s.Nodes[n-1].ID) >= 0 {
+		n := len(s.Nodes)
+		switch {
+		case d.err != nil:
+			return nil, d.err
+		case n > 1 && s.Nodes[n-2].ID.Compare(s.Nodes[n-1].ID) >= 0:
 			return nil, errors.New("meta: decode: nodes are not in order")
+		case s.Nodes[n-1].State == 0:
+			return nil, errors.New("meta: decode: a node without a state")
 		}
+	}
+	for range d.count(MadeMax) {
+		var id [16]byte
+		d.copy(id[:])
+		s.Made = append(s.Made, id)
+	}
+	if d.err == nil && uint64(len(s.Made)) > s.Epoch {
+		return nil, errors.New("meta: decode: more commands than epochs")
 	}
 	catalog := d.bytes(int(min(d.uvarint(), uint64(len(d.b)+1))))
 	if err := d.end(); err != nil {
@@ -127,11 +153,15 @@ func appendNode(dst []byte, n *Node) []byte {
 	for _, t := range n.Tokens {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(t))
 	}
-	voter := byte(0)
+	var flags byte
 	if n.Voter {
-		voter = 1
+		flags |= flagVoter
 	}
-	dst = append(dst, byte(n.State), voter)
+	if n.Quiet {
+		flags |= flagQuiet
+	}
+	dst = append(dst, byte(n.State), flags)
+	dst = binary.AppendUvarint(dst, n.Since)
 	dst = binary.AppendUvarint(dst, uint64(n.Version))
 	return appendString(dst, n.ReleaseVersion)
 }
@@ -191,6 +221,14 @@ func (d *decoder) varint() int64 {
 	return v
 }
 
+func (d *decoder) uint32() uint32 {
+	v := d.uvarint()
+	if d.err == nil && v > math.MaxUint32 {
+		d.err = fmt.Errorf("meta: decode: %d is too large", v)
+	}
+	return uint32(v)
+}
+
 // count reads a number of things that follow; each takes a byte or more, so what it allows is bounded by the input.
 func (d *decoder) count(limit int) int {
 	n := d.uvarint()
@@ -234,9 +272,16 @@ func (d *decoder) node() (n Node) {
 			n.Tokens = append(n.Tokens, ring.Token(binary.BigEndian.Uint64(raw)))
 		}
 	}
-	n.State = NodeState(d.byte())
-	n.Voter = d.byte() == 1
-	n.Version = uint32(d.uvarint())
+	if n.State = NodeState(d.byte()); n.State > Left && d.err == nil {
+		d.err = fmt.Errorf("meta: decode: node state %d is unknown: this build is older than the cluster", n.State)
+	}
+	flags := d.byte()
+	if flags&^(flagVoter|flagQuiet) != 0 && d.err == nil {
+		d.err = fmt.Errorf("meta: decode: node flags %#x are unknown: this build is older than the cluster", flags)
+	}
+	n.Voter, n.Quiet = flags&flagVoter != 0, flags&flagQuiet != 0
+	n.Since = d.uvarint()
+	n.Version = d.uint32()
 	n.ReleaseVersion = d.string()
 	return n
 }

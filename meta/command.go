@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/helenusdb/helenus/ring"
@@ -20,19 +21,24 @@ const (
 	SetVoters  CommandKind = 6 // Voters: who votes in Raft
 	Schema     CommandKind = 7 // Changes of the catalog whose version is BaseSchema
 	SetVersion CommandKind = 8 // ClusterVersion: all members understand it; never goes back
+
+	kindMax = SetVersion
 )
 
 // Command is one entry of the log. Which fields matter depends on Kind; the others are zero.
 type Command struct {
-	Kind        CommandKind
+	Kind CommandKind
+	// ID is the proposal's own: State.MadeBy tells later which one made an epoch, so that a proposer whose answer was lost
+	// learns what became of it. Unique; zero in commands that nobody asks about.
+	ID          [16]byte
 	Node        Node
 	ClusterID   [16]byte
 	ClusterName string
 	Partitioner string
 	Secret      [32]byte
 	Voters      []ring.HostID
-	BaseEpoch   uint64 // AddPending, CommitJoin, RemoveNode, SetVoters: the epoch the command was made from; 0: any
-	BaseSchema  [16]byte
+	BaseEpoch   uint64   // the epoch the command was made from, so that it takes effect there or never; 0: any
+	BaseSchema  [16]byte // Schema without BaseEpoch: the Version of the catalog the changes were made from
 	Changes     []schema.Change
 	Version     uint32
 	NumTokens   uint32 // of a node that asks to join; nothing in the log
@@ -56,16 +62,28 @@ func (s *State) Apply(c *Command) (*State, error) {
 	if err := next.apply(c); err != nil {
 		return nil, err
 	}
+	next.remember(c.ID)
 	if err := next.finish(s); err != nil {
 		return nil, refused("%v", err)
 	}
+	if c.Kind == AddPending || c.Kind == Schema { // the only ones that make a state much larger
+		if n := len(next.Encode()); n > StateBytesMax {
+			return nil, refused("the cluster's metadata would have %d bytes, at most %d are allowed", n, StateBytesMax)
+		}
+	}
 	return next, nil
+}
+
+// remember notes whose command made the newest epoch.
+func (s *State) remember(id [16]byte) {
+	made := append(slices.Clone(s.Made), id)
+	s.Made = made[max(0, len(made)-MadeMax):]
 }
 
 // copy is shallow: Nodes is a new slice, the rest is shared.
 func (s *State) copy() *State {
 	return &State{Epoch: s.Epoch, ClusterID: s.ClusterID, ClusterName: s.ClusterName, Partitioner: s.Partitioner,
-		ClusterVersion: s.ClusterVersion, Secret: s.Secret, Catalog: s.Catalog, Nodes: slices.Clone(s.Nodes)}
+		ClusterVersion: s.ClusterVersion, Secret: s.Secret, Catalog: s.Catalog, Nodes: slices.Clone(s.Nodes), Made: s.Made}
 }
 
 func (s *State) apply(c *Command) error {
@@ -87,28 +105,43 @@ func (s *State) apply(c *Command) error {
 	case SetVersion:
 		return s.setVersion(c)
 	}
-	return refused("unknown command %d: this node is older than the cluster", c.Kind)
+	return refused("command %d is none", c.Kind) // DecodeCommand lets none through: nodes must not differ in what they refuse
 }
 
 func (s *State) found(c *Command) error {
-	if c.ClusterID == [16]byte{} || len(c.Node.Tokens) == 0 {
-		return refused("a cluster needs an id and a first node with tokens")
+	if c.ClusterID == [16]byte{} {
+		return refused("a cluster needs an id")
 	}
 	s.ClusterID, s.ClusterName, s.Partitioner, s.Secret = c.ClusterID, c.ClusterName, c.Partitioner, c.Secret
 	n := c.Node
-	n.State, n.Voter = Normal, true
+	n.State, n.Voter, n.Quiet, n.Since, n.Tokens = Normal, true, false, s.Epoch, slices.Sorted(slices.Values(n.Tokens))
+	if err := n.check(); err != nil {
+		return err
+	}
 	s.Nodes = []Node{n}
+	return nil
+}
+
+// check says what a new member lacks.
+func (n *Node) check() error {
+	switch k := len(n.Tokens); {
+	case n.ID.IsZero():
+		return refused("a node needs a host id")
+	case !n.Internode.IsValid() || !n.Native.IsValid():
+		return refused("node %s needs addresses", n.ID)
+	case n.DC == "" || n.Rack == "":
+		return refused("node %s needs a data centre and a rack", n.ID)
+	case k == 0 || k > TokensMax:
+		return refused("a node needs 1 to %d tokens, not %d", TokensMax, k)
+	}
 	return nil
 }
 
 func (s *State) addPending(c *Command) error {
 	n := c.Node
-	n.State, n.Tokens, n.Voter = Pending, slices.Sorted(slices.Values(n.Tokens)), false
-	if err := s.Admissible(&n); err != nil {
+	n.State, n.Tokens, n.Voter, n.Since = Pending, slices.Sorted(slices.Values(n.Tokens)), false, s.Epoch
+	if err := cmp.Or(s.Admissible(&n), n.check()); err != nil {
 		return err
-	}
-	if k := len(n.Tokens); k == 0 || k > TokensMax {
-		return refused("a node needs 1 to %d tokens, not %d", TokensMax, k)
 	}
 	s.Nodes = slices.DeleteFunc(s.Nodes, func(o Node) bool { // an attempt to join from here that was wiped
 		return o.State == Pending && o.Internode == n.Internode && o.ID != n.ID
@@ -124,13 +157,14 @@ func (s *State) addPending(c *Command) error {
 
 // Admissible says why the node may not join, nil when it may. AddPending makes the same checks.
 func (s *State) Admissible(n *Node) error {
-	if len(s.Nodes) >= NodesMax {
-		return refused("the cluster has %d nodes, which is the limit", len(s.Nodes))
+	old := s.Node(n.ID)
+	if old == nil && len(s.Nodes) >= NodesMax {
+		return refused("the cluster has %d nodes, those that left included, which is the limit", len(s.Nodes))
 	}
 	if n.Version < s.ClusterVersion {
 		return refused("the node's build understands metadata version %d, the cluster uses %d: start a newer build", n.Version, s.ClusterVersion)
 	}
-	if old := s.Node(n.ID); old != nil {
+	if old != nil {
 		switch {
 		case old.State == Left:
 			return refused("host id %s has left the cluster: wipe the node's data folder to join as a new node", n.ID)
@@ -141,8 +175,15 @@ func (s *State) Admissible(n *Node) error {
 		}
 	}
 	for i := range s.Nodes {
-		if o := &s.Nodes[i]; o.ID != n.ID && o.owns() && (o.Internode == n.Internode || o.Native == n.Native) {
+		o := &s.Nodes[i]
+		switch {
+		case o.ID == n.ID:
+		case [8]byte(o.ID[:]) == [8]byte(n.ID[:]): // the number by which the log's Raft knows a node
+			return refused("host id %s is too much like that of %s: wipe the node's data folder, it gets another", n.ID, o.ID)
+		case o.owns() && (o.Internode == n.Internode || o.Native == n.Native):
 			return refused("address %s belongs to member %s: a node that lost its data cannot take the place of its former self by starting empty; remove or replace %s first", n.Internode, o.ID, o.ID)
+		case o.State == Pending && o.Internode != n.Internode && o.Native == n.Native:
+			return refused("address %s for clients belongs to %s, which is joining", n.Native, o.ID)
 		}
 	}
 	return nil
@@ -153,7 +194,10 @@ func (s *State) commitJoin(c *Command) error {
 	if !ok || s.Nodes[i].State != Pending {
 		return refused("host id %s is not joining", c.Node.ID)
 	}
-	s.Nodes[i].State = Normal
+	if c.Node.Since != s.Nodes[i].Since { // what was found out about another attempt says nothing of this one
+		return ErrConflict
+	}
+	s.Nodes[i].State, s.Nodes[i].Quiet = Normal, false
 	return nil
 }
 
@@ -192,6 +236,9 @@ func (s *State) removeNode(c *Command) error {
 		s.Nodes = slices.Delete(s.Nodes, i, i+1)
 		return nil
 	}
+	if n.owns() && !slices.ContainsFunc(s.Nodes, func(o Node) bool { return o.owns() && o.ID != n.ID }) {
+		return refused("host id %s is the last member", n.ID)
+	}
 	n.State, n.Voter, n.Tokens = Left, false, nil
 	s.Nodes[i] = n
 	return nil
@@ -213,7 +260,7 @@ func (s *State) setVoters(c *Command) error {
 }
 
 func (s *State) changeSchema(c *Command) error {
-	if c.BaseSchema != s.Catalog.Version {
+	if c.BaseEpoch == 0 && c.BaseSchema != s.Catalog.Version {
 		return ErrConflict
 	}
 	catalog, err := s.Catalog.Apply(c.Changes)

@@ -16,6 +16,11 @@ const (
 	NodesMax  = 4096
 	TokensMax = 256
 	VotersMax = 5
+
+	// StateBytesMax bounds the encoded state: nodes send it in one message, which holds a third more.
+	StateBytesMax = 12 << 20
+	// MadeMax is how many of the newest epochs remember which command made them.
+	MadeMax = 256
 )
 
 // Version numbers what a build understands: message fields, formats and log entries newer than the cluster's version
@@ -58,6 +63,8 @@ type Node struct {
 	DC, Rack       string         // fixed for ever
 	Tokens         []ring.Token   // ascending; those it will own while Pending
 	State          NodeState
+	Since          uint64 // epoch of its announcement, by which attempts to join are told apart
+	Quiet          bool   // while it is Pending, user tables take no writes: see State.Quiet
 	Voter          bool
 	Version        uint32 // highest Version its build understands
 	ReleaseVersion string
@@ -73,12 +80,15 @@ type State struct {
 	ClusterVersion uint32
 	Secret         [32]byte // key of the HMAC over paging states
 	Catalog        *schema.Catalog
-	Nodes          []Node // by ID, those that left included
+	Nodes          []Node     // by ID, those that left included
+	Made           [][16]byte // ids of the commands that made the newest epochs, up to Epoch; see MadeBy
 
 	// Ring has the nodes that own ranges: Normal and Leaving.
 	Ring *ring.Ring
 	// Future is the ring once the joining nodes own their ranges; nil when none is joining.
 	Future *ring.Ring
+
+	quiet bool
 
 	mu         sync.Mutex // guards placements and futures; held for a map access or the building of one placement
 	placements map[string]*ring.Placement
@@ -110,6 +120,7 @@ func (s *State) finish(prev *State) error {
 		if n.State != Left {
 			all = append(all, member)
 		}
+		s.quiet = s.quiet || n.State == Pending && n.Quiet
 	}
 	if prev != nil && s.Partitioner == prev.Partitioner && sameRing(prev.Ring, nodes) {
 		s.Ring = prev.Ring
@@ -169,7 +180,21 @@ func (s *State) Members() []Node {
 	return slices.DeleteFunc(slices.Clone(s.Nodes), func(n Node) bool { return n.State == Left })
 }
 
-// Voters returns the ids of the Raft voters, ascending.
+// MadeBy returns the id of the command that made the epoch; ok false when that is not remembered (any more) or has not
+// come yet.
+func (s *State) MadeBy(epoch uint64) (id [16]byte, ok bool) {
+	back := s.Epoch - epoch
+	if epoch > s.Epoch || back >= uint64(len(s.Made)) {
+		return id, false
+	}
+	return s.Made[uint64(len(s.Made))-1-back], true
+}
+
+// Quiet tells that user tables take no writes, at whatever epoch they were made: a node is joining without being sent
+// rows, which is right only while there are none. It is not quiet for long, see meta/formation.
+func (s *State) Quiet() bool { return s.quiet }
+
+// Voters returns the ids of the voters that the cluster has chosen, ascending.
 func (s *State) Voters() []ring.HostID {
 	var out []ring.HostID
 	for i := range s.Nodes {

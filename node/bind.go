@@ -25,9 +25,12 @@ func (t tables) Table(gen schema.Generation) (*schema.Table, bool) {
 }
 
 // engine is storage as the coordinator sees it.
-type engine struct{ *storage.Engine }
+type engine struct {
+	*storage.Engine
+	gate *gate
+}
 
-func (e engine) NewBatch() coordinator.Batch { return batch{e.Engine.NewBatch()} }
+func (e engine) NewBatch() coordinator.Batch { return &batch{Batch: e.Engine.NewBatch(), gate: e.gate} }
 
 func (e engine) Read(cmd *row.Command, page *row.Page) (uint64, error) {
 	seq, err := e.Engine.Read(cmd, page)
@@ -42,15 +45,10 @@ func (e engine) ScanHints(start, end []byte, fn func(key, value []byte) bool) er
 	return e.Space(storage.SpaceHints).Scan(start, end, fn)
 }
 
-type batch struct{ *storage.Batch }
-
-func (b batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
-
-func (b batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
-
-func (b batch) Commit(c coordinator.Committed) { b.Batch.Commit(c) }
-
-func isUnknownTable(err error) bool { return errors.Is(err, storage.ErrUnknownTable) }
+// isUnknownTable tells of refusals that newer metadata may end.
+func isUnknownTable(err error) bool {
+	return errors.Is(err, storage.ErrUnknownTable) || errors.Is(err, errJoining)
+}
 
 func isBatchFull(err error) bool { return errors.Is(err, storage.ErrTooLarge) }
 
@@ -75,7 +73,7 @@ func (d ddl) Change(ctx context.Context, build func(*meta.State) (schema.Plan, e
 			return nil, false, err
 		}
 		plan = p
-		return &meta.Command{Kind: meta.Schema, BaseSchema: s.Catalog.Version, Changes: p.Changes}, true, nil
+		return &meta.Command{Kind: meta.Schema, Changes: p.Changes}, true, nil
 	})
 	if err != nil || len(plan.Changes) == 0 {
 		return plan, nil, err

@@ -54,6 +54,7 @@ type Node struct {
 	introduced atomic.Pointer[introduction]
 	catchingUp atomic.Bool
 	retired    chan struct{} // a table generation is gone; capacity 1
+	gate       gate
 	ready      chan struct{} // closed when clients are served
 	logRuns    atomic.Bool
 }
@@ -118,6 +119,9 @@ func (n *Node) stop(gentle context.Context) error {
 	err := n.services.stop(gentle)
 	n.endLife()
 	n.apart.Wait()
+	if n.log != nil {
+		err = errors.Join(err, n.log.Close())
+	}
 	if n.engine != nil {
 		err = errors.Join(err, n.engine.Close())
 	}
@@ -157,7 +161,7 @@ func (n *Node) openLog(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.log = log
+	n.log, n.gate.current = log, log.Current
 	return log.Open()
 }
 
@@ -327,8 +331,8 @@ func (n *Node) hearEpoch(from ring.HostID, epoch uint64) {
 func (n *Node) makeCoordinator(context.Context) error {
 	c := n.o.Config
 	var err error
-	n.coord, err = coordinator.New(coordinator.Options{Self: n.home.HostID, Cluster: n.log, Transport: n.rpc, Storage: engine{n.engine},
-		Hints: engine{n.engine}, Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
+	n.coord, err = coordinator.New(coordinator.Options{Self: n.home.HostID, Cluster: n.log, Transport: n.rpc, Storage: engine{n.engine, &n.gate},
+		Hints: engine{n.engine, &n.gate}, Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
 		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout,
 		HintsOff: !c.HintedHandoff, HintWindow: c.HintWindow, HintThrottle: int64(c.HintThrottle), HintsBytesMax: int64(c.HintsPerHostMax),
 		Now: n.o.Now, Logger: n.o.Logger})
@@ -346,25 +350,23 @@ func (n *Node) startTransport(context.Context) error {
 func (n *Node) form(ctx context.Context) error {
 	c := n.o.Config
 	fo := formation.Options{Self: n.self, ClusterName: c.ClusterName, NumTokens: c.NumTokens, Seeds: n.seeds(), Probe: n.rpc.Probe,
-		Introduce: n.introduce, Call: peers{n}.Call, Logger: n.o.Logger}
-	partitioner := partitionerName(c.Partitioner)
+		Introduce: n.introduce, Call: peers{n}.Call, Pledged: n.log.Pledged(), Partitioner: partitionerName(c.Partitioner), Logger: n.o.Logger}
 	if s := n.log.Current(); s.Founded() {
 		if me := s.Node(n.home.HostID); me != nil && me.State != meta.Pending {
-			return formation.Check(ctx, fo, s, partitioner)
+			return formation.Check(ctx, fo, s)
 		}
-		fo.NeverFound = true // it stopped while it joined
 	}
 	out, err := formation.Form(ctx, fo)
 	if err != nil {
 		return err
 	}
 	if out.Founds {
-		return n.found(partitioner)
+		return n.found(fo.Partitioner)
 	}
 	if err := n.log.Adopt(ctx, out.State); err != nil {
 		return err
 	}
-	return formation.Check(ctx, fo, n.log.Current(), partitioner)
+	return formation.Check(ctx, fo, n.log.Current())
 }
 
 func partitionerName(short string) string {
@@ -389,9 +391,10 @@ func (n *Node) found(partitioner string) error {
 
 // introduce is called before a member is asked to let this node join: from now on it cannot found a cluster, and takes
 // part in the metadata log.
-func (n *Node) introduce(cluster [16]byte, member ring.HostID, addr netip.AddrPort) {
+func (n *Node) introduce(ctx context.Context, cluster [16]byte, member ring.HostID, addr netip.AddrPort) error {
 	n.introduced.Store(&introduction{cluster, member, addr})
 	n.runLog()
+	return n.log.Pledge(ctx, cluster)
 }
 
 func (n *Node) startLog(context.Context) error {
@@ -429,8 +432,22 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 	}
 }
 
-// anyRows tells whether a user table holds a row here.
-func (n *Node) anyRows(context.Context) (bool, error) {
+// anyRows tells whether a user table holds a row here, and fails while a hint waits to become one elsewhere. While a node is
+// joining no further write is let in, and it answers when those that were are visible.
+func (n *Node) anyRows(ctx context.Context) (bool, error) {
+	if n.log.Current().Quiet() {
+		if err := n.gate.drain(ctx); err != nil {
+			return false, err
+		}
+	}
+	hinted := false
+	err := n.engine.Space(storage.SpaceHints).Scan(nil, nil, func(_, _ []byte) bool { hinted = true; return false })
+	if hinted && err == nil {
+		err = errors.New("node: hints wait here for another node")
+	}
+	if err != nil {
+		return false, err
+	}
 	gens, err := n.engine.Generations()
 	for _, g := range gens {
 		if t, ok := n.log.Current().Catalog.TableByGeneration(g); ok && !schema.IsSystemKeyspace(t.Keyspace) {

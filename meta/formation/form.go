@@ -16,6 +16,7 @@ import (
 
 const (
 	seedsMax     = 64
+	askTimeout   = joinTimeout + forgetTimeout + 5*time.Second // longer than a member works on a join
 	probeTimeout = time.Second
 	probeEvery   = 150 * time.Millisecond
 	sayEvery     = 10 * time.Second
@@ -37,10 +38,22 @@ type Options struct {
 	// SilentFor is how long the first seed waits for other seeds that do not answer before it founds; default 3 s.
 	SilentFor time.Duration
 	Probe     func(ctx context.Context, addr string, body []byte) ([]byte, error)
-	// Introduce tells the transport which cluster this node talks to and where a member lives, before it has a state.
-	Introduce func(cluster [16]byte, member ring.HostID, addr netip.AddrPort)
+	// Introduce is called before a member is asked to let this node join. It makes it durable that this node has begun to
+	// join the cluster, starts its part in the metadata log, and tells the transport which cluster this node talks to and
+	// where the member lives.
+	Introduce func(ctx context.Context, cluster [16]byte, member ring.HostID, addr netip.AddrPort) error
 	Call      func(ctx context.Context, to ring.HostID, class rpc.Class, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error)
-	Logger    *slog.Logger
+	// Pledged is the cluster that this node has begun to join before: it founds none and joins no other. Zero: none.
+	Pledged     [16]byte
+	Partitioner string // configured full class name; empty: that of the cluster
+	Logger      *slog.Logger
+}
+
+func (o *Options) logger() *slog.Logger {
+	if o.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Logger
 }
 
 // Outcome is how an empty node became part of a cluster: it founds one, or it has joined and State is the cluster's
@@ -60,28 +73,33 @@ func Form(ctx context.Context, o Options) (*Outcome, error) {
 		o.SilentFor = 3 * time.Second
 	}
 	self := &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, Generation: o.Self.Generation}
+	if self.ClusterID = o.Pledged; o.Pledged != [16]byte{} {
+		self.Stage = Joining
+	}
 	began := time.Now()
 	var said time.Time
-	for {
+	for attempt := 0; ; attempt++ {
 		d := Decide(self, o.Seeds, ask(ctx, self, o.Seeds, o.Probe), time.Since(began), o.SilentFor)
 		switch d.Action {
 		case Found:
 			return &Outcome{Founds: true}, nil
 		case Refuse:
 			return nil, &Refused{d.Reason}
-		case Join:
-			state, retry, err := join(ctx, o, d.Through)
+		case Join: // each attempt through another member: one may be cut off from the rest
+			through := d.Through[attempt%len(d.Through)]
+			state, retry, err := join(ctx, o, through)
 			if err == nil {
 				return &Outcome{State: state}, nil
 			}
 			if !retry {
 				return nil, err
 			}
+			self.Stage, self.ClusterID = Joining, through.ClusterID
 			d.Reason = err.Error()
 		}
 		if time.Since(said) >= sayEvery {
 			said = time.Now()
-			o.Logger.Info("not part of a cluster yet", "reason", d.Reason)
+			o.logger().Info("not part of a cluster yet", "reason", d.Reason)
 		}
 		t := time.NewTimer(probeEvery)
 		select {
@@ -120,11 +138,12 @@ func ask(ctx context.Context, self *Hello, seeds []netip.AddrPort, probe func(co
 
 // join asks a member; retry says that asking again may help.
 func join(ctx context.Context, o Options, through *Hello) (state []byte, retry bool, err error) {
-	o.Introduce(through.ClusterID, through.Host, through.Internode)
-	self := o.Self
-	c := meta.Command{Kind: meta.AddPending, Node: self, ClusterName: o.ClusterName, NumTokens: uint32(o.NumTokens)}
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	if err := o.Introduce(ctx, through.ClusterID, through.Host, through.Internode); err != nil {
+		return nil, false, fmt.Errorf("formation: %w", err)
+	}
+	c := meta.Command{Kind: meta.AddPending, Node: o.Self, ClusterName: o.ClusterName, Partitioner: o.Partitioner, NumTokens: uint32(o.NumTokens)}
 	body, status, err := o.Call(ctx, through.Host, rpc.Urgent, VerbJoin, c.Append(nil))
 	switch {
 	case err != nil:
@@ -143,34 +162,34 @@ func join(ctx context.Context, o Options, through *Hello) (state []byte, retry b
 
 // Check compares what a node that has been part of a cluster knows with its configuration and with what the seeds and
 // its former address answer now; *Refused when it must not start.
-func Check(ctx context.Context, o Options, s *meta.State, partitioner string) error {
+func Check(ctx context.Context, o Options, s *meta.State) error {
 	me := s.Node(o.Self.ID)
 	switch {
-	case me == nil || me.State == meta.Pending && !s.Founded():
-		return nil
+	case me == nil:
+		return fmt.Errorf("formation: host id %s is not in the cluster's metadata", o.Self.ID)
 	case s.ClusterName != o.ClusterName:
 		return &Refused{fmt.Sprintf("its data belongs to cluster %q, the configuration says %q", s.ClusterName, o.ClusterName)}
 	case me.State == meta.Left:
 		return &Refused{"it has left the cluster; wipe its data folder to join as a new node"}
 	case me.DC != o.Self.DC || me.Rack != o.Self.Rack:
 		return &Refused{fmt.Sprintf("it joined as %s/%s, and data centre and rack cannot change to %s/%s", me.DC, me.Rack, o.Self.DC, o.Self.Rack)}
-	case partitioner != "" && s.Partitioner != partitioner:
-		return &Refused{fmt.Sprintf("the cluster's partitioner is %s, the configuration says %s", s.Partitioner, partitioner)}
+	case o.Partitioner != "" && s.Partitioner != o.Partitioner:
+		return &Refused{fmt.Sprintf("the cluster's partitioner is %s, the configuration says %s", s.Partitioner, o.Partitioner)}
 	}
-	self := &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, ClusterID: s.ClusterID, Generation: o.Self.Generation}
-	ask1 := o.Seeds
+	self := &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, ClusterID: s.ClusterID, Stage: Member, Generation: o.Self.Generation}
+	asked := o.Seeds
 	if me.Internode != o.Self.Internode {
-		ask1 = append(ask1[:len(ask1):len(ask1)], me.Internode)
+		asked = append(asked[:len(asked):len(asked)], me.Internode)
 	}
-	for i, h := range ask(ctx, self, ask1, o.Probe) {
+	for i, h := range ask(ctx, self, asked, o.Probe) {
 		if h == nil {
 			continue
 		}
-		if h.Member() && h.ClusterID != s.ClusterID {
-			return &Refused{fmt.Sprintf("seed %s belongs to another cluster (%q) than this node's data", ask1[i], h.ClusterName)}
+		if h.Stage == Member && h.ClusterID != s.ClusterID {
+			return &Refused{fmt.Sprintf("seed %s belongs to another cluster (%q) than this node's data", asked[i], h.ClusterName)}
 		}
 		if h.Host == o.Self.ID && h.Internode != o.Self.Internode {
-			return &Refused{fmt.Sprintf("another process runs with its host id %s at %s: a copied data folder is no new node", h.Host, ask1[i])}
+			return &Refused{fmt.Sprintf("another process runs with its host id %s at %s: a copied data folder is no new node", h.Host, asked[i])}
 		}
 	}
 	return nil

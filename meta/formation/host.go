@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/helenusdb/helenus/meta"
@@ -25,14 +27,18 @@ const (
 const StatusRefused = rpc.StatusUser
 
 const (
-	joinTimeout = 30 * time.Second
-	rowsTimeout = 5 * time.Second
-	joinsMax    = 4 // joins that one member handles at a time
+	joinTimeout   = 20 * time.Second // of the work on one join; the leader forgets a joining node some time after that
+	forgetTimeout = 5 * time.Second
+	rowsTimeout   = 5 * time.Second
+	joinsMax      = 4  // joins that one member handles at a time
+	rowsMax       = 64 // questions about rows that one member handles at a time
 )
 
 // Log is what joining needs of the metadata log; *raftlog.Service is one.
 type Log interface {
 	Current() *meta.State
+	// Pledged returns the cluster that this node belongs to or has asked to join.
+	Pledged() [16]byte
 	Propose(ctx context.Context, build func(*meta.State) (*meta.Command, bool, error)) (*meta.State, error)
 	AwaitApplied(ctx context.Context, epoch uint64) error
 	AwaitAll(ctx context.Context, epoch uint64, members []ring.HostID) []ring.HostID
@@ -45,29 +51,47 @@ type HostOptions struct {
 	Name      string // configured cluster name, for answers while the node is empty
 	Log       Log
 	Call      func(ctx context.Context, to ring.HostID, class rpc.Class, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error)
-	// AnyRows tells whether a user table holds a row here.
+	// AnyRows tells whether a user table holds a row here. While the current state is quiet
+	// (meta.State.Quiet), user tables take no writes, and AnyRows answers after every write that was let in before is
+	// visible to it.
 	AnyRows func(context.Context) (bool, error)
 	Seed    func() uint64 // for token allocation
-	Logger  *slog.Logger
+	Logger  *slog.Logger  // nil: discard
 }
 
 // Host answers probes and lets nodes join. Its methods are safe for concurrent use.
 type Host struct {
 	o     HostOptions
-	slots chan struct{}
+	joins chan struct{} // a place for each request under way
+	rows  chan struct{} // apart from joins, which wait for the answers of others' rows
 }
 
 // NewHost returns a Host; it starts nothing.
-func NewHost(o HostOptions) *Host { return &Host{o: o, slots: make(chan struct{}, joinsMax)} }
+func NewHost(o HostOptions) *Host {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Host{o: o, joins: make(chan struct{}, joinsMax), rows: make(chan struct{}, rowsMax)}
+}
 
 // OnProbe answers a probe with this node's Hello.
 func (h *Host) OnProbe(net.Addr, []byte) []byte {
-	s := h.o.Log.Current()
 	hello := Hello{Host: h.o.Self.ID, Internode: h.o.Self.Internode, FirstSeed: h.o.FirstSeed, ClusterName: h.o.Name, Generation: h.o.Self.Generation}
+	s := h.o.Log.Current()
+	if hello.ClusterID = h.o.Log.Pledged(); hello.ClusterID != [16]byte{} {
+		hello.Stage = Joining
+	}
 	if s.Founded() {
-		hello.ClusterID, hello.ClusterName = s.ClusterID, s.ClusterName
+		hello.Stage, hello.ClusterID, hello.ClusterName = Joining, s.ClusterID, s.ClusterName
+		if owns(s.Node(h.o.Self.ID)) {
+			hello.Stage = Member
+		}
 	}
 	return hello.Append(nil)
+}
+
+func owns(n *meta.Node) bool {
+	return n != nil && (n.State == meta.Normal || n.State == meta.Leaving)
 }
 
 // Session answers the verbs of joining on one connection. Joins take long, so each has a goroutine, at most joinsMax;
@@ -87,26 +111,27 @@ func (h *Host) NewSession(ctx context.Context, run func(func())) *Session {
 // Handle answers one request; see rpc.Session.
 func (s *Session) Handle(req *rpc.Request, rsp rpc.Responder) {
 	body := append([]byte(nil), req.Body...)
-	var handle func([]byte) (rpc.Status, []byte)
 	switch req.Verb {
 	case VerbJoin:
 		from := req.From
-		handle = func(b []byte) (rpc.Status, []byte) { return s.h.join(s.ctx, from, b) }
+		s.start(s.h.joins, rsp, func() (rpc.Status, []byte) { return s.h.join(s.ctx, from, body) })
 	case VerbAnyRows:
-		handle = func(b []byte) (rpc.Status, []byte) { return s.h.anyRows(s.ctx, b) }
+		s.start(s.h.rows, rsp, func() (rpc.Status, []byte) { return s.h.anyRows(s.ctx, body) })
 	default:
 		rsp.Reply(rpc.StatusUnknownVerb, nil)
-		return
 	}
+}
+
+func (s *Session) start(slots chan struct{}, rsp rpc.Responder, handle func() (rpc.Status, []byte)) {
 	select {
-	case s.h.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		rsp.Reply(rpc.StatusOverloaded, nil)
 		return
 	}
 	s.run(func() {
-		defer func() { <-s.h.slots }()
-		status, out := handle(body)
+		defer func() { <-slots }()
+		status, out := handle()
 		rsp.Reply(status, out)
 	})
 }
@@ -123,29 +148,34 @@ func (h *Host) anyRows(ctx context.Context, body []byte) (rpc.Status, []byte) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, rowsTimeout)
 	defer cancel()
-	if err := h.o.Log.AwaitApplied(ctx, binary.BigEndian.Uint64(body)); err != nil {
-		return rpc.StatusWrongEpoch, nil
-	}
-	any, err := h.o.AnyRows(ctx)
+	held, err := h.rowsHere(ctx, binary.BigEndian.Uint64(body))
 	switch {
 	case err != nil:
 		return rpc.StatusFailed, []byte(err.Error())
-	case any:
+	case held:
 		return rpc.StatusOK, []byte{1}
 	}
 	return rpc.StatusOK, []byte{0}
 }
 
-// join makes the asking node a member, or says why not. Every step can be repeated: a node that asks again after a
-// crash, its own or this member's, continues.
+func (h *Host) rowsHere(ctx context.Context, epoch uint64) (bool, error) {
+	if err := h.o.Log.AwaitApplied(ctx, epoch); err != nil {
+		return false, err
+	}
+	return h.o.AnyRows(ctx)
+}
+
 func (h *Host) join(ctx context.Context, from ring.HostID, body []byte) (rpc.Status, []byte) {
 	c, err := meta.DecodeCommand(body)
 	if err != nil || c.Kind != meta.AddPending || c.Node.ID != from {
 		return rpc.StatusBadRequest, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	work, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	state, err := h.admit(ctx, c)
+	state, since, err := h.admit(work, c)
+	if err != nil && since != 0 {
+		h.forget(ctx, from, since)
+	}
 	var refused *meta.Refused
 	var no *Refused
 	switch {
@@ -159,47 +189,88 @@ func (h *Host) join(ctx context.Context, from ring.HostID, body []byte) (rpc.Sta
 	return rpc.StatusOK, state.Encode()
 }
 
-func (h *Host) admit(ctx context.Context, c *meta.Command) (*meta.State, error) {
-	n, name := &c.Node, c.ClusterName
-	if s := h.o.Log.Current(); s.ClusterName != name {
-		return nil, &Refused{fmt.Sprintf("the cluster is %q, the node is configured for %q", s.ClusterName, name)}
+// admit makes the asking node a member, or says why not; since is not 0 when it has been announced for it. Every step can
+// be repeated: a node that asks again after a crash, its own or this member's, continues or begins again.
+//
+// The ring changes only while no user table holds a row. To know that, the node is announced first: from that epoch on
+// members take no writes to user tables until it has joined or is forgotten, whatever the coordinator knows and wherever
+// a write was delayed. So what a member says after it has applied that epoch stays true until then. It survives a restart
+// of any of them, because it is a function of the state alone. Members are asked once before, so that an attempt to join
+// a cluster with rows costs nobody a write.
+func (h *Host) admit(ctx context.Context, c *meta.Command) (_ *meta.State, since uint64, err error) {
+	n := &c.Node
+	s := h.o.Log.Current()
+	if joined, err := h.check(s, c); err != nil || joined {
+		return s, 0, err
 	}
-	if s := h.o.Log.Current(); isMember(s, n) {
-		return s, nil
+	if err := h.nobodyHasRows(ctx, s, n.ID); err != nil {
+		return nil, 0, err
 	}
-	s, err := h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) { return h.pending(s, n, int(c.NumTokens)) })
+	s, err = h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) { return h.announce(s, c) })
 	if err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	if since = sinceOf(s, n.ID); since == 0 {
+		return nil, 0, errGivenUp
 	}
 	h.o.Logger.Info("node is joining", "host", n.ID.String(), "address", n.Internode.String(), "epoch", s.Epoch)
 	if err := h.nobodyHasRows(ctx, s, n.ID); err != nil {
-		var no *Refused
-		if errors.As(err, &no) {
-			h.forget(ctx, n.ID)
-		}
-		return nil, err
+		return nil, since, err
 	}
 	s, err = h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
-		if isMember(s, n) {
+		if owns(s.Node(n.ID)) {
 			return nil, false, nil
 		}
-		return &meta.Command{Kind: meta.CommitJoin, Node: meta.Node{ID: n.ID}, BaseEpoch: s.Epoch}, true, nil
+		if sinceOf(s, n.ID) != since {
+			return nil, false, errGivenUp
+		}
+		return &meta.Command{Kind: meta.CommitJoin, Node: meta.Node{ID: n.ID, Since: since}}, true, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, since, err
 	}
 	h.o.Logger.Info("node has joined", "host", n.ID.String(), "address", n.Internode.String(), "epoch", s.Epoch)
 	h.o.Log.AwaitAll(ctx, s.Epoch, others(s, n.ID))
-	return s, nil
+	return s, 0, nil
 }
 
-func isMember(s *meta.State, n *meta.Node) bool {
+var errGivenUp = errors.New("formation: the attempt to join was given up meanwhile")
+
+// sinceOf is not 0 while the node is joining.
+func sinceOf(s *meta.State, id ring.HostID) uint64 {
+	if m := s.Node(id); m != nil && m.State == meta.Pending {
+		return m.Since
+	}
+	return 0
+}
+
+// check says what is against the node before anything is done; joined tells that it is a member already: one whose answer
+// was lost.
+func (h *Host) check(s *meta.State, c *meta.Command) (joined bool, err error) {
+	n := &c.Node
+	switch {
+	case !owns(s.Node(h.o.Self.ID)):
+		return false, errors.New("formation: this node is no member itself yet")
+	case s.ClusterName != c.ClusterName:
+		return false, &Refused{fmt.Sprintf("the cluster is %q, the node is configured for %q", s.ClusterName, c.ClusterName)}
+	case c.Partitioner != "" && c.Partitioner != s.Partitioner:
+		return false, &Refused{fmt.Sprintf("the cluster's partitioner is %s, the node's configuration says %s", s.Partitioner, c.Partitioner)}
+	}
 	m := s.Node(n.ID)
-	return m != nil && m.State == meta.Normal && m.Internode == n.Internode && m.DC == n.DC && m.Rack == n.Rack
+	switch {
+	case !owns(m):
+		return false, s.Admissible(n)
+	case m.DC != n.DC || m.Rack != n.Rack:
+		return false, &Refused{fmt.Sprintf("host id %s joined as %s/%s, and data centre and rack cannot change to %s/%s", n.ID, m.DC, m.Rack, n.DC, n.Rack)}
+	case m.Generation > n.Generation:
+		return false, &Refused{fmt.Sprintf("host id %s has started again since: two processes have one identity, or the clock was set back", n.ID)}
+	}
+	return true, nil
 }
 
-// pending makes the command that announces the node with tokens; ok false when it is announced already.
-func (h *Host) pending(s *meta.State, n *meta.Node, numTokens int) (*meta.Command, bool, error) {
+// announce makes the command that puts the node with its tokens into the log; ok false when it is there already.
+func (h *Host) announce(s *meta.State, c *meta.Command) (*meta.Command, bool, error) {
+	n := &c.Node
 	if m := s.Node(n.ID); m != nil && m.State == meta.Pending && m.Internode == n.Internode && m.Generation == n.Generation {
 		return nil, false, nil
 	}
@@ -213,64 +284,85 @@ func (h *Host) pending(s *meta.State, n *meta.Node, numTokens int) (*meta.Comman
 		}
 	}
 	node := *n
-	node.Tokens = ring.Allocate(existing, ring.Node{ID: n.ID, DC: n.DC, Rack: n.Rack}, min(numTokens, meta.TokensMax), allocationRF, h.o.Seed())
-	return &meta.Command{Kind: meta.AddPending, Node: node, BaseEpoch: s.Epoch}, true, nil
+	node.Quiet = true
+	node.Tokens = ring.Allocate(existing, ring.Node{ID: n.ID, DC: n.DC, Rack: n.Rack}, max(1, min(int(c.NumTokens), meta.TokensMax)), allocationRF, h.o.Seed())
+	return &meta.Command{Kind: meta.AddPending, Node: node}, true, nil
 }
 
 // allocationRF is the replication factor that tokens are balanced for.
 const allocationRF = 3
 
-// nobodyHasRows asks every other member whether a user table holds a row, after it knows that the node is pending.
+// nobodyHasRows asks every member, at the same time, whether a user table holds a row, after it has applied the state.
 func (h *Host) nobodyHasRows(ctx context.Context, s *meta.State, joiner ring.HostID) error {
-	body := binary.BigEndian.AppendUint64(nil, s.Epoch)
-	for _, id := range others(s, joiner) {
-		var any bool
-		if id == h.o.Self.ID {
-			here, err := h.o.AnyRows(ctx)
-			if err != nil {
-				return err
-			}
-			any = here
-		} else {
-			answer, status, err := h.o.Call(ctx, id, rpc.Urgent, VerbAnyRows, body)
-			if err != nil || status != rpc.StatusOK || len(answer) != 1 {
-				return fmt.Errorf("member %s did not say whether it holds rows (%s %s): a node joins only while all members answer: %w", s.Node(id).Internode, status, answer, errOr(err))
-			}
-			any = answer[0] == 1
-		}
-		if any {
-			return &Refused{fmt.Sprintf("member %s holds rows of a user table, and node movement is not built yet: a node can join only while no user table holds a row", s.Node(id).Internode)}
-		}
+	ctx, cancel := context.WithTimeout(ctx, rowsTimeout)
+	defer cancel()
+	members := others(s, joiner)
+	answers := make([]error, len(members))
+	places := make(chan struct{}, rowsMax)
+	var wg sync.WaitGroup
+	for i, id := range members {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			answers[i] = h.hasNoRows(ctx, s, id)
+		})
+	}
+	wg.Wait()
+	var no *Refused
+	if i := slices.IndexFunc(answers, func(err error) bool { return errors.As(err, &no) }); i >= 0 {
+		return answers[i] // final, the others may pass
+	}
+	return errors.Join(answers...)
+}
+
+func (h *Host) hasNoRows(ctx context.Context, s *meta.State, id ring.HostID) error {
+	held, err := h.askRows(ctx, s.Epoch, id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("member %s did not say whether it holds rows; a node joins only while all members answer: %w", s.Node(id).Internode, err)
+	case held:
+		return &Refused{fmt.Sprintf("member %s holds rows of a user table, and node movement is not built yet: a node can join only while no user table holds a row", s.Node(id).Internode)}
 	}
 	return nil
 }
 
-func errOr(err error) error {
-	if err == nil {
-		return errors.New("no answer")
+func (h *Host) askRows(ctx context.Context, epoch uint64, id ring.HostID) (bool, error) {
+	if id == h.o.Self.ID {
+		return h.rowsHere(ctx, epoch)
 	}
-	return err
+	answer, status, err := h.o.Call(ctx, id, rpc.Urgent, VerbAnyRows, binary.BigEndian.AppendUint64(nil, epoch))
+	switch {
+	case err != nil:
+		return false, err
+	case status != rpc.StatusOK || len(answer) != 1 || answer[0] > 1:
+		return false, fmt.Errorf("it answers %s %q", status, answer)
+	}
+	return answer[0] == 1, nil
 }
 
+// others returns the members that own ranges, but for one.
 func others(s *meta.State, not ring.HostID) []ring.HostID {
 	var out []ring.HostID
-	for _, m := range s.Members() {
-		if m.ID != not && m.State != meta.Pending {
-			out = append(out, m.ID)
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.ID != not && owns(n) {
+			out = append(out, n.ID)
 		}
 	}
 	return out
 }
 
-// forget takes back AddPending of a node that was refused.
-func (h *Host) forget(ctx context.Context, id ring.HostID) {
+// forget takes back the announcement of an attempt to join that has failed, so that user tables take writes again. When
+// it cannot, the leader of the log does after a while.
+func (h *Host) forget(ctx context.Context, id ring.HostID, since uint64) {
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
 	_, err := h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
-		if m := s.Node(id); m == nil || m.State != meta.Pending {
+		if sinceOf(s, id) != since {
 			return nil, false, nil
 		}
 		return &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: id}}, true, nil
 	})
 	if err != nil {
-		h.o.Logger.Warn("a refused node stays pending", "host", id.String(), "err", err)
+		h.o.Logger.Warn("a node that could not join is still announced", "host", id.String(), "err", err)
 	}
 }

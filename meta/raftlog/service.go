@@ -2,7 +2,6 @@ package raftlog
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
@@ -22,19 +20,27 @@ import (
 
 // Limits of the service.
 const (
-	inboxMax      = 1024    // Raft messages waiting; further ones are dropped, Raft sends them again
-	proposalsMax  = 256     // proposals waiting for the loop; further ones are refused as overloaded
-	waitersMax    = 4096    // callers waiting for an epoch or for their proposal
-	commandMax    = 8 << 20 // bytes of one command; a frame of rpc holds 16 MiB
-	compactEvery  = 1024    // entries between snapshots of the state
-	messageBytes  = 1 << 20 // of entries in one Raft message
-	inflightMax   = 64      // Raft messages to one follower without an answer
-	proposalIDLen = 16
+	inboxMax         = 1024     // Raft messages waiting; further ones are dropped, Raft sends them again
+	inboxBytesMax    = 64 << 20 // of them
+	proposalsMax     = 256      // proposals waiting for the loop; further ones are refused as overloaded
+	proposalBytesMax = 64 << 20 // of those waiting, and of those that are not committed yet
+	pendingMax       = 4096     // proposals in the log whose proposers wait
+	waitersMax       = 4096     // callers waiting for an epoch
+	commandMax       = 8 << 20  // bytes of one command; a frame of rpc holds 16 MiB
+	compactEvery     = 1024     // entries between snapshots of the state
+	compactBytes     = 32 << 20 // bytes of entries between snapshots, when that comes first
+	trailingEntries  = 256      // kept in memory before the snapshot for followers that lag a little
+	messageBytes     = 1 << 20  // of entries in one Raft message
+	inflightMax      = 64       // Raft messages to one follower without an answer
+	inflightBytesMax = 16 << 20
 )
 
 // ErrNoQuorum is returned when the log could not accept a change in time: too few voters can be reached. The change
 // may still take effect when they come back.
 var ErrNoQuorum = errors.New("the cluster's metadata cannot be changed: a majority of its voters cannot be reached; reads and writes of data go on")
+
+// ErrStopped is returned when the service has ended.
+var ErrStopped = errors.New("raftlog: the node is stopping")
 
 // Peers sends messages to members; *rpc.Transport does.
 type Peers interface {
@@ -48,7 +54,7 @@ type Options struct {
 	FS    vfs.FS // nil: the disk
 	Self  ring.HostID
 	Peers Peers
-	// Alive says whether a member can be reached, as far as is known; nil: all are.
+	// Alive says whether a member can be reached, as far as is known; nil: all are. Members that are not become no voters.
 	Alive func(ring.HostID) bool
 	// Generation is this start of the node in seconds since the epoch, higher than that of every earlier start.
 	Generation int64
@@ -60,10 +66,16 @@ type Options struct {
 	Fatal func(error)
 
 	Tick           time.Duration // default 100 ms; the leader's heartbeat
-	ElectionTicks  int           // default 10: a follower campaigns after 10 to 20 ticks of silence
+	ElectionTicks  int           // default 10: a follower campaigns after 11 to 20 ticks of silence
 	ProposeTimeout time.Duration // longest wait of a Propose whose context has no deadline; default 10 s
 	AwaitTimeout   time.Duration // longest wait of AwaitAll for one member; default 5 s
-	Logger         *slog.Logger  // nil: discard
+	// ReplaceVoterAfter is how long a voter is silent before the leader lets another member vote in its place, when there is
+	// one; default 10 min.
+	ReplaceVoterAfter time.Duration
+	// JoinMax is how long a node may be joining before the leader takes its announcement back; default 40 s. User tables
+	// take no writes meanwhile, so it is longer than a member works on a join and not much longer.
+	JoinMax time.Duration
+	Logger  *slog.Logger // nil: discard
 }
 
 func (o Options) withDefaults() Options {
@@ -88,6 +100,12 @@ func (o Options) withDefaults() Options {
 	if o.AwaitTimeout == 0 {
 		o.AwaitTimeout = 5 * time.Second
 	}
+	if o.ReplaceVoterAfter == 0 {
+		o.ReplaceVoterAfter = 10 * time.Minute
+	}
+	if o.JoinMax == 0 {
+		o.JoinMax = 40 * time.Second
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -99,15 +117,22 @@ type Service struct {
 	opts    Options
 	id      uint64
 	current atomic.Pointer[meta.State] // newest of the log's and the pulled state
-	leader  atomic.Uint64              // raft id of the leader as far as known, 0: none
+	encoded atomic.Pointer[encodedState]
+	leader  atomic.Uint64 // raft id of the leader as far as known, 0: none
+	pledged atomic.Pointer[[16]byte]
+	nextID  atomic.Uint32
 
-	inbox     chan *pb.Message
-	proposals chan proposal
-	pulled    chan pulledState
-	stopped   chan struct{} // closed when Run returns
+	inbox         chan message
+	inboxBytes    atomic.Int64
+	proposals     chan proposal
+	proposalBytes atomic.Int64
+	tasks         chan task
+	stopped       chan struct{} // closed when the loop has ended
 
-	mu      sync.Mutex // guards waiters; never held across I/O or callbacks
+	mu      sync.Mutex // guards waiters, running and ended; never held across I/O or callbacks
 	waiters []waiter
+	running bool
+	ended   bool
 
 	// Owned by Open, then by Run's goroutine.
 	store     *store
@@ -115,15 +140,31 @@ type Service struct {
 	log       *meta.State // state at the applied index
 	applied   uint64
 	compacted uint64
-	nextID    uint64
-	pending   map[[proposalIDLen]byte]func(outcome)
+	grown     int // bytes of entries applied since the last snapshot
+	pending   []pendingProposal
+	role      raft.StateType
 	election  elections
+	chores    chores
+	changing  bool // ApplyConfChange runs: membership and applied index do not belong together
 }
 
-// proposal is a command on its way into the log; done is called exactly once, or never when the service stops first.
+// message is one of Raft's and its size in bytes.
+type message struct {
+	*pb.Message
+	size int
+}
+
+// proposal is an encoded command on its way into the log; done is called at most once, and always unless the service
+// has ended before it was taken.
 type proposal struct {
 	command []byte
 	done    func(outcome)
+}
+
+// pendingProposal is a command in the log that is not applied yet.
+type pendingProposal struct {
+	id   [16]byte
+	done []func(outcome)
 }
 
 // outcome is what became of a proposal.
@@ -139,19 +180,19 @@ const (
 	accepted outcomeCode = iota + 1
 	conflicted
 	refusedOutcome
-	notLeader // nothing was proposed
+	unsure // not proposed, or it cannot be told yet whether it takes effect
 )
 
-// waiter is called when the local epoch reaches its own, or with false when its deadline has passed.
-type waiter struct {
-	epoch    uint64
-	deadline time.Time
-	done     func(reached bool)
+// task is something that the loop does for a caller, who is told the error once.
+type task struct {
+	do   func() error
+	done chan<- error // capacity 1
 }
 
-type pulledState struct {
-	encoded []byte
-	state   *meta.State
+// encodedState keeps the bytes of the newest state for members that pull it.
+type encodedState struct {
+	state *meta.State
+	bytes []byte
 }
 
 // New returns a service that has done nothing yet.
@@ -160,40 +201,49 @@ func New(opts Options) (*Service, error) {
 	if opts.Self.IsZero() || opts.Rand == nil || opts.Peers == nil || opts.Fatal == nil {
 		return nil, errors.New("raftlog: Self, Peers, Rand and Fatal are needed")
 	}
-	s := &Service{opts: opts, id: raftID(opts.Self),
-		inbox: make(chan *pb.Message, inboxMax), proposals: make(chan proposal, proposalsMax), pulled: make(chan pulledState, 1),
-		stopped: make(chan struct{}), pending: map[[proposalIDLen]byte]func(outcome){}}
+	s := &Service{opts: opts, id: raftID(opts.Self), inbox: make(chan message, inboxMax), proposals: make(chan proposal, proposalsMax),
+		tasks: make(chan task), stopped: make(chan struct{})}
 	s.current.Store(meta.Empty())
+	s.pledged.Store(&[16]byte{})
 	return s, nil
 }
 
 // Open opens the store and replays the log: afterwards Current is what this node knew when it stopped, with or without
-// a quorum. OnApply is not called for what is replayed.
+// a quorum. OnApply is not called for what is replayed. Close or the end of Run closes the store.
 func (s *Service) Open() error {
 	st, l, err := openStore(s.opts.Dir, s.opts.FS, s.id, s.opts.Logger, s.opts.Fatal)
 	if err != nil {
 		return err
 	}
 	s.store, s.log, s.applied, s.compacted = st, l.state, l.applied, l.applied
-	s.current.Store(l.state)
-	if err := s.startRaft(); err != nil {
-		return errors.Join(err, st.close())
-	}
-	if err := s.replay(); err != nil {
-		return errors.Join(err, st.close())
-	}
-	if l.pulled != nil && l.pulled.Epoch > s.log.Epoch {
+	s.pledged.Store(&l.pledged)
+	err = s.guard(func() error {
+		if err := understood(l.state); err != nil {
+			return err
+		}
+		if err := s.startRaft(); err != nil {
+			return err
+		}
+		return s.replay()
+	})
+	if err == nil && l.pulled != nil && l.pulled.Epoch > s.log.Epoch {
 		s.current.Store(l.pulled)
+		err = understood(l.pulled)
+	}
+	if err != nil {
+		s.store = nil
+		return errors.Join(fmt.Errorf("raftlog: open %s: %w", s.opts.Dir, err), st.close())
 	}
 	return nil
 }
 
 func (s *Service) startRaft() error {
 	rn, err := raft.NewRawNode(&raft.Config{ID: s.id, ElectionTick: s.opts.ElectionTicks, HeartbeatTick: 1, Storage: liveLog{s.store.mem, s},
-		Applied: s.applied, MaxSizePerMsg: messageBytes, MaxInflightMsgs: inflightMax, CheckQuorum: true, PreVote: true,
+		Applied: s.applied, MaxSizePerMsg: messageBytes, MaxInflightMsgs: inflightMax, MaxInflightBytes: inflightBytesMax,
+		MaxUncommittedEntriesSize: proposalBytesMax, CheckQuorum: true, PreVote: true, StepDownOnRemoval: true,
 		Logger: raftLogger{s.opts.Logger}, DisableProposalForwarding: true})
 	if err != nil {
-		return fmt.Errorf("raftlog: %w", err)
+		return err
 	}
 	s.rn = rn
 	s.election.reset(s.opts)
@@ -213,6 +263,39 @@ func (s *Service) replay() error {
 	return nil
 }
 
+// Close closes the store of a service that was opened and whose Run was never called; otherwise it does nothing.
+func (s *Service) Close() error {
+	if s.store == nil || !s.begin() {
+		return nil
+	}
+	return s.end()
+}
+
+// begin claims the store for the caller, who ends with end; false when somebody has it or had it.
+func (s *Service) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running || s.ended {
+		return false
+	}
+	s.running = true
+	return true
+}
+
+// end answers everybody who waits and closes the store.
+func (s *Service) end() error {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	close(s.stopped)
+	s.giveUp("the node is stopping")
+	for range len(s.proposals) {
+		(<-s.proposals).done(outcome{code: unsure, text: "the node is stopping"})
+	}
+	s.expire(time.Time{})
+	return s.store.close()
+}
+
 // Current returns the newest state this node has. It never waits and is never nil.
 func (s *Service) Current() *meta.State { return s.current.Load() }
 
@@ -220,15 +303,16 @@ func (s *Service) Current() *meta.State { return s.current.Load() }
 func (s *Service) Leader() (ring.HostID, bool) { return s.hostOf(s.leader.Load()) }
 
 func (s *Service) hostOf(id uint64) (ring.HostID, bool) {
-	if id == 0 {
+	switch id {
+	case 0:
 		return ring.HostID{}, false
-	}
-	if id == s.id {
+	case s.id:
 		return s.opts.Self, true
 	}
-	for _, n := range s.Current().Nodes {
-		if raftID(n.ID) == id {
-			return n.ID, true
+	nodes := s.Current().Nodes
+	for i := range nodes {
+		if raftID(nodes[i].ID) == id {
+			return nodes[i].ID, true
 		}
 	}
 	return ring.HostID{}, false
@@ -237,7 +321,7 @@ func (s *Service) hostOf(id uint64) (ring.HostID, bool) {
 // Found begins a new cluster with this node as its only voter. It must be called between Open and Run, on a store that
 // has never been part of a cluster.
 func (s *Service) Found(c *meta.Command) error {
-	if s.applied != 0 || s.Current().Founded() {
+	if s.applied != 0 || s.Current().Founded() || s.Pledged() != [16]byte{} {
 		return errors.New("raftlog: this node belongs to a cluster already")
 	}
 	state, err := meta.Empty().Apply(c)
@@ -245,6 +329,7 @@ func (s *Service) Found(c *meta.Command) error {
 		return err
 	}
 	if err := s.store.found(s.id, state); err != nil {
+		s.opts.Fatal(err)
 		return fmt.Errorf("raftlog: found: %w", err)
 	}
 	s.log, s.applied, s.compacted = state, 1, 1
@@ -252,26 +337,34 @@ func (s *Service) Found(c *meta.Command) error {
 	return s.startRaft()
 }
 
-// Run drives the log until ctx ends, then closes the store.
+// Run drives the log until ctx ends, then closes the store. It returns an error when the log cannot go on: an entry
+// that this build does not understand, or damage.
 func (s *Service) Run(ctx context.Context) error {
-	defer close(s.stopped)
+	if s.store == nil || !s.begin() {
+		return errors.New("raftlog: run of a service that is not open")
+	}
+	err := s.guard(func() error { return s.loop(ctx) })
+	if err != nil {
+		err = fmt.Errorf("raftlog: %w", err)
+	}
+	return errors.Join(err, s.end())
+}
+
+func (s *Service) loop(ctx context.Context) error {
 	tick := time.NewTicker(s.opts.Tick)
 	defer tick.Stop()
-	if voters := s.store.conf.GetVoters(); len(voters) == 1 && voters[0] == s.id {
+	if voters := s.store.conf.GetVoters(); len(voters) == 1 && voters[0] == s.id { // nobody else is to be asked
 		if err := s.rn.Campaign(); err != nil {
-			return fmt.Errorf("raftlog: %w", err)
+			return err
 		}
 	}
-	var err error
-	for err == nil {
-		err = s.ready()
-		if err != nil {
-			break
+	for {
+		if err := s.ready(); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			s.expire(time.Time{})
-			return s.store.close()
+			return nil
 		case <-tick.C:
 			s.tick()
 		case m := <-s.inbox:
@@ -280,302 +373,53 @@ func (s *Service) Run(ctx context.Context) error {
 				s.step(<-s.inbox)
 			}
 		case p := <-s.proposals:
-			s.propose(p)
+			s.take(p)
 			for range len(s.proposals) {
-				s.propose(<-s.proposals)
+				s.take(<-s.proposals)
 			}
-		case p := <-s.pulled:
-			err = s.adopt(p)
-		}
-	}
-	s.expire(time.Time{})
-	return errors.Join(fmt.Errorf("raftlog: %w", err), s.store.close())
-}
-
-func (s *Service) tick() {
-	now := time.Now()
-	s.expire(now)
-	status := s.rn.BasicStatus()
-	if status.RaftState == raft.StateLeader {
-		s.rn.Tick()
-		s.lead()
-		return
-	}
-	s.rn.TickQuiesced() //nolint:staticcheck // elections are timed by s.election, see the package comment
-	if s.election.due(s.opts) && s.votes() {
-		if err := s.rn.Campaign(); err != nil {
-			s.opts.Logger.Debug("raft campaign", "err", err)
+		case t := <-s.tasks:
+			t.done <- t.do()
 		}
 	}
 }
 
-func (s *Service) votes() bool {
-	for _, v := range s.store.conf.GetVoters() {
-		if v == s.id {
-			return true
+// inLoop has the loop do something and returns its error.
+func (s *Service) inLoop(ctx context.Context, do func() error) error {
+	done := make(chan error, 1)
+	select {
+	case s.tasks <- task{do, done}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopped:
+		return ErrStopped
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-s.stopped:
+		return ErrStopped
+	}
+}
+
+// Pledge makes it durable that this node has asked to join a cluster, before it does: from then on it founds none.
+func (s *Service) Pledge(ctx context.Context, cluster [16]byte) error {
+	return s.inLoop(ctx, func() error {
+		if s.Pledged() == cluster {
+			return nil
 		}
-	}
-	return false
-}
-
-// lead does what only the leader does: keep Raft's membership equal to the state's, and choose voters.
-func (s *Service) lead() {
-	status := s.rn.BasicStatus()
-	if s.applied < status.HardState.GetCommit() {
-		return
-	}
-	if cc := confChange(s.log, s.store.conf); cc != nil {
-		if err := s.rn.ProposeConfChange(cc); err != nil {
-			s.opts.Logger.Debug("raft membership", "err", err)
-		}
-		return
-	}
-	want := chooseVoters(s.log, s.opts.Alive)
-	if len(want) == 0 || equalIDs(want, s.log.Voters()) {
-		return
-	}
-	c := meta.Command{Kind: meta.SetVoters, Voters: want, BaseEpoch: s.log.Epoch}
-	s.propose(proposal{c.Append(nil), func(outcome) {}})
-}
-
-func equalIDs(a, b []ring.HostID) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *Service) step(m *pb.Message) {
-	switch m.GetType() {
-	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
-		if m.GetTerm() >= s.rn.BasicStatus().HardState.GetTerm() {
-			s.election.reset(s.opts)
-		}
-	}
-	if err := s.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
-		s.opts.Logger.Debug("raft message", "type", m.GetType().String(), "err", err)
-	}
-}
-
-func (s *Service) propose(p proposal) {
-	if s.rn.BasicStatus().RaftState != raft.StateLeader {
-		p.done(outcome{code: notLeader})
-		return
-	}
-	s.nextID++
-	var id [proposalIDLen]byte
-	binary.BigEndian.PutUint64(id[:8], uint64(s.opts.Generation))
-	binary.BigEndian.PutUint64(id[8:], s.id^s.nextID<<32)
-	if len(s.pending) >= waitersMax {
-		p.done(outcome{code: notLeader, text: "too many proposals are waiting"})
-		return
-	}
-	if err := s.rn.Propose(append(id[:], p.command...)); err != nil {
-		p.done(outcome{code: notLeader, text: err.Error()})
-		return
-	}
-	s.pending[id] = p.done
-}
-
-// ready handles everything the Raft state machine wants done: durable first, then messages, then the state.
-func (s *Service) ready() error {
-	for s.rn.HasReady() {
-		rd := s.rn.Ready()
-		if err := s.store.save(rd.HardState, rd.Entries, rd.Snapshot); err != nil {
+		if err := s.store.keep(keyPledge, cluster[:]); err != nil {
 			s.opts.Fatal(err)
-			return err
+			return fmt.Errorf("raftlog: pledge: %w", err)
 		}
-		if rd.SoftState != nil {
-			s.leadership(rd.SoftState)
-		}
-		s.send(rd.Messages)
-		if !raft.IsEmptySnap(rd.Snapshot) {
-			if err := s.install(rd.Snapshot); err != nil {
-				return err
-			}
-		}
-		if err := s.applyAll(rd.CommittedEntries); err != nil {
-			return err
-		}
-		s.rn.Advance(rd)
-		s.publish(s.log)
-		if err := s.compactIfLong(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Service) leadership(soft *raft.SoftState) {
-	if before := s.leader.Swap(soft.Lead); before != soft.Lead {
-		host, _ := s.hostOf(soft.Lead)
-		s.opts.Logger.Info("metadata leader changed", "leader", host.String(), "known", soft.Lead != 0)
-	}
-	if soft.RaftState != raft.StateLeader {
-		for id, done := range s.pending { // they may still commit under another leader: the proposer asks the log
-			delete(s.pending, id)
-			done(outcome{code: notLeader, text: "the leader stepped down; the change may still take effect"})
-		}
-	}
-}
-
-func (s *Service) install(snap *pb.Snapshot) error {
-	state, err := meta.DecodeState(snap.GetData())
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	s.log, s.applied = state, snap.GetMetadata().GetIndex()
-	s.compacted = s.applied
-	return nil
-}
-
-func (s *Service) applyAll(entries []*pb.Entry) error {
-	for _, e := range entries {
-		if e.GetIndex() <= s.applied {
-			continue
-		}
-		if err := s.apply(e); err != nil {
-			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
-		}
-		s.applied = e.GetIndex()
-	}
-	return nil
-}
-
-func (s *Service) apply(e *pb.Entry) error {
-	switch e.GetType() {
-	case pb.EntryConfChangeV2:
-		cc := &pb.ConfChangeV2{}
-		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
-			return err
-		}
-		s.store.conf = s.rn.ApplyConfChange(cc)
+		s.pledged.Store(&cluster)
 		return nil
-	case pb.EntryConfChange:
-		cc := &pb.ConfChange{}
-		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
-			return err
-		}
-		s.store.conf = s.rn.ApplyConfChange(cc)
-		return nil
-	}
-	if len(e.GetData()) < proposalIDLen {
-		return nil // a new leader's empty entry
-	}
-	var id [proposalIDLen]byte
-	copy(id[:], e.GetData())
-	out, err := s.applyCommand(e.GetData()[proposalIDLen:])
-	if err != nil {
-		return err
-	}
-	if done, ok := s.pending[id]; ok {
-		delete(s.pending, id)
-		done(out)
-	}
-	return nil
+	})
 }
 
-// applyCommand changes s.log. An error means that this build does not understand the log, and must stop.
-func (s *Service) applyCommand(raw []byte) (outcome, error) {
-	c, err := meta.DecodeCommand(raw)
-	if err != nil {
-		return outcome{}, err
+// Pledged returns the cluster that this node belongs to or has ever asked to join; zero: none.
+func (s *Service) Pledged() [16]byte {
+	if now := s.Current(); now.Founded() {
+		return now.ClusterID
 	}
-	next, err := s.log.Apply(c)
-	switch {
-	case errors.Is(err, meta.ErrConflict):
-		return outcome{code: conflicted, epoch: s.log.Epoch}, nil
-	case err != nil:
-		return outcome{code: refusedOutcome, epoch: s.log.Epoch, text: err.Error()}, nil
-	}
-	s.log = next
-	return outcome{code: accepted, epoch: next.Epoch}, nil
+	return *s.pledged.Load()
 }
-
-// publish makes state current unless a newer one is.
-func (s *Service) publish(state *meta.State) {
-	before := s.current.Load()
-	if state.Epoch <= before.Epoch {
-		return
-	}
-	s.current.Store(state)
-	s.opts.OnApply(before, state, meta.Diff(before, state))
-	s.wake(state.Epoch)
-}
-
-func (s *Service) compactIfLong() error {
-	if s.applied < s.compacted+compactEvery {
-		return nil
-	}
-	if err := s.store.compact(s.applied, s.log); err != nil {
-		return fmt.Errorf("compact: %w", err)
-	}
-	s.compacted = s.applied
-	return nil
-}
-
-// adopt takes a state that another member had committed.
-func (s *Service) adopt(p pulledState) error {
-	now := s.current.Load()
-	if p.state.Epoch <= now.Epoch || now.Founded() && p.state.ClusterID != now.ClusterID {
-		return nil
-	}
-	if err := s.store.keepPulled(p.encoded); err != nil {
-		s.opts.Fatal(err)
-		return err
-	}
-	s.publish(p.state)
-	return nil
-}
-
-func (s *Service) send(messages []*pb.Message) {
-	for _, m := range messages {
-		to, ok := s.hostOf(m.GetTo())
-		if !ok {
-			continue
-		}
-		raw, err := proto.Marshal(m)
-		if err != nil || len(raw) > rpc.BodyMax {
-			s.opts.Logger.Error("raft message cannot be sent", "type", m.GetType().String(), "bytes", len(raw), "err", err)
-			continue
-		}
-		s.opts.Peers.Send(to, rpc.Urgent, VerbRaft, time.Now().Add(time.Duration(s.opts.ElectionTicks)*s.opts.Tick), raw, nil)
-		if m.GetType() == pb.MsgSnap {
-			s.rn.ReportSnapshot(m.GetTo(), raft.SnapshotFinish)
-		}
-	}
-}
-
-// elections counts ticks of silence of the leader.
-type elections struct{ left int }
-
-func (e *elections) reset(o Options) { e.left = o.ElectionTicks + o.Rand(o.ElectionTicks) }
-
-// due counts one tick and tells whether it is time to campaign.
-func (e *elections) due(o Options) bool {
-	if e.left--; e.left > 0 {
-		return false
-	}
-	e.reset(o)
-	return true
-}
-
-type raftLogger struct{ log *slog.Logger }
-
-func (l raftLogger) Debug(v ...any)              { l.log.Debug("raft", "msg", fmt.Sprint(v...)) }
-func (l raftLogger) Debugf(f string, v ...any)   { l.log.Debug("raft", "msg", fmt.Sprintf(f, v...)) }
-func (l raftLogger) Info(v ...any)               { l.log.Debug("raft", "msg", fmt.Sprint(v...)) }
-func (l raftLogger) Infof(f string, v ...any)    { l.log.Debug("raft", "msg", fmt.Sprintf(f, v...)) }
-func (l raftLogger) Warning(v ...any)            { l.log.Warn("raft", "msg", fmt.Sprint(v...)) }
-func (l raftLogger) Warningf(f string, v ...any) { l.log.Warn("raft", "msg", fmt.Sprintf(f, v...)) }
-func (l raftLogger) Error(v ...any)              { l.log.Error("raft", "msg", fmt.Sprint(v...)) }
-func (l raftLogger) Errorf(f string, v ...any)   { l.log.Error("raft", "msg", fmt.Sprintf(f, v...)) }
-func (l raftLogger) Fatal(v ...any)              { l.Panic(v...) }
-func (l raftLogger) Fatalf(f string, v ...any)   { l.Panicf(f, v...) }
-func (l raftLogger) Panic(v ...any)              { panic("raft: " + fmt.Sprint(v...)) }
-func (l raftLogger) Panicf(f string, v ...any)   { panic("raft: " + fmt.Sprintf(f, v...)) }

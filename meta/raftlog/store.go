@@ -21,11 +21,12 @@ const (
 	keySnapshot  = "S" // raftpb.Snapshot: state at the index where the log begins
 	keyPulled    = "P" // meta.State pulled from a peer, when it is ahead of the log
 	keyIdentity  = "I" // raft id of this node, so that a store is never opened under another identity
+	keyPledge    = "J" // id of the cluster that this node has asked to join
 	keyEntry     = 'L' // 'L' + index (8 bytes, big endian): raftpb.Entry
 )
 
-// formatMajor is pinned: Pebble's format ratchets, so it is raised only with the cluster version.
-const formatMajor = pebble.FormatNewest
+// formatMajor is the newest format of the pinned Pebble. It ratchets, so it is raised only with the cluster version.
+const formatMajor pebble.FormatMajorVersion = 24
 
 const memtableBytes = 1 << 20
 
@@ -41,8 +42,9 @@ type store struct {
 type loaded struct {
 	state   *meta.State // of the snapshot; meta.Empty in a new store
 	applied uint64      // index of the snapshot
-	pulled  *meta.State // nil when none is ahead
+	pulled  *meta.State // nil: none was
 	hard    *pb.HardState
+	pledged [16]byte
 }
 
 type pebbleLogger struct{ log *slog.Logger }
@@ -108,6 +110,11 @@ func (s *store) load(id uint64) (*loaded, error) {
 	if err := s.mem.SetHardState(l.hard); err != nil {
 		return nil, err
 	}
+	raw, _, err := s.get(keyPledge)
+	if err != nil {
+		return nil, err
+	}
+	copy(l.pledged[:], raw)
 	raw, found, err := s.get(keyPulled)
 	if err != nil || !found {
 		return l, err
@@ -260,6 +267,9 @@ type liveLog struct {
 
 // Snapshot implements raft.Storage. It runs on the service's goroutine, as everything that the library calls.
 func (l liveLog) Snapshot() (*pb.Snapshot, error) {
+	if l.s.changing {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
 	index := l.s.applied
 	term, err := l.Term(index)
 	if err != nil {
@@ -269,7 +279,7 @@ func (l liveLog) Snapshot() (*pb.Snapshot, error) {
 	return &pb.Snapshot{Data: l.s.log.Encode(), Metadata: &pb.SnapshotMetadata{Index: &index, Term: &term, ConfState: conf}}, nil
 }
 
-// compact makes state, which is at index applied, the beginning of the log.
+// compact makes state, which is at index applied, the beginning of the log on disk; in memory a few entries stay before it.
 func (s *store) compact(applied uint64, state *meta.State) error {
 	snap, err := s.mem.CreateSnapshot(applied, s.conf, state.Encode())
 	if errors.Is(err, raft.ErrSnapOutOfDate) {
@@ -289,15 +299,18 @@ func (s *store) compact(applied uint64, state *meta.State) error {
 	if err := b.Commit(pebble.Sync); err != nil {
 		return err
 	}
-	if err := s.mem.Compact(applied); err != nil && !errors.Is(err, raft.ErrCompacted) {
+	if applied <= trailingEntries {
+		return nil
+	}
+	if err := s.mem.Compact(applied - trailingEntries); err != nil && !errors.Is(err, raft.ErrCompacted) {
 		return err
 	}
 	return nil
 }
 
-// keepPulled makes a pulled state durable.
-func (s *store) keepPulled(encoded []byte) error {
-	return s.db.Set([]byte(keyPulled), encoded, pebble.Sync)
+// keep makes one value durable.
+func (s *store) keep(key string, value []byte) error {
+	return s.db.Set([]byte(key), value, pebble.Sync)
 }
 
 // found begins the log of a new cluster: a snapshot at index 1 whose only voter is this node.

@@ -4,102 +4,218 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"time"
 
+	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 )
 
-// raftID is the number by which Raft knows a host: the first eight bytes of its random id, never 0.
+// raftID is the number by which Raft knows a host: the first eight bytes of its random id, never 0. No two members have
+// the same (meta.State.Admissible).
 func raftID(id ring.HostID) uint64 { return max(binary.BigEndian.Uint64(id[:8]), 1) }
 
+// lagMax is how many entries a learner may be behind when it becomes a voter.
+const lagMax = 64
+
+// chores is what the leader knows for its housekeeping since it leads.
+type chores struct {
+	asked   uint64               // index of the newest entry it asked for; nothing more is asked before it is applied
+	silent  map[uint64]int       // by raft id: ticks since a member was heard of
+	joining map[ring.HostID]wait // by host id: for how long a node has been joining
+}
+
+// wait counts the ticks of one attempt to join.
+type wait struct {
+	since uint64
+	ticks int
+}
+
+// standing is how a member does as seen by the leader.
+type standing struct {
+	ready bool // it answers, and is not far behind: it can become a voter
+	gone  bool // it has been silent for so long that another should vote in its place
+}
+
+// lead does what only the leader does, one change at a time: keep Raft's membership equal to the state's, choose
+// voters, and end attempts to join that nobody works on any more.
+func (s *Service) lead() {
+	s.listen()
+	last, err := s.store.mem.LastIndex()
+	if err != nil || s.applied < s.chores.asked || len(s.store.conf.GetVotersOutgoing()) > 0 {
+		return
+	}
+	if c := s.chore(); c != nil {
+		c.ID, c.BaseEpoch = s.newID(), s.log.Epoch
+		if s.propose(proposal{c.Append(nil), func(outcome) {}}) {
+			s.chores.asked = last + 1
+		}
+		return
+	}
+	if cc := confChange(s.log, s.store.conf); cc != nil {
+		if err := s.rn.ProposeConfChange(cc); err != nil {
+			s.opts.Logger.Debug("raft membership", "err", err)
+			return
+		}
+		s.chores.asked = last + 1
+	}
+}
+
+// listen counts for how long each member has been silent, and each joining node has been joining.
+func (s *Service) listen() {
+	c := &s.chores
+	if c.silent == nil {
+		c.silent, c.joining = map[uint64]int{}, map[ring.HostID]wait{}
+	}
+	s.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if c.silent[id]++; pr.RecentActive || id == s.id {
+			c.silent[id] = 0
+		}
+	})
+	for i := range s.log.Nodes {
+		n := &s.log.Nodes[i]
+		w := c.joining[n.ID]
+		switch {
+		case n.State != meta.Pending:
+			delete(c.joining, n.ID)
+		case w.since != n.Since:
+			c.joining[n.ID] = wait{since: n.Since}
+		default:
+			c.joining[n.ID] = wait{n.Since, w.ticks + 1}
+		}
+	}
+}
+
+// chore is the command that the state needs next; nil: none.
+func (s *Service) chore() *meta.Command {
+	joinTicks := int(s.opts.JoinMax / s.opts.Tick)
+	for i := range s.log.Nodes {
+		n := &s.log.Nodes[i]
+		if n.State == meta.Pending && s.chores.joining[n.ID].ticks > joinTicks {
+			s.opts.Logger.Warn("a node has not finished joining and is forgotten; it can try again", "host", n.ID.String(), "address", n.Internode.String())
+			return &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: n.ID}}
+		}
+	}
+	want := chooseVoters(s.log, s.standings())
+	if len(want) == 0 || slices.Equal(want, s.log.Voters()) {
+		return nil
+	}
+	return &meta.Command{Kind: meta.SetVoters, Voters: want}
+}
+
+func (s *Service) standings() func(ring.HostID) standing {
+	commit := s.rn.BasicStatus().HardState.GetCommit()
+	match := map[uint64]uint64{}
+	s.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { match[id] = pr.Match })
+	goneTicks := int(s.opts.ReplaceVoterAfter / max(s.opts.Tick, time.Nanosecond))
+	return func(host ring.HostID) standing {
+		id := raftID(host)
+		m, known := match[id]
+		silent := s.chores.silent[id]
+		return standing{ready: known && m+lagMax >= commit && silent <= 2*s.opts.ElectionTicks && (m > 0) && s.opts.Alive(host), gone: silent > goneTicks}
+	}
+}
+
 // chooseVoters returns who should vote: an odd number of at most meta.VotersMax members that own ranges, spread over
-// racks, keeping those that vote already. alive prefers members that can be reached when a new voter is needed.
-func chooseVoters(s *meta.State, alive func(ring.HostID) bool) []ring.HostID {
-	var candidates []meta.Node
-	for _, n := range s.Members() {
-		if n.State == meta.Normal {
-			candidates = append(candidates, n)
+// racks and data centres, ascending. Those that vote already are kept where that does not spread them worse, whether they
+// can be reached or not, until they are gone for so long that another takes their place. Others must be ready.
+func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.HostID {
+	type candidate struct {
+		*meta.Node
+		standing
+	}
+	var candidates []candidate
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.State != meta.Normal {
+			continue
+		}
+		if st := standings(n.ID); n.Voter || st.ready {
+			candidates = append(candidates, candidate{n, st})
 		}
 	}
 	want := min(meta.VotersMax, len(candidates))
 	if want%2 == 0 {
 		want--
 	}
-	var chosen []meta.Node
+	racks, dcs := map[[2]string]int{}, map[string]int{}
+	var chosen []ring.HostID
 	for len(chosen) < want {
-		best := slices.MinFunc(candidates, func(a, b meta.Node) int {
-			return cmp.Or(cmp.Compare(rank(a, chosen, alive), rank(b, chosen, alive)), a.ID.Compare(b.ID))
+		best := slices.MinFunc(candidates, func(a, b candidate) int {
+			return cmp.Or(first(!a.gone, !b.gone), cmp.Compare(racks[[2]string{a.DC, a.Rack}], racks[[2]string{b.DC, b.Rack}]),
+				cmp.Compare(dcs[a.DC], dcs[b.DC]), first(a.Voter, b.Voter), a.ID.Compare(b.ID))
 		})
-		chosen = append(chosen, best)
-		candidates = slices.DeleteFunc(candidates, func(n meta.Node) bool { return n.ID == best.ID })
+		racks[[2]string{best.DC, best.Rack}]++
+		dcs[best.DC]++
+		chosen = append(chosen, best.ID)
+		candidates = slices.DeleteFunc(candidates, func(c candidate) bool { return c.ID == best.ID })
 	}
-	ids := make([]ring.HostID, len(chosen))
-	for i, n := range chosen {
-		ids[i] = n.ID
-	}
-	slices.SortFunc(ids, ring.HostID.Compare)
-	return ids
+	slices.SortFunc(chosen, ring.HostID.Compare)
+	return chosen
 }
 
-// rank is lower for a better candidate: voters stay, then racks not chosen yet, then members that are alive.
-func rank(n meta.Node, chosen []meta.Node, alive func(ring.HostID) bool) int {
-	r := 0
-	if !n.Voter {
-		r += 4
+// first orders those with the property before those without.
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
 	}
-	if slices.ContainsFunc(chosen, func(c meta.Node) bool { return c.DC == n.DC && c.Rack == n.Rack }) {
-		r += 2
-	}
-	if !alive(n.ID) {
-		r++
-	}
-	return r
+	return 1
 }
 
 // confChange returns the step that brings Raft's membership closer to the state's: voters vote, every other member
-// learns, those that left are removed; nil when they agree. One member a time, so that every intermediate membership
-// shares a majority with the one before.
+// learns, those that left are removed; nil when they agree. All changes of voters are one step: while it is made,
+// majorities of the voters before and of those after are needed, so no even number of voters stands between.
 func confChange(s *meta.State, have *pb.ConfState) *pb.ConfChangeV2 {
-	wantVoter, wantLearner := map[uint64]bool{}, map[uint64]bool{}
-	for _, n := range s.Members() {
-		if n.Voter {
-			wantVoter[raftID(n.ID)] = true
-		} else {
-			wantLearner[raftID(n.ID)] = true
+	var voters, learners, gone []*pb.ConfChangeSingle
+	member := map[uint64]bool{}
+	votes := false
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.State == meta.Left {
+			continue
+		}
+		id := raftID(n.ID)
+		member[id] = true
+		votes = votes || n.Voter
+		isVoter, isLearner := slices.Contains(have.GetVoters(), id), slices.Contains(have.GetLearners(), id)
+		switch {
+		case n.Voter && !isVoter:
+			voters = append(voters, change(pb.ConfChangeAddNode, id))
+		case !n.Voter && isVoter:
+			voters = append(voters, change(pb.ConfChangeAddLearnerNode, id))
+		case !n.Voter && !isLearner:
+			learners = append(learners, change(pb.ConfChangeAddLearnerNode, id))
 		}
 	}
-	if len(wantVoter) == 0 {
+	for _, id := range have.GetVoters() {
+		if !member[id] {
+			voters = append(voters, change(pb.ConfChangeRemoveNode, id))
+		}
+	}
+	for _, id := range have.GetLearners() {
+		if !member[id] {
+			gone = append(gone, change(pb.ConfChangeRemoveNode, id))
+		}
+	}
+	switch {
+	case !votes:
 		return nil
-	}
-	for _, id := range sortedIDs(wantVoter) {
-		if !slices.Contains(have.GetVoters(), id) {
-			return single(pb.ConfChangeAddNode, id)
-		}
-	}
-	for _, id := range sortedIDs(wantLearner) {
-		if !slices.Contains(have.GetLearners(), id) {
-			return single(pb.ConfChangeAddLearnerNode, id)
-		}
-	}
-	for _, id := range slices.Concat(have.GetVoters(), have.GetLearners()) {
-		if !wantVoter[id] && !wantLearner[id] {
-			return single(pb.ConfChangeRemoveNode, id)
-		}
+	case len(voters) > 0:
+		return &pb.ConfChangeV2{Changes: voters}
+	case len(learners) > 0:
+		return &pb.ConfChangeV2{Changes: learners[:1]}
+	case len(gone) > 0:
+		return &pb.ConfChangeV2{Changes: gone[:1]}
 	}
 	return nil
 }
 
-func sortedIDs(set map[uint64]bool) []uint64 {
-	out := make([]uint64, 0, len(set))
-	for id := range set {
-		out = append(out, id)
-	}
-	slices.Sort(out)
-	return out
-}
-
-func single(kind pb.ConfChangeType, id uint64) *pb.ConfChangeV2 {
-	return &pb.ConfChangeV2{Changes: []*pb.ConfChangeSingle{{Type: &kind, NodeId: &id}}}
+func change(kind pb.ConfChangeType, id uint64) *pb.ConfChangeSingle {
+	return &pb.ConfChangeSingle{Type: &kind, NodeId: &id}
 }

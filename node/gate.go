@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+	"github.com/helenusdb/helenus/storage"
+)
+
+// gate lets no writes to user tables into the engine while a node is joining: the ring changes only while no user table
+// holds a row (meta/formation), and what this node said about that has to stay true. It costs a write batch two atomic
+// additions.
+type gate struct {
+	current func() *meta.State
+	inside  atomic.Int64 // batches with rows of user tables that are not visible yet
+}
+
+// errJoining refuses a write to a user table. Newer metadata follow, with which it may be tried again.
+var errJoining = errors.New("node: user tables take no writes while a node is joining")
+
+// enter counts first and looks then: a batch that drain does not count sees the state that drain waited for.
+func (g *gate) enter() bool {
+	g.inside.Add(1)
+	if g.current().Quiet() {
+		g.inside.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (g *gate) leave() { g.inside.Add(-1) }
+
+// drain returns when every batch that was let in before the current state came is visible.
+func (g *gate) drain(ctx context.Context) error {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for g.inside.Load() != 0 {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("node: writes under way: %w", ctx.Err())
+		case <-t.C:
+		}
+	}
+	return nil
+}
+
+// batch is a batch of the engine as the coordinator sees it, behind the gate.
+type batch struct {
+	*storage.Batch
+	gate   *gate
+	inside bool
+}
+
+func (b *batch) Apply(m *row.Mutation) error {
+	if !b.inside && m.Generation >= schema.GenerationUserMin {
+		if !b.gate.enter() {
+			return errJoining
+		}
+		b.inside = true
+	}
+	return b.Batch.Apply(m)
+}
+
+func (b *batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
+
+func (b *batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
+
+// Commit makes the batch visible before it returns.
+func (b *batch) Commit(c coordinator.Committed) {
+	b.Batch.Commit(c)
+	b.leave()
+}
+
+func (b *batch) Discard() {
+	b.Batch.Discard()
+	b.leave()
+}
+
+func (b *batch) leave() {
+	if b.inside {
+		b.inside = false
+		b.gate.leave()
+	}
+}
