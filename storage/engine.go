@@ -249,14 +249,23 @@ func (e *Engine) fail(err error) {
 
 func (e *Engine) hasFailed() bool { return e.hasFail.Load() }
 
-// writable returns why no write may be added now.
-func (e *Engine) writable() error {
+// usable returns why nothing may be written now, whatever room there is.
+func (e *Engine) usable() error {
 	switch {
 	case e.hasFailed():
 		return ErrFailed
 	case e.closed.Load():
 		return ErrClosed
-	case e.reserve.exhausted():
+	}
+	return nil
+}
+
+// writable returns why no write may be added now.
+func (e *Engine) writable() error {
+	if err := e.usable(); err != nil {
+		return err
+	}
+	if e.reserve.exhausted() {
 		e.opts.Metrics.WritesRefused.Add(1)
 		return ErrDiskFull
 	}

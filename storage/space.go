@@ -69,10 +69,15 @@ func (s *Space) Scan(start, end []byte, fn func(key, value []byte) bool) error {
 	return it.Close()
 }
 
-// Set adds a write of k in a space; the bytes are copied. ErrDiskFull, ErrTooLarge, ErrFailed, ErrClosed.
+// Set adds a write of k in a space; the bytes are copied. What the node keeps for itself, a few bytes now and then, is
+// taken on a full disk too, or the node could not start on one. ErrDiskFull, ErrTooLarge, ErrFailed, ErrClosed.
 func (b *Batch) Set(id SpaceID, k, v []byte) error {
 	id.check()
-	if err := b.e.writable(); err != nil {
+	check := b.e.writable
+	if id == SpaceNode {
+		check = b.e.usable
+	}
+	if err := check(); err != nil {
 		return err
 	}
 	if size, limit := len(k)+len(v), b.e.opts.MutationBytesMax; size > limit || len(k) > keysBytesMax {
