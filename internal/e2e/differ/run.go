@@ -137,6 +137,7 @@ type run struct {
 	out strings.Builder
 
 	columns string // of the page before
+	empty   bool   // the page has no rows
 }
 
 func (r *run) flags() byte {
@@ -172,22 +173,39 @@ func (r *run) paged(request func(*protocol.QueryParams) ([]byte, error)) error {
 		p := r.st.params
 		p.Flags |= protocol.QueryPageSize
 		p.PageSize = size
-		for n := 0; ; n++ {
-			more, err := r.send(request, &p)
-			if err != nil {
-				return err
-			}
-			if more == nil {
-				break
-			}
-			if n == pagesMax {
-				r.out.WriteString("pages without end\n")
-				return nil
-			}
-			p.Flags |= protocol.QueryPagingState
-			p.PagingState = more
+		if err := r.follow(request, &p); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// follow asks for page after page. An empty page at the end is left out, as if the page before had said that it is the
+// last: Cassandra does not look whether anything follows a full page, Helenus often knows.
+func (r *run) follow(request func(*protocol.QueryParams) ([]byte, error), p *protocol.QueryParams) error {
+	out := r.out.String()
+	before := ""
+	for n := 0; n < pagesMax; n++ {
+		r.out.Reset()
+		r.empty = false
+		more, err := r.send(request, p)
+		if err != nil {
+			return err
+		}
+		page := r.out.String()
+		if more == nil && r.empty && n > 0 {
+			before = strings.Replace(before, " flags 3 ", " flags 1 ", 1)
+			page = ""
+		}
+		out, before = out+before, page
+		if more == nil {
+			break
+		}
+		p.Flags |= protocol.QueryPagingState
+		p.PagingState = more
+	}
+	r.out.Reset()
+	r.out.WriteString(out + before)
 	return nil
 }
 

@@ -38,7 +38,7 @@ func (r *run) show(a Answer) ([]byte, error) {
 }
 
 func showError(b *strings.Builder, e *protocol.Error) {
-	fmt.Fprintf(b, "error 0x%04x %s\n", int(e.Code), e.Message)
+	fmt.Fprintf(b, "error 0x%04x %s\n", int(e.Code), sortedSignatures(e.Message))
 	switch e.Code {
 	case protocol.CodeUnavailable:
 		fmt.Fprintf(b, "  %s required %d alive %d\n", e.Consistency, e.Required, e.Alive)
@@ -109,7 +109,7 @@ func (r *run) showRows(rows *protocol.Rows) []byte {
 			default:
 				fmt.Fprintf(&body, "%x", v)
 			}
-			fmt.Fprintf(hash, "%d ", len(v))
+			fmt.Fprintf(hash, "%d %t ", len(v), v == nil)
 			_, _ = hash.Write(v)
 		}
 		body.WriteByte('\n')
@@ -117,6 +117,7 @@ func (r *run) showRows(rows *protocol.Rows) []byte {
 	if err := rows.Err(); err != nil {
 		fmt.Fprintf(&body, "broken rows: %v\n", err)
 	}
+	r.empty = rows.Count == 0
 	columns := columnsText(m.Columns)
 	if columns == r.columns && columns != "" {
 		columns = " same"
@@ -137,4 +138,26 @@ func shorter(warning string) string {
 		return head + " ... " + tail
 	}
 	return warning
+}
+
+// sortedSignatures sorts the list of signatures in an error: Cassandra shows them in the order of a hash table, which
+// changes from start to start.
+func sortedSignatures(message string) string {
+	for _, mark := range []string{"known type signatures: ", "following signatures: "} {
+		head, tail, ok := strings.Cut(message, mark)
+		end := strings.LastIndexByte(tail, ')')
+		if strings.HasSuffix(tail, ": use type casts to disambiguate") {
+			end = len(tail) - len("): use type casts to disambiguate")
+		}
+		if !ok || end < 0 {
+			continue
+		}
+		list := strings.Split(tail[:end], ", system.")
+		for i := range list {
+			list[i] = strings.TrimPrefix(list[i], "system.")
+		}
+		slices.Sort(list)
+		return head + mark + strings.Join(list, ", ") + tail[end:]
+	}
+	return message
 }
