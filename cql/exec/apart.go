@@ -132,8 +132,11 @@ func (o *op) selectPage(ctx context.Context) error {
 	dst, mark := protocol.BeginRows(o.out[:0], o.version, o.compiled.result, o.mode)
 	r := reader{o: o}
 	for cmd := o.writer.Next(); cmd != nil; cmd = o.writer.Next() {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return errStopping
+		}
+		if o.s.closed.Load() {
+			return errGone
 		}
 		answer, err := r.next(ctx, cmd)
 		if err != nil {

@@ -115,11 +115,14 @@ func (l *lane) submit(w work) bool {
 // work runs requests until the queue is closed and empty. When ctx has ended they are refused.
 func (l *lane) work(ctx context.Context) {
 	for w := range l.queue {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			w.op.fail(errStopping)
-			continue
+		case w.op.s.closed.Load():
+			w.op.fail(errGone)
+		default:
+			w.op.guard(ctx, w.run)
 		}
-		w.op.guard(ctx, w.run)
 	}
 }
 

@@ -34,7 +34,7 @@ type cluster struct {
 	clock    atomic.Int64
 	uuids    atomic.Int64
 	failDDL  atomic.Pointer[error]
-	nodeSelf ring.HostID
+	stopExec context.CancelFunc
 }
 
 var selfID = ring.HostID{0x54, 0x52, 0xd2, 0x26, 0xdc, 0x52, 0x4e, 0xc9, 0xb8, 0x55, 0xde, 0x6b, 0xea, 0x59, 0x84, 0x02}
@@ -48,7 +48,7 @@ type options struct {
 
 func start(t testing.TB, o options) *cluster {
 	t.Helper()
-	c := &cluster{nodeSelf: selfID}
+	c := &cluster{}
 	c.clock.Store(time.Now().UnixMicro())
 	c.found(t, o)
 	engine, err := storage.Open(t.Context(), storage.Options{Dir: "db", FS: storage.Memory(), ReserveBytes: -1, Tables: c, PurgeInterval: -1, BlockCacheBytes: 8 << 20,
@@ -122,7 +122,10 @@ func (c *cluster) serve(t testing.TB) {
 	c.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{c.coord.Run, c.exec.Run, c.server.Run} {
+	execCtx, stop := context.WithCancel(ctx)
+	c.stopExec = stop
+	wg.Go(func() { _ = c.exec.Run(execCtx) })
+	for _, run := range []func(context.Context) error{c.coord.Run, c.server.Run} {
 		wg.Go(func() { _ = run(ctx) })
 	}
 	t.Cleanup(func() {

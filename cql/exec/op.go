@@ -185,6 +185,7 @@ func (o *op) later(l *lane, run func(context.Context, *op)) {
 
 var (
 	errStopping   = protocol.Errorf(protocol.CodeOverloaded, "the node is shutting down")
+	errGone       = protocol.Errorf(protocol.CodeServerError, "the connection has ended")
 	errOverloaded = protocol.Errorf(protocol.CodeOverloaded, "too many requests are waiting on this node")
 )
 

@@ -17,6 +17,7 @@ type Session struct {
 
 	keyspace string      // of USE
 	warned   atomic.Bool // about prepared statements after USE
+	closed   atomic.Bool // the connection has ended: what waits for a goroutine is not begun, SELECTs end early
 }
 
 // Request implements server.Session.
@@ -40,7 +41,10 @@ func (s *Session) Request(h protocol.Header, _ []protocol.PayloadEntry, body []b
 func (s *Session) Flush() { s.burst.Flush() }
 
 // Close implements server.Session.
-func (s *Session) Close() { s.burst.Flush() }
+func (s *Session) Close() {
+	s.closed.Store(true)
+	s.burst.Flush()
+}
 
 // runExecute decodes an EXECUTE and starts it.
 func (o *op) runExecute(body []byte) {

@@ -311,6 +311,62 @@ func TestOverloaded(t *testing.T) {
 	}
 }
 
+// What a client has queued and not waited for is not begun.
+func TestClientGone(t *testing.T) {
+	c, cl := startWith(t, options{limits: exec.Limits{DDL: 1}}, protocol.V4)
+	c.mu.Lock()
+	gone := dial(t, c.addr, protocol.V4)
+	for i := range 3 {
+		gone.write(protocol.AppendQuery(nil, gone.v, int16(i), 0, fmt.Sprintf("CREATE TABLE k.g%d (k int PRIMARY KEY)", i), &protocol.QueryParams{Consistency: protocol.One}))
+	}
+	for c.exec.Metrics().DDL.Load() < 5 { // two before
+		time.Sleep(time.Millisecond)
+	}
+	gone.nc.Close()
+	for len(c.server.Connections()) > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	c.mu.Unlock()
+	cl.must("CREATE TABLE k.last (k int PRIMARY KEY)")
+	rows := cl.must("SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'k'").rows()
+	var names []string
+	for _, r := range rows {
+		names = append(names, string(r[0]))
+	}
+	if got := strings.Join(names, " "); got != "g0 last t" && got != "last t" {
+		t.Errorf("tables %s", got)
+	}
+}
+
+// Run answers what waits when it ends.
+func TestStopping(t *testing.T) {
+	c, cl := startWith(t, options{limits: exec.Limits{DDL: 1}}, protocol.V4)
+	c.mu.Lock()
+	for i := range 3 {
+		cl.write(protocol.AppendQuery(nil, cl.v, int16(i), 0, fmt.Sprintf("CREATE TABLE k.g%d (k int PRIMARY KEY)", i), &protocol.QueryParams{Consistency: protocol.One}))
+	}
+	for c.exec.Metrics().DDL.Load() < 5 {
+		time.Sleep(time.Millisecond)
+	}
+	c.stopExec()
+	time.Sleep(10 * time.Millisecond)
+	c.mu.Unlock()
+	refused := 0
+	for range 3 {
+		f := cl.read()
+		if f.Header.Op == protocol.OpError {
+			if e, _ := protocol.DecodeError(cl.v, f.Body); e.Code != protocol.CodeOverloaded || e.Message != "the node is shutting down" {
+				t.Errorf("%v", e)
+			}
+			refused++
+		}
+	}
+	if refused != 2 {
+		t.Errorf("%d refused", refused)
+	}
+	wantError(t, cl.query("SELECT * FROM k.t", nil), protocol.CodeOverloaded, "")
+}
+
 // Errors of the metadata log reach the client as they are.
 func TestSchemaChangeFails(t *testing.T) {
 	c, cl := startWith(t, options{}, protocol.V5)
