@@ -44,7 +44,11 @@ func (o *op) planDDL(s *meta.State) (schema.Plan, error) {
 	case *cql.DropKeyspace:
 		return c.DropKeyspace(schema.DropKeyspace{Name: a.Name.Name, IfExists: a.IfExists}, env)
 	case *cql.CreateTable:
-		return planTable(c, d.createTable(a), d.err, env)
+		spec := d.createTable(a)
+		if d.err != nil {
+			return schema.Plan{}, d.err
+		}
+		return planTable(c, spec, env)
 	case *cql.AlterTable:
 		spec := d.alterTable(a)
 		if d.err != nil {
@@ -104,10 +108,7 @@ func (o *op) keyspaceOf() string {
 }
 
 // planTable plans CREATE TABLE and refuses tables that cannot be stored yet.
-func planTable(c *schema.Catalog, spec schema.CreateTable, err error, env schema.Env) (schema.Plan, error) {
-	if err != nil {
-		return schema.Plan{}, err
-	}
+func planTable(c *schema.Catalog, spec schema.CreateTable, env schema.Env) (schema.Plan, error) {
 	if spec.CompactStorage {
 		return schema.Plan{}, unsupported("COMPACT STORAGE")
 	}
