@@ -231,9 +231,11 @@ func liveDisplay(w io.Writer, width int, op bench.Op, rows uint64) (tick func(be
 	clearLine := func() { fmt.Fprint(w, "\r\x1b[K") }
 	if op == bench.Load {
 		bar := progressbar.NewOptions64(int64(rows), progressbar.OptionSetWriter(w), progressbar.OptionSetDescription("load"),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetWidth(30))
-		return func(s bench.Sample) { _ = bar.Set64(int64(s.Done)) }, func() { _ = bar.Clear(); clearLine() }
+			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+		return func(s bench.Sample) {
+			bar.Describe(fmt.Sprintf("load %s rows/s", thousands(s.Ops)))
+			_ = bar.Set64(int64(s.Done))
+		}, func() { _ = bar.Clear(); clearLine() }
 	}
 	return func(s bench.Sample) {
 		line := liveLine(op, s)
@@ -246,12 +248,11 @@ func liveDisplay(w io.Writer, width int, op bench.Op, rows uint64) (tick func(be
 }
 
 func liveLine(op bench.Op, s bench.Sample) string {
-	phase := ""
 	if s.At <= 0 {
-		phase = " warming"
+		return fmt.Sprintf("%s warming up, %s op/s bad %d", op, thousands(s.Ops), s.Bad)
 	}
 	us := func(d time.Duration) string { return micros(float64(d) / 1000) }
-	return fmt.Sprintf("%s%s %.0fs %s op/s p50 %s p99 %s us bad %d", op, phase, s.At.Seconds(), thousands(s.Ops), us(s.P50), us(s.P99), s.Bad)
+	return fmt.Sprintf("%s %.0fs %s op/s p50 %s p99 %s us bad %d", op, s.At.Seconds(), thousands(s.Ops), us(s.P50), us(s.P99), s.Bad)
 }
 
 // pidsOf returns the processes whose program has that name or that have it as an argument, but self.

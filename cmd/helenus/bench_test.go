@@ -21,8 +21,12 @@ func TestReportLine(t *testing.T) {
 	if got, want := reportLine(r, false), "read ONE 12 op/s p50 12 p99 346 p99.9 7890 us client 1.20 us/op bad 0"; got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
-	s := bench.Sample{At: -time.Second, Ops: 1000, P50: 1500, P99: 2 * time.Millisecond}
-	if got, want := liveLine(bench.Read, s), "read warming -1s 1,000 op/s p50 2 p99 2000 us bad 0"; got != want {
+	s := bench.Sample{At: 3 * time.Second, Ops: 1000, P50: 1500, P99: 2 * time.Millisecond, Bad: 1}
+	if got, want := liveLine(bench.Read, s), "read 3s 1,000 op/s p50 2 p99 2000 us bad 1"; got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	s = bench.Sample{At: -time.Second, Ops: 1000, P50: 1500, P99: 2 * time.Millisecond}
+	if got, want := liveLine(bench.Read, s), "read warming up, 1,000 op/s bad 0"; got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }

@@ -154,3 +154,45 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestStopsWhenTold: a server that stops answering does not hold up a run that is cancelled.
+func TestStopsWhenTold(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		here, there := net.Pipe()
+		go answer(there, false)
+		for range 4 { // STARTUP and three PREPAREs, then silence
+			var hdr [9]byte
+			if _, err := io.ReadFull(c, hdr[:]); err != nil {
+				return
+			}
+			body := make([]byte, binary.BigEndian.Uint32(hdr[5:]))
+			io.ReadFull(c, body)
+			go here.Write(append(hdr[:], body...))
+			io.ReadFull(here, hdr[:])
+			body = make([]byte, binary.BigEndian.Uint32(hdr[5:]))
+			io.ReadFull(here, body)
+			c.Write(append(hdr[:], body...))
+		}
+		io.Copy(io.Discard, c)
+		here.Close()
+		c.Close()
+	}()
+	o := options(l.Addr().String(), Read)
+	o.Conns, o.Duration = 1, time.Minute
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	r, err := Run(ctx, o, nil)
+	if err != nil || r.Operations != 0 || r.Bad != 0 || time.Since(began) > 5*time.Second {
+		t.Errorf("%+v %v after %v", r, err, time.Since(began))
+	}
+}

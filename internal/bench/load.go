@@ -58,11 +58,11 @@ type Options struct {
 
 // Sample is one second of a run.
 type Sample struct {
-	At        time.Duration // since the measurement began; negative while warming
+	At        time.Duration // since the measurement began; not positive while warming
 	Ops       float64       // per second
-	P50, P99  time.Duration
-	Bad       uint64 // in all
-	Done, All uint64 // for load: rows written, of how many
+	P50, P99  time.Duration // 0 while warming
+	Bad       uint64        // in all
+	Done, All uint64        // for load: rows written, of how many
 }
 
 // ErrOptions is returned for a run that makes no sense.

@@ -103,7 +103,7 @@ func (r *run) measure(ctx context.Context, lanes []*lane, pids []int) *Report {
 func (r *run) watch(ctx context.Context, lanes []*lane, from, to time.Duration, finished chan struct{}) (samples []Sample) {
 	began := time.Now()
 	var before counts
-	lastDone, lastAt := r.done.Load(), from
+	lastGot, lastAt := answers(lanes), from
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	end := time.NewTimer(max(to-from, 0))
@@ -128,15 +128,23 @@ func (r *run) watch(ctx context.Context, lanes []*lane, from, to time.Duration, 
 			now.add(l.hist)
 		}
 		step := now.minus(&before)
-		at, done := from+time.Since(began), r.done.Load()
-		s := Sample{At: at, Ops: float64(done-lastDone) / (at - lastAt).Seconds(), P50: step.quantile(.5), P99: step.quantile(.99),
-			Bad: r.bad.Load(), Done: done, All: r.o.Rows}
-		before, lastDone, lastAt = now, done, at
+		at, got := min(from+time.Since(began), to), answers(lanes)
+		s := Sample{At: at, Ops: float64(got-lastGot) / max(at-lastAt, time.Millisecond).Seconds(), P50: step.quantile(.5), P99: step.quantile(.99),
+			Bad: r.bad.Load(), Done: r.done.Load(), All: r.o.Rows}
+		before, lastGot, lastAt = now, got, at
 		samples = append(samples, s)
 		if r.o.Tick != nil {
 			r.o.Tick(s)
 		}
 	}
+}
+
+// answers returns how many have come, those before the measurement included.
+func answers(lanes []*lane) (n uint64) {
+	for _, l := range lanes {
+		n += l.got.Load()
+	}
+	return n
 }
 
 func (r *run) report(lanes []*lane, samples []Sample, took time.Duration, server, client, rss float64) *Report {

@@ -2,8 +2,11 @@ package shell
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -107,5 +110,25 @@ func TestDialErrors(t *testing.T) {
 	f.answers["USE"] = &fakeAnswer{err: protocol.Errorf(protocol.CodeInvalid, "Keyspace 'x' does not exist")}
 	if _, err := Dial(context.Background(), Dialing{Addr: f.listen(), Keyspace: "x"}); err == nil || !strings.Contains(fmt.Sprint(err), "does not exist") {
 		t.Error(err)
+	}
+}
+
+// TestTLS: a certificate that nobody vouches for is refused, and a request that was given up leaves the connection good.
+func TestTLS(t *testing.T) {
+	h := httptest.NewTLSServer(nil)
+	defer h.Close()
+	f := newFakeServer(t)
+	f.tls = h.TLS
+	f.answers["SELECT silent"] = &fakeAnswer{silent: true}
+	f.answers["SELECT * FROM p"] = people()
+	if _, err := Dial(context.Background(), Dialing{Addr: f.listen(), TLS: &tls.Config{RootCAs: x509.NewCertPool()}}); err == nil {
+		t.Error("connected to anybody")
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(h.Certificate())
+	s := newSession(t, f, Options{Dialing: Dialing{TLS: &tls.Config{RootCAs: roots}, RequestTimeout: 500 * time.Millisecond}, KeepGoing: true})
+	conn := s.conn
+	if out, errs, _ := s.do("SELECT silent; SELECT * FROM p"); !strings.Contains(errs, "OperationTimedOut") || !strings.Contains(out, "(3 rows)") || s.conn != conn {
+		t.Errorf("%s%s", out, errs)
 	}
 }

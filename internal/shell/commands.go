@@ -72,7 +72,7 @@ func (s *Shell) command(ctx context.Context, c *command, text string) error {
 	list, _ := tokens(text)
 	err := c.run(s, ctx, list[1:], text)
 	if errors.Is(err, errUsage) {
-		return fmt.Errorf("Improper %s command. Use: %s", c.names[0], strings.Join(c.usage, "; ")) //nolint:staticcheck // cqlsh's text
+		return fmt.Errorf("Improper %s command. Use: %s", c.names[0], strings.Join(c.usage, "; "))
 	}
 	return err
 }
@@ -204,7 +204,7 @@ func (s *Shell) doHelp(_ context.Context, args []token, _ string) error {
 	for _, a := range args {
 		c := findCommand(strings.ToUpper(a.text))
 		if c == nil {
-			return fmt.Errorf("No help on %s", a.text) //nolint:staticcheck // cqlsh's text
+			return fmt.Errorf("No help on %s", a.text)
 		}
 		fmt.Fprintf(s.o.Out, "\n%s\n\n", c.help)
 		for _, u := range c.usage {
@@ -253,11 +253,11 @@ func (s *Shell) doSource(ctx context.Context, args []token, _ string) error {
 		return errUsage
 	}
 	if s.sources >= sourceDepthMax {
-		return fmt.Errorf("Could not open '%s': more than %d files source one another", args[0].text, sourceDepthMax) //nolint:staticcheck // cqlsh's text
+		return fmt.Errorf("Could not open '%s': more than %d files source one another", args[0].text, sourceDepthMax)
 	}
 	f, err := os.Open(expandHome(args[0].text))
 	if err != nil {
-		return fmt.Errorf("Could not open '%s': %w", args[0].text, err) //nolint:staticcheck // cqlsh's text
+		return fmt.Errorf("Could not open '%s': %w", args[0].text, err)
 	}
 	defer f.Close()
 	s.sources++
@@ -279,17 +279,17 @@ func (s *Shell) doCapture(_ context.Context, args []token, _ string) error {
 		return errUsage
 	case args[0].kind == word:
 		if s.capture == nil {
-			return errors.New("Not currently capturing output.") //nolint:staticcheck // cqlsh's text
+			return errors.New("Not currently capturing output.")
 		}
 		err := s.capture.Close()
 		s.capture, s.out = nil, s.o.Out
 		return err
 	case s.capture != nil:
-		return fmt.Errorf("Already capturing output to '%s'. Use CAPTURE OFF to disable.", s.capture.Name()) //nolint:staticcheck // cqlsh's text
+		return fmt.Errorf("Already capturing output to '%s'. Use CAPTURE OFF to disable.", s.capture.Name())
 	default:
 		f, err := os.OpenFile(expandHome(args[0].text), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		if err != nil {
-			return fmt.Errorf("Could not open '%s' for append: %w", args[0].text, err) //nolint:staticcheck // cqlsh's text
+			return fmt.Errorf("Could not open '%s' for append: %w", args[0].text, err)
 		}
 		s.capture, s.out = f, f
 		fmt.Fprintf(s.o.Out, "Now capturing query output to '%s'.\n", args[0].text)

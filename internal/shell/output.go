@@ -93,7 +93,7 @@ func (t *table) page(rows [][]cell) {
 		b.WriteByte('\n')
 	}
 	t.rows += len(rows)
-	b.WriteTo(t.w)
+	_, _ = b.WriteTo(t.w)
 }
 
 func (t *table) head(b *bytes.Buffer) {
@@ -132,7 +132,7 @@ func (t *table) vertical(rows [][]cell) {
 		}
 		b.WriteByte('\n')
 	}
-	b.WriteTo(t.w)
+	_, _ = b.WriteTo(t.w)
 }
 
 func pad(b *bytes.Buffer, n int) {

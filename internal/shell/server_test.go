@@ -3,6 +3,7 @@ package shell
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"net"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ type fakeServer struct {
 	addr     string
 	max      protocol.Version          // highest version spoken
 	password string                    // "": no authentication
+	tls      *tls.Config               // nil: plain TCP
 	answers  map[string]*fakeAnswer    // by the statement's beginning, the longest that fits
 	seen     chan protocol.QueryParams // of each QUERY, as long as there is room
 
@@ -95,6 +97,9 @@ func newFakeServer(t *testing.T) *fakeServer {
 }
 
 func (f *fakeServer) serve(c net.Conn) {
+	if f.tls != nil {
+		c = tls.Server(c, f.tls)
+	}
 	defer c.Close()
 	r := protocol.NewFrameReader(protocol.ReaderOptions{FrameMax: 1 << 20})
 	segments, v := false, f.max

@@ -79,7 +79,7 @@ func (s *Shell) printTrace(ctx context.Context, id [16]byte, wait bool) error {
 		return fmt.Errorf("fetch the trace: %w", err)
 	}
 	if !found {
-		return fmt.Errorf("Session %s wasn't found.", uuidText(id)) //nolint:staticcheck // cqlsh's text
+		return fmt.Errorf("Session %s wasn't found.", uuidText(id))
 	}
 	rows, err := s.traceEvents(ctx, id, &t)
 	if err != nil {
