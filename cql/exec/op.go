@@ -19,6 +19,9 @@ import (
 // package plan needed for such a request.
 const keepMax = 64 << 10
 
+// triesMax bounds how often a QUERY or BATCH is begun anew because a table was truncated meanwhile.
+const triesMax = 8
+
 // op is one request from its arrival to its answer. It is pooled: it returns when its answer was given and, for a write,
 // when the coordinator no longer uses its mutations.
 type op struct {
@@ -30,7 +33,7 @@ type op struct {
 	version  protocol.Version
 	traced   bool
 	apart    bool // not on the connection's goroutine: its burst is out of reach
-	retried  bool
+	tries    int // how often it was compiled anew because a table had another generation meanwhile
 	keyspace string // of the session, or of the request (v5)
 
 	body     []byte // copy of the request's, when it is needed after Request returned
@@ -70,7 +73,7 @@ func (s *Session) begin(h protocol.Header, r server.Responder) *op {
 	o.s, o.r, o.version = s, r, r.Version()
 	o.traced = h.Flags&protocol.FlagTracing != 0
 	o.keyspace = s.keyspace
-	o.apart, o.retried = false, false
+	o.apart, o.tries = false, 0
 	o.refs.Store(1)
 	return o
 }
@@ -139,16 +142,16 @@ func (o *op) fail(err error) {
 	o.release()
 }
 
-// again runs a QUERY or BATCH a second time when a table was truncated or created anew after it was compiled, and reports
+// again runs a QUERY or BATCH once more when a table was truncated or created anew after it was compiled, and reports
 // whether it does. An EXECUTE is answered UNPREPARED instead: its values may be gone.
 func (o *op) again(err error) bool {
 	var unknown *coordinator.UnknownTable
-	if o.retried || o.params == nil || o.params == &o.execute.QueryParams || !errors.As(err, &unknown) {
+	if o.tries >= triesMax || o.params == nil || o.params == &o.execute.QueryParams || !errors.As(err, &unknown) {
 		return false
 	}
 	n := o.x.ops.Get().(*op) // the coordinator may still be busy with this one's buffers
 	n.s, n.r, n.version, n.traced, n.keyspace, n.trace = o.s, o.r, o.version, o.traced, o.keyspace, o.trace
-	n.apart, n.retried = true, true
+	n.apart, n.tries = true, o.tries+1
 	n.refs.Store(1)
 	body, run := bytes.Clone(o.body), (*op).runQuery
 	if o.params == &o.batch.QueryParams {
