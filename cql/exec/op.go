@@ -32,8 +32,8 @@ type op struct {
 
 	version  protocol.Version
 	traced   bool
-	apart    bool // not on the connection's goroutine: its burst is out of reach
-	tries    int // how often it was compiled anew because a table had another generation meanwhile
+	apart    bool   // not on the connection's goroutine: its burst is out of reach
+	tries    int    // how often it was compiled anew because a table had another generation meanwhile
 	keyspace string // of the session, or of the request (v5)
 
 	body     []byte // copy of the request's, when it is needed after Request returned
