@@ -30,14 +30,13 @@ type Config struct {
 	AdminAddress     string     `key:"admin_address" default:"" doc:"address of /metrics, /healthz, /readyz; empty: listen_address if that is a loopback address, else 127.0.0.1"`
 	AdminPort        int        `key:"admin_port" default:"9180" doc:"TCP port of the admin interface; 0 closes it"`
 
-	CommitSync        string        `key:"commit_sync" default:"group" doc:"group: a write is acknowledged when an fsync that it may share with others has returned; batch: each commit asks for its own; periodic: at once, and a power loss takes the last commit_sync_period"`
-	CommitSyncPeriod  time.Duration `key:"commit_sync_period" default:"10s" doc:"longest time a periodic write stays unsynced"`
-	BlockCache        Bytes         `key:"block_cache_size" default:"64MiB" doc:"memory for uncompressed blocks of the store"`
-	RowCache          Bytes         `key:"row_cache_size" default:"96MiB" doc:"memory for merged rows"`
-	Memtable          Bytes         `key:"memtable_size" default:"32MiB" doc:"size at which a memtable is flushed"`
-	DiskReserve       Bytes         `key:"disk_reserve" default:"512MiB" doc:"free space below which writes are refused; reads and gossip go on, and writes resume by themselves"`
-	CompactionThreads int           `key:"compaction_threads" default:"1" doc:"concurrent compactions"`
-	MemoryLimit       Bytes         `key:"memory_limit" default:"0" doc:"soft limit of the process's memory, beyond which the garbage collector works harder; 0: what the caches, two memtables and the requests in flight need, and 64MiB"`
+	CommitSync       string        `key:"commit_sync" default:"group" doc:"group: a write is acknowledged when an fsync that it may share with others has returned; batch: each commit asks for its own; periodic: at once, and a power loss takes the last commit_sync_period"`
+	CommitSyncPeriod time.Duration `key:"commit_sync_period" default:"10s" doc:"longest time a periodic write stays unsynced"`
+	BlockCache       Bytes         `key:"block_cache_size" default:"64MiB" doc:"memory for uncompressed blocks of the store"`
+	RowCache         Bytes         `key:"row_cache_size" default:"96MiB" doc:"memory for merged rows"`
+	Memtable         Bytes         `key:"memtable_size" default:"32MiB" doc:"size at which a memtable is flushed"`
+	DiskReserve      Bytes         `key:"disk_reserve" default:"512MiB" doc:"free space below which writes are refused; reads and gossip go on, and writes resume by themselves"`
+	MemoryLimit      Bytes         `key:"memory_limit" default:"0" doc:"soft limit of the process's memory, beyond which the garbage collector works harder; 0: what the caches, two memtables and the requests in flight need, and 64MiB"`
 
 	ReadTimeout     time.Duration `key:"read_request_timeout" default:"5s" doc:"longest wait for replicas of a single-partition read"`
 	RangeTimeout    time.Duration `key:"range_request_timeout" default:"10s" doc:"longest wait for replicas of a scan page"`
@@ -48,13 +47,13 @@ type Config struct {
 	HintThrottle    Bytes         `key:"hinted_handoff_throttle" default:"16MiB" doc:"hint replay per second and target; 0: unlimited"`
 	HintsPerHostMax Bytes         `key:"max_hints_size_per_host" default:"4GiB" doc:"hints kept for one replica; more are dropped and counted"`
 
-	MaxConnections     int           `key:"native_transport_max_connections" default:"10000" doc:"client connections"`
-	MaxConnectionsIP   int           `key:"native_transport_max_connections_per_ip" default:"5000" doc:"client connections from one address"`
-	InFlight           Bytes         `key:"native_transport_max_request_data_in_flight" default:"256MiB" doc:"bytes of requests and answers in flight; beyond it requests are answered OVERLOADED"`
-	InFlightConnection Bytes         `key:"native_transport_max_request_data_in_flight_per_connection" default:"32MiB" doc:"the same for one connection"`
-	IdleTimeout        time.Duration `key:"native_transport_idle_timeout" default:"0s" doc:"close a client connection that has been silent for so long; 0: never"`
-	PreparedCache      Bytes         `key:"prepared_statements_cache_size" default:"64MiB" doc:"memory for prepared statements; the least used are forgotten, and drivers prepare them again"`
-	HeavyQueries       int           `key:"concurrent_heavy_queries" default:"32" doc:"scans, aggregations and large slices that run at the same time"`
+	MaxConnections   int           `key:"native_transport_max_connections" default:"10000" doc:"client connections"`
+	MaxConnectionsIP int           `key:"native_transport_max_connections_per_ip" default:"5000" doc:"client connections from one address"`
+	InFlight         Bytes         `key:"native_transport_max_request_data_in_flight" default:"256MiB" doc:"bytes of requests and answers in flight; beyond it requests are answered OVERLOADED"`
+	InFlightIP       Bytes         `key:"native_transport_max_request_data_in_flight_per_ip" default:"128MiB" doc:"the same for the connections from one address"`
+	IdleTimeout      time.Duration `key:"native_transport_idle_timeout" default:"0s" doc:"close a client connection that has been silent for so long; 0: never"`
+	PreparedCache    Bytes         `key:"prepared_statements_cache_size" default:"64MiB" doc:"memory for prepared statements; the least used are forgotten, and drivers prepare them again"`
+	HeavyQueries     int           `key:"concurrent_heavy_queries" default:"32" doc:"scans, aggregations and large slices that run at the same time"`
 
 	NativeTLSCert     string `key:"native_tls_cert" default:"" doc:"PEM certificate for CQL clients; empty: no TLS"`
 	NativeTLSKey      string `key:"native_tls_key" default:"" doc:"PEM key of native_tls_cert"`
@@ -185,7 +184,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	within("num_tokens", int64(c.NumTokens), 1, 256, "")
-	within("compaction_threads", int64(c.CompactionThreads), 1, 64, "")
+	within("native_transport_max_request_data_in_flight", int64(c.InFlight), 32<<20, 1<<40, " bytes")
+	within("native_transport_max_request_data_in_flight_per_ip", int64(c.InFlightIP), 32<<20, 1<<40, " bytes")
 	within("concurrent_heavy_queries", int64(c.HeavyQueries), 1, 4096, "")
 	within("native_transport_max_connections", int64(c.MaxConnections), 1, 1<<20, "")
 	within("native_transport_max_connections_per_ip", int64(c.MaxConnectionsIP), 1, 1<<20, "")

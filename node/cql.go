@@ -52,7 +52,7 @@ func (n *Node) startCQL(ctx context.Context) error {
 		return err
 	}
 	s.server, err = server.New(server.Options{Listeners: []server.Listener{{Addr: c.NativeListen(), TLS: tlsConfig}}, Handler: s.executor,
-		Limits:   server.Limits{ConnsMax: c.MaxConnections, ConnsPerAddrMax: c.MaxConnectionsIP, InFlightBytes: int64(c.InFlight)},
+		Limits:   server.Limits{ConnsMax: c.MaxConnections, ConnsPerAddrMax: c.MaxConnectionsIP, InFlightBytes: int64(c.InFlight), InFlightBytesPerAddr: int64(c.InFlightIP)},
 		Timeouts: server.Timeouts{Idle: c.IdleTimeout}, EchoPayload: c.EchoCustomPayload,
 		Listen: func(ctx context.Context, addr string) (net.Listener, error) { return n.o.Net.Listen(ctx, addr) }, Logger: n.o.Logger})
 	if err != nil {
