@@ -1,13 +1,17 @@
 package coordinator_test
 
 import (
+	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // simulated runs a test in virtual time.
@@ -105,6 +109,126 @@ func TestTimeoutIsNoFailure(t *testing.T) {
 				t.Errorf("%s: read: %v", x.name, err)
 			}
 			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestAHintIsNoReplica: with one replica down and another silent QUORUM is not reached, hint or no hint.
+func TestAHintIsNoReplica(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		c.setDown(1, true)
+		c.setFault(func(m message) action { return action{drop: m.to == 2} })
+		var timeout *coordinator.WriteTimeout
+		if err := c.nodes[0].write(coordinator.Quorum, c.put(c.wide, key(1), "a", 1, "x")); !errors.As(err, &timeout) || timeout.Received != 1 {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// spoiler does with a Write what its owner may do once Done was called.
+type spoiler struct{ done chan error }
+
+func (s spoiler) WriteDone(w *coordinator.Write, err error) {
+	for i := range w.Mutations {
+		w.Mutations[i].Key[0]++
+		w.Mutations[i] = row.Mutation{}
+	}
+	s.done <- err
+}
+
+// TestTheWriteIsNotUsedAfterDone: not by parts of a batch that are dispatched after one has failed already.
+func TestTheWriteIsNotUsedAfterDone(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 3), keyspace: []schema.Pair{{Key: "class", Value: "SimpleStrategy"}, {Key: "replication_factor", Value: "1"}}})
+		c.setFault(func(m message) action { return action{unsent: true} })
+		here := bytes.Clone(c.keyOf(0))
+		w := &coordinator.Write{Level: coordinator.One, Done: spoiler{make(chan error, 1)},
+			Mutations: []row.Mutation{c.put(c.wide, bytes.Clone(c.keyOf(1)), "a", 1, "x"), c.put(c.wide, bytes.Clone(here), "a", 1, "x")}}
+		b := c.nodes[0].coord.NewBurst()
+		b.Write(w)
+		b.Close()
+		var f *coordinator.WriteFailure
+		if err := <-w.Done.(spoiler).done; !errors.As(err, &f) {
+			t.Errorf("got %v", err)
+		}
+		time.Sleep(time.Second)
+		if got := c.has(0, c.wide, here); got != "a=x " {
+			t.Errorf("the second part: %q", got)
+		}
+	})
+}
+
+// TestBatchOfManyPartitions: more parts than an operation keeps room for, over tables, all or nothing per level.
+func TestBatchOfManyPartitions(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		var ms []row.Mutation
+		for i := range 100 {
+			ms = append(ms, c.put(c.wide, key(i), "a", 1, "x"), c.put(c.plain, key(i), "", 1, "y"))
+		}
+		c.mustWrite(1, coordinator.Quorum, ms...)
+		for i := range 100 {
+			if a, b := c.mustRead(2, coordinator.All, c.whole(c.wide, key(i))), c.mustRead(0, coordinator.All, c.whole(c.plain, key(i))); a != "a=x " || b != "=y " {
+				t.Fatalf("partition %d: %q %q", i, a, b)
+			}
+		}
+	})
+}
+
+// TestLargeWrites: a burst commits by itself when it has much; what no message can carry is refused before dispatch.
+func TestLargeWrites(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		large := strings.Repeat("v", 1<<20)
+		b := c.nodes[0].coord.NewBurst()
+		w := &waiter{}
+		for i := range 12 {
+			w.wg.Add(1)
+			b.Write(&coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, key(i), "a", 1, large)}, Level: coordinator.All, Done: w})
+		}
+		b.Close()
+		w.wg.Wait()
+		if w.err != nil {
+			t.Fatal(w.err)
+		}
+		c.setFault(nil)
+		var tooLarge *coordinator.TooLarge
+		if err := c.nodes[0].write(coordinator.One, c.put(c.wide, key(99), "a", 1, strings.Repeat("v", 17<<20))); !errors.As(err, &tooLarge) || c.sent(coordinator.VerbMutate) != 0 {
+			t.Errorf("got %v", err)
+		}
+		for i := range 12 { // more than one page of repairs, too
+			c.plant(1, c.put(c.wide, key(200), string(rune('a'+i)), 2, large[:400<<10]))
+		}
+		cmd := c.whole(c.wide, key(200))
+		cmd.Bytes = 8 << 20
+		if got := c.mustRead(0, coordinator.All, cmd); len(strings.Fields(got)) != 12 {
+			t.Errorf("%d rows", len(strings.Fields(got)))
+		}
+		if got := c.has(2, c.wide, key(200)); len(got) == 0 {
+			t.Error("not repaired")
+		}
+	})
+}
+
+// TestStop: what is under way when a node stops is answered, and no goroutine stays behind.
+func TestStop(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		c.setFault(func(m message) action { return action{delay: 100 * time.Millisecond} })
+		w := &waiter{}
+		b := c.nodes[0].coord.NewBurst()
+		for i := range 50 {
+			w.wg.Add(1)
+			b.Write(&coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, key(i), "a", 1, "x")}, Level: coordinator.All, Done: w})
+		}
+		b.Close()
+		c.nodes[0].halt()
+		w.wg.Wait()
+		var failure *coordinator.WriteFailure
+		var timeout *coordinator.WriteTimeout
+		if !errors.As(w.err, &failure) && !errors.As(w.err, &timeout) {
+			t.Errorf("got %v", w.err)
 		}
 	})
 }

@@ -59,7 +59,7 @@ func (l *ledger) wrote(k int, ts int64) bool {
 }
 
 const (
-	propertyKeys    = 12
+	propertyKeys    = 16
 	propertyClients = 5
 )
 
@@ -83,7 +83,7 @@ func (l *ledger) client(c *cluster, r *rand.Rand, ops int) {
 	for range ops {
 		n, k, level := c.nodes[r.IntN(len(c.nodes))], r.IntN(propertyKeys), levels[r.IntN(len(levels))]
 		strong := level == coordinator.Quorum || level == coordinator.LocalQuorum || level == coordinator.All
-		if r.IntN(2) == 0 {
+		if r.IntN(4) == 0 {
 			ts := l.begin(k)
 			err := n.write(level, c.put(c.wide, key(k), "a", ts, fmt.Sprint(ts)))
 			if err == nil && strong {
@@ -107,7 +107,7 @@ func (l *ledger) client(c *cluster, r *rand.Rand, ops int) {
 				}
 			}
 		}
-		time.Sleep(time.Duration(r.IntN(5000)) * time.Microsecond)
+		time.Sleep(time.Duration(r.IntN(60000)) * time.Microsecond)
 	}
 }
 
