@@ -160,7 +160,7 @@ func TestDiffOfKeyspaces(t *testing.T) {
 	if got := fmt.Sprint(created); got != "[{CREATED KEYSPACE ks } {CREATED TYPE ks u} {CREATED TABLE ks t}]" {
 		t.Error(got)
 	}
-	if got := fmt.Sprint(dropped); got != "[{DROPPED TYPE ks u} {DROPPED TABLE ks t} {DROPPED KEYSPACE ks }]" {
+	if got := fmt.Sprint(dropped); got != "[{DROPPED TABLE ks t} {DROPPED TYPE ks u} {DROPPED KEYSPACE ks }]" {
 		t.Error(got)
 	}
 	if got := m.catalog.Diff(m.catalog); got != nil {

@@ -12,7 +12,8 @@ func (c *Catalog) Diff(next *Catalog) []Event {
 	var out []Event
 	for _, old := range c.Keyspaces() {
 		if k, ok := next.keyspaces[old.Name]; !ok {
-			out = old.events(out, Dropped)
+			out = missing(out, Dropped, TargetTable, old.Name, old.tables, nil)
+			out = missing(out, Dropped, TargetType, old.Name, old.types, nil)
 			out = append(out, Event{Dropped, TargetKeyspace, old.Name, ""})
 		} else if k != old {
 			out = old.diff(k, out)
@@ -21,19 +22,9 @@ func (c *Catalog) Diff(next *Catalog) []Event {
 	for _, k := range next.Keyspaces() {
 		if _, ok := c.keyspaces[k.Name]; !ok {
 			out = append(out, Event{Created, TargetKeyspace, k.Name, ""})
-			out = k.events(out, Created)
+			out = missing(out, Created, TargetType, k.Name, k.types, nil)
+			out = missing(out, Created, TargetTable, k.Name, k.tables, nil)
 		}
-	}
-	return out
-}
-
-// events appends an event of the same change for everything in the keyspace.
-func (k *Keyspace) events(out []Event, change EventChange) []Event {
-	for _, t := range k.Types() {
-		out = append(out, Event{change, TargetType, k.Name, t.Name})
-	}
-	for _, t := range k.Tables() {
-		out = append(out, Event{change, TargetTable, k.Name, t.Name})
 	}
 	return out
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // typeDepthMax bounds how deep types may nest, in statements and in encodings.
-const typeDepthMax = 32
+const typeDepthMax = 64
 
 // typePartsMax bounds how many types a type is made of, those inside the user types it uses included: types that use
 // one another twice would otherwise double with each level.

@@ -49,7 +49,7 @@ const (
 	consecutiveErrorsMax = 1
 
 	// typeDepthMax bounds how deep a decoded type may nest.
-	typeDepthMax = 32
+	typeDepthMax = 64
 )
 
 // Opcode says what an envelope's body is.

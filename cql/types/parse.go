@@ -9,7 +9,7 @@ import (
 )
 
 // TypeDepthMax bounds how deep types nest in what Parse accepts.
-const TypeDepthMax = 32
+const TypeDepthMax = 64
 
 // VectorDimMax is the largest vector dimension (Cassandra's limit for vector<e, n>).
 const VectorDimMax = 1 << 13

@@ -275,7 +275,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "nope", "list<int", "list<>", "list<int, int>", "map<int>", "int int", "list<int>>", `"int"`, "vector<int, 0>",
-		"vector<int, 99999>", "vector<int>", "'x", "other.addr", "frozen<int, int>", strings.Repeat("list<", 40) + "int" + strings.Repeat(">", 40)} {
+		"vector<int, 99999>", "vector<int>", "'x", "other.addr", "frozen<int, int>", strings.Repeat("list<", 80) + "int" + strings.Repeat(">", 80)} {
 		if got, err := Parse(bad, lookupAddr, "ks"); err == nil {
 			t.Errorf("%q parsed as %s", bad, got)
 		}
