@@ -10,7 +10,6 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/meta"
-	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -124,21 +123,26 @@ func TestScenario_H1_ReplayWhileTheRangeMoves(t *testing.T) {
 				}
 			}
 		}
-		// The hint was made before: it knows of node 2 only.
-		c.setFault(func(m message) action { return action{drop: m.to == 2 || m.to == 3} })
-		c.mustWriteMaybe(0, c.put(c.wide, pk, "a", 1, "x"))
+		// The hint is made before node 3 is announced: it knows of node 2 only.
+		joining := *c.state.Node(hostID(3))
+		alone := c.apply(c.state, meta.Command{Kind: meta.RemoveNode, Node: joining})
+		again := c.apply(alone, meta.Command{Kind: meta.AddPending, Node: joining})
+		all := func(s *meta.State) {
+			for _, n := range c.nodes {
+				n.state.Store(s)
+			}
+		}
+		all(alone)
+		c.setFault(func(m message) action { return action{drop: m.to == 2} })
+		c.mustWrite(0, coordinator.Quorum, c.put(c.wide, pk, "a", 1, "x"))
 		time.Sleep(3 * time.Second)
+		if got := c.has(3, c.wide, pk); got != "" || hintsOf(c.nodes[0]) != 1 {
+			t.Fatalf("before: node 3 has %q, %d hints", got, hintsOf(c.nodes[0]))
+		}
+		all(again)
 		c.setFault(nil)
 		eventually(t, "both have it", func() bool { return c.has(2, c.wide, pk) == "a=x " && c.has(3, c.wide, pk) == "a=x " })
 	})
-}
-
-func (c *cluster) mustWriteMaybe(n int, ms ...row.Mutation) {
-	c.t.Helper()
-	var timeout *coordinator.WriteTimeout
-	if err := c.nodes[n].write(coordinator.Quorum, ms...); err != nil && !errors.As(err, &timeout) {
-		c.t.Fatal(err)
-	}
 }
 
 // TestScenario_H2_HintOfANodeThatLeft: it goes to all that own the data now.
