@@ -18,6 +18,17 @@ func (e *Engine) Flush() error {
 	return nil
 }
 
+// Sync makes everything written so far durable and waits for it. Only Periodic needs it: under the others Committed says so.
+func (e *Engine) Sync() error {
+	if err := e.usable(); err != nil {
+		return err
+	}
+	if err := e.db.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("storage: sync: %w", err)
+	}
+	return nil
+}
+
 // Compact brings all data of a generation to the bottom of the store and waits for it.
 func (e *Engine) Compact(ctx context.Context, gen schema.Generation) error {
 	var err error

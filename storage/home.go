@@ -21,6 +21,12 @@ func Disk() FS { return vfs.Default }
 // Memory returns a file system in memory, for clusters that keep nothing.
 func Memory() FS { return vfs.NewMem() }
 
+// The parts of a data folder that package node gives to their owners.
+const (
+	StoreDir = "store" // rows and hints: Open
+	MetaDir  = "meta"  // the metadata log
+)
+
 // identityName is the file in a data folder that says whose it is. Version 1 is a JSON object with the fields of identity.
 const (
 	identityName    = "node.json"
@@ -39,15 +45,16 @@ type identity struct {
 type Home struct {
 	HostID     ring.HostID
 	Generation int64 // seconds since the epoch of this start, or one more than the last
-	Created    bool  // the folder was empty
+	Created    bool  // this is its first start
 
 	lock io.Closer
 }
 
 // OpenHome locks dir, creating it when there is none, and loads its identity or makes one with newID. now is in seconds since the
-// epoch. Errors: ErrLocked, and those of the file system. Close unlocks it.
+// epoch. A folder that holds data without an identity is refused: under a new one the node would serve rows of another's.
+// Errors: ErrLocked, and those of the file system. Close unlocks it.
 func OpenHome(fs FS, dir string, newID func() ring.HostID, now int64) (*Home, error) {
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
+	if err := makeFolder(fs, dir); err != nil {
 		return nil, fmt.Errorf("storage: data folder %s: %w", dir, err)
 	}
 	lock, err := pebble.LockDirectory(dir, fs)
@@ -69,6 +76,9 @@ func (h *Home) load(fs FS, dir string, newID func() ring.HostID, now int64) erro
 	id, err := readIdentity(fs, path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
+		if err := withoutData(fs, dir); err != nil {
+			return err
+		}
 		h.Created = true
 		id = &identity{HostID: newID().String()}
 	case err != nil:
@@ -80,6 +90,60 @@ func (h *Home) load(fs FS, dir string, newID func() ring.HostID, now int64) erro
 	h.Generation = max(now, id.Generation+1)
 	id.Version, id.Generation = identityVersion, h.Generation
 	return writeIdentity(fs, dir, path, id)
+}
+
+// withoutData returns an error when a folder without an identity holds the data of a node.
+func withoutData(fs FS, dir string) error {
+	for _, part := range []string{StoreDir, MetaDir} {
+		_, err := fs.Stat(fs.PathJoin(dir, part))
+		if err == nil {
+			return fmt.Errorf("%s is missing, but there is %s: restore it, or start with an empty folder", identityName, part)
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeFolder makes dir and what is missing above it, durably: an entry is on disk when the folder above has been synced.
+func makeFolder(fs FS, dir string) error {
+	var above []string // to be synced, the nearest first
+	for at := dir; ; {
+		_, err := fs.Stat(at)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		up := fs.PathDir(at)
+		above = append(above, up)
+		if up == at {
+			break
+		}
+		at = up
+	}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, folder := range above {
+		if err := syncFolder(fs, folder); err != nil {
+			return err
+		}
+	}
+	if len(above) == 0 { // an earlier start may have made it and been cut off; one made by others may be above our rights
+		_ = syncFolder(fs, fs.PathDir(dir))
+	}
+	return nil
+}
+
+func syncFolder(fs FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func readIdentity(fs FS, path string) (*identity, error) {
@@ -120,9 +184,5 @@ func writeIdentity(fs FS, dir, path string, id *identity) error {
 	if err := fs.Rename(next, path); err != nil {
 		return err
 	}
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncFolder(fs, dir)
 }

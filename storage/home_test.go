@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -47,6 +49,51 @@ func TestScenario_W13_SecondProcessIsRefusedHome(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = h.Close()
+}
+
+// TestScenario_W8_FoldersAreDurable: a crash right after the first start leaves the identity and all folders above it.
+func TestScenario_W8_FoldersAreDurable(t *testing.T) {
+	for _, dir := range []string{"data", "a/b/data", "/a/b/data"} {
+		fs := vfs.NewCrashableMem()
+		h, err := OpenHome(fs, dir, func() ring.HostID { return ring.HostID{7} }, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := fs.CrashClone(vfs.CrashCloneCfg{})
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h, err = OpenHome(after, dir, func() ring.HostID { return ring.HostID{8} }, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.HostID != (ring.HostID{7}) || h.Generation != 2 {
+			t.Errorf("%s: %+v after the crash", dir, h)
+		}
+		_ = h.Close()
+	}
+}
+
+// TestDataWithoutIdentityIsRefused: rows of one host id must not be served under another.
+func TestDataWithoutIdentityIsRefused(t *testing.T) {
+	for _, part := range []string{StoreDir, MetaDir} {
+		fs := Memory()
+		newID := func() ring.HostID { return ring.HostID{7} }
+		h, err := OpenHome(fs, "d", newID, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = h.Close()
+		if err := errors.Join(fs.Remove("d/"+identityName), fs.MkdirAll("d/"+part, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenHome(fs, "d", newID, 2); err == nil || !strings.Contains(err.Error(), "node.json is missing, but there is "+part) {
+			t.Errorf("%s: got %v", part, err)
+		}
+		if _, err := fs.Stat("d/" + identityName); err == nil {
+			t.Errorf("%s: an identity was made", part)
+		}
+	}
 }
 
 func TestDamagedIdentityIsRefused(t *testing.T) {

@@ -29,24 +29,27 @@ func (r *reserve) spend(bytes int64) { r.left.Add(-bytes * writeAmplification) }
 func (r *reserve) empty() { r.left.Store(0) }
 
 // look asks the file system. Writes that were refused are taken again once a sixteenth more than the reserve is free.
+// Without a reserve they are refused only while nothing is free at all, or the file system cannot tell and is full.
 func (r *reserve) look() error {
-	if r.opts.ReserveBytes < 0 {
+	reserve := max(r.opts.ReserveBytes, 0)
+	free, err := r.opts.FreeSpace()
+	if err != nil && r.opts.ReserveBytes < 0 { // such as a file system in memory
+		r.left.Store(1 << 62)
 		return nil
 	}
-	free, err := r.opts.FreeSpace()
 	if err != nil {
 		return fmt.Errorf("free space of %s: %w", r.opts.Dir, err)
 	}
 	r.opts.Metrics.FreeBytes.Store(int64(min(free, 1<<62)))
-	left := int64(min(free, 1<<62)) - r.opts.ReserveBytes
+	left := int64(min(free, 1<<62)) - reserve
 	wasFull := r.exhausted()
-	if wasFull && left < r.opts.ReserveBytes/16 {
+	if wasFull && left < reserve/16 {
 		left = min(left, 0)
 	}
 	r.left.Store(left)
 	r.full.Store(left <= 0)
 	if full := left <= 0; full != wasFull {
-		r.opts.Logger.Warn("storage: free space crossed the reserve", "free", free, "reserve", r.opts.ReserveBytes, "writes_refused", full)
+		r.opts.Logger.Warn("storage: free space crossed the reserve", "free", free, "reserve", reserve, "writes_refused", full)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -414,6 +415,36 @@ func TestScenario_W5_DiskFull(t *testing.T) {
 	await(t, "recovery", func() bool { return try() == nil })
 }
 
+// Without a reserve a full disk refuses writes too, and they go on when there is room, without a restart.
+func TestNoReserve(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(5)
+	o := Options{ReserveBytes: -1, Metrics: new(Metrics), Logger: slog.New(slog.DiscardHandler), FreeSpace: func() (uint64, error) { return free.Load(), nil }}
+	var r reserve
+	r.init(&o)
+	for _, step := range []struct {
+		free  uint64
+		empty bool // a flush has met a full disk
+		full  bool
+	}{{5, false, false}, {0, true, true}, {0, false, true}, {1 << 20, false, false}} {
+		if step.empty {
+			r.empty()
+		}
+		free.Store(step.free)
+		if err := r.look(); err != nil || r.exhausted() != step.full {
+			t.Errorf("%+v: exhausted %v, %v", step, r.exhausted(), err)
+		}
+		if got := o.Metrics.FreeBytes.Load(); got != int64(step.free) {
+			t.Errorf("the metric says %d free bytes, want %d", got, step.free)
+		}
+	}
+	o.FreeSpace = func() (uint64, error) { return 0, errors.New("no idea") }
+	r.empty()
+	if err := r.look(); err != nil || r.exhausted() {
+		t.Errorf("a file system that cannot tell: %v, exhausted %v", err, r.exhausted())
+	}
+}
+
 // W5, second half: between two looks at the free space, what was written counts.
 func TestScenario_W5_FastWriters(t *testing.T) {
 	o := testOptions(vfs.NewMem())
@@ -580,6 +611,40 @@ func TestReadOfUnsyncedWriteWaits(t *testing.T) {
 	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSyncMakesPeriodicDurable: what must not wait for the period is synced by Sync.
+func TestSyncMakesPeriodicDurable(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	o := testOptions(fs)
+	o.Sync, o.PeriodicInterval = Periodic, time.Hour
+	e := openTest(t, o)
+	set := func(v string) {
+		b := e.NewBatch()
+		if err := b.Set(SpaceNode, []byte("clock"), []byte(v)); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.CommitWait(context.Background(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("1")
+	if err := e.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	set("2")
+	o.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+	again := openTest(t, o)
+	got, found, err := again.Space(SpaceNode).Get([]byte("clock"))
+	if string(got) != "1" || !found || err != nil {
+		t.Errorf("after the crash: %q %v %v, want what was synced and nothing else", got, found, err)
+	}
+	if err := errors.Join(again.Close(), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Sync(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Sync after Close: %v", err)
 	}
 }
 
