@@ -13,7 +13,8 @@ import (
 // waiter is a WriteDone and ReadDone that counts down.
 type waiter struct {
 	wg  sync.WaitGroup
-	err error
+	mu  sync.Mutex
+	err error // to be read after wg.Wait
 }
 
 func (w *waiter) WriteDone(_ *coordinator.Write, err error) { w.done(err) }
@@ -21,7 +22,9 @@ func (w *waiter) ReadDone(_ *coordinator.Read, err error)   { w.done(err) }
 
 func (w *waiter) done(err error) {
 	if err != nil {
+		w.mu.Lock()
 		w.err = err
+		w.mu.Unlock()
 	}
 	w.wg.Done()
 }

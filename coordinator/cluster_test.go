@@ -183,7 +183,7 @@ func TestLargeWrites(t *testing.T) {
 		large := strings.Repeat("v", 1<<20)
 		b := c.nodes[0].coord.NewBurst()
 		w := &waiter{}
-		for i := range 12 {
+		for i := range 6 {
 			w.wg.Add(1)
 			b.Write(&coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, key(i), "a", 1, large)}, Level: coordinator.All, Done: w})
 		}

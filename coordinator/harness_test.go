@@ -228,7 +228,7 @@ func (n *node) start() {
 	c := n.c
 	var err error
 	n.engine, err = storage.Open(context.Background(), storage.Options{Dir: "data", FS: n.fs, Tables: n, ReserveBytes: 1 << 20, PurgeInterval: -1,
-		MemtableBytes: 4 << 20, BlockCacheBytes: 8 << 20, RowCacheBytes: 4 << 20, FreeSpaceInterval: 10 * time.Millisecond,
+		MemtableBytes: 4 << 20, BlockCacheBytes: 8 << 20, RowCacheBytes: 4 << 20, FreeSpaceInterval: 500 * time.Millisecond,
 		FreeSpace: func() (uint64, error) { return n.free.Load(), nil }})
 	if err != nil {
 		c.t.Fatal(err)
