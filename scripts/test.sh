@@ -40,7 +40,9 @@ e2e() {
   step "real processes, stock drivers"
   ./scripts/python-env.sh "$CACHE"
   go build -trimpath -o bin/helenus ./cmd/helenus
-  HELENUS_BIN=$PWD/bin/helenus HELENUS_PYTHON=$CACHE/python/bin/python HELENUS_E2E=1 go test -count=1 -v -timeout 25m ./internal/e2e/...
+  HELENUS_E2E=1 HELENUS_BIN=$PWD/bin/helenus HELENUS_PYTHON=$CACHE/python/bin/python HELENUS_CACHE=$CACHE \
+    go test -count=1 -v -timeout 25m ./internal/e2e/... > "$CACHE/e2e.log" 2>&1 || { tail -n 400 "$CACHE/e2e.log"; exit 1; }
+  grep -E '^ *(--- |ok )|NOTICE' "$CACHE/e2e.log"
 }
 
 if [ $# -eq 0 ]; then set -- lint unit race e2e; fi
