@@ -268,7 +268,7 @@ func (s *Service) publish(state *meta.State) {
 }
 
 func (s *Service) compactIfLong() error {
-	if s.applied < s.compacted+compactEvery && s.grown < compactBytes || s.applied == s.compacted {
+	if s.applied < s.compacted+s.every && s.grown < compactBytes || s.applied == s.compacted {
 		return nil
 	}
 	if err := s.store.compact(s.applied, s.log); err != nil {

@@ -140,7 +140,8 @@ type Service struct {
 	log       *meta.State // state at the applied index
 	applied   uint64
 	compacted uint64
-	grown     int // bytes of entries applied since the last snapshot
+	every     uint64 // compactEvery; tests make it smaller
+	grown     int    // bytes of entries applied since the last snapshot
 	pending   []pendingProposal
 	role      raft.StateType
 	election  elections
@@ -201,7 +202,7 @@ func New(opts Options) (*Service, error) {
 	if opts.Self.IsZero() || opts.Rand == nil || opts.Peers == nil || opts.Fatal == nil {
 		return nil, errors.New("raftlog: Self, Peers, Rand and Fatal are needed")
 	}
-	s := &Service{opts: opts, id: raftID(opts.Self), inbox: make(chan message, inboxMax), proposals: make(chan proposal, proposalsMax),
+	s := &Service{opts: opts, id: raftID(opts.Self), every: compactEvery, inbox: make(chan message, inboxMax), proposals: make(chan proposal, proposalsMax),
 		tasks: make(chan task), stopped: make(chan struct{})}
 	s.current.Store(meta.Empty())
 	s.pledged.Store(&[16]byte{})
