@@ -31,17 +31,18 @@ import (
 
 // Node is one node. Use New, then Run.
 type Node struct {
-	o       Options
-	log     *raftlog.Service
-	home    *storage.Home
-	engine  *storage.Engine
-	rpc     *rpc.Transport
-	coord   *coordinator.Coordinator
-	clock   *hlc.Clock
-	host    *formation.Host
-	self    meta.Node
-	cql     atomic.Pointer[cqlService]
-	started time.Time
+	o        Options
+	log      *raftlog.Service
+	home     *storage.Home
+	engine   *storage.Engine
+	rpc      *rpc.Transport
+	listener net.Listener // of rpc, which closes it
+	coord    *coordinator.Coordinator
+	clock    *hlc.Clock
+	host     *formation.Host
+	self     meta.Node
+	cql      atomic.Pointer[cqlService]
+	started  time.Time
 
 	engineMetrics *storage.Metrics
 
@@ -102,7 +103,27 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(err, n.stop(gentle))
 }
 
+// start ends early when a service that it has started fails: no step waits for what cannot come any more.
 func (n *Node) start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-n.services.failed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	defer func() { cancel(); <-watched }()
+	if err := n.steps(ctx); err != nil {
+		return n.services.cause(err)
+	}
+	close(n.ready)
+	return nil
+}
+
+func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.startTransport, n.form, n.startLog,
 		n.startMaintenance, n.startGossip, n.startCoordinator, n.startCQL, n.startAdmin, n.announce,
@@ -111,7 +132,6 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
-	close(n.ready)
 	return nil
 }
 
@@ -155,7 +175,7 @@ func (n *Node) gossipAddr() netip.AddrPort {
 }
 
 func (n *Node) openLog(context.Context) error {
-	log, err := raftlog.New(raftlog.Options{Dir: filepath.Join(n.o.Config.DataDir, "meta"), FS: n.o.FS, Self: n.home.HostID,
+	log, err := raftlog.New(raftlog.Options{Dir: filepath.Join(n.o.Config.DataDir, storage.MetaDir), FS: n.o.FS, Self: n.home.HostID,
 		Peers: peers{n}, Alive: n.alive, Generation: n.home.Generation, Rand: n.o.intn, OnApply: n.applied, Fatal: n.o.Fatal,
 		ProposeTimeout: n.o.Config.DDLTimeout, Logger: n.o.Logger})
 	if err != nil {
@@ -180,7 +200,7 @@ func (n *Node) openStorage(ctx context.Context) error {
 	c := n.o.Config
 	n.engineMetrics = &storage.Metrics{}
 	modes := map[string]storage.SyncMode{"group": storage.Group, "batch": storage.Batched, "periodic": storage.Periodic}
-	e, err := storage.Open(ctx, storage.Options{Dir: filepath.Join(c.DataDir, "store"), FS: n.o.FS, Sync: modes[c.CommitSync],
+	e, err := storage.Open(ctx, storage.Options{Dir: filepath.Join(c.DataDir, storage.StoreDir), FS: n.o.FS, Sync: modes[c.CommitSync],
 		PeriodicInterval: c.CommitSyncPeriod, BlockCacheBytes: int64(c.BlockCache), RowCacheBytes: orNone(int64(c.RowCache)),
 		MemtableBytes: int64(c.Memtable), ReserveBytes: orNone(int64(c.DiskReserve)), Now: n.o.Now, Logger: n.o.Logger,
 		Fatal: n.o.Fatal, Tables: tables{n.log}, GCBefore: afterGrace, Metrics: n.engineMetrics})
@@ -229,7 +249,10 @@ func (n *Node) openClock() error {
 			b.Discard()
 			return err
 		}
-		return n.engine.CommitWait(n.life, b)
+		if err := n.engine.CommitWait(n.life, b); err != nil || n.o.Config.CommitSync != "periodic" {
+			return err
+		}
+		return n.engine.Sync() // timestamps below the ceiling may become durable on other nodes at once
 	})
 	return nil
 }
@@ -242,9 +265,8 @@ func (n *Node) makeTransport(context.Context) error {
 	}
 	n.host = formation.NewHost(formation.HostOptions{Self: n.self, FirstSeed: n.seeds()[0], Name: c.ClusterName, Log: n.log,
 		Call: peers{n}.Call, AnyRows: n.anyRows, Seed: n.o.uint64, Logger: n.o.Logger})
-	listen := netip.AddrPortFrom(c.ListenAddress, uint16(c.StoragePort)).String()
 	n.rpc, err = rpc.New(rpc.Options{Self: n.home.HostID, ClusterID: n.clusterID, Epoch: func() uint64 { return n.log.Current().Epoch },
-		OnEpoch: n.hearEpoch, Listen: func(ctx context.Context) (net.Listener, error) { return n.o.Net.Listen(ctx, listen) },
+		OnEpoch: n.hearEpoch, Listen: func(context.Context) (net.Listener, error) { return n.listener, nil },
 		Dial: n.o.Net.Dial, Resolve: n.resolve, NewSession: n.newSession, Admit: n.admit, OnProbe: n.host.OnProbe, TLS: t, Logger: n.o.Logger})
 	return err
 }
@@ -341,7 +363,11 @@ func (n *Node) makeCoordinator(context.Context) error {
 
 // startTransport listens for other nodes before the node has asked to join: they may have to reach it. The port must
 // be free, or the node cannot start.
-func (n *Node) startTransport(context.Context) error {
+func (n *Node) startTransport(ctx context.Context) (err error) {
+	c := n.o.Config
+	if n.listener, err = n.o.Net.Listen(ctx, netip.AddrPortFrom(c.ListenAddress, uint16(c.StoragePort)).String()); err != nil {
+		return fmt.Errorf("node: storage_port: %w", err)
+	}
 	n.services.start("internode transport", n.rpc.Run, nil)
 	return nil
 }
@@ -570,13 +596,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.services.start("failure detector", g.Run, func(gentle context.Context) {
-		leave, cancel := context.WithTimeout(gentle, 2*time.Second)
-		defer cancel()
-		if err := g.Leave(leave); err != nil {
-			n.o.Logger.Debug("leaving gossip", "err", err)
-		}
-	})
+	n.services.start("failure detector", g.Run, nil)
 	select {
 	case <-g.Ready():
 	case <-n.services.failed:
@@ -681,9 +701,21 @@ func (n *Node) superseded(s gossip.State) {
 	n.services.fail("failure detector", fmt.Errorf("another process with host id %s and a newer generation runs at %s: this one stops", s.ID, s.Addr))
 }
 
+// startCoordinator: before it stops, the others are told, so that they ask other replicas while this one still answers.
 func (n *Node) startCoordinator(context.Context) error {
-	n.services.start("coordinator", n.coord.Run, nil)
+	n.services.start("coordinator", n.coord.Run, n.sayGoodbye)
 	return nil
+}
+
+// goodbyeTime bounds how long the others are told.
+const goodbyeTime = 2 * time.Second
+
+func (n *Node) sayGoodbye(gentle context.Context) {
+	ctx, cancel := context.WithTimeout(gentle, goodbyeTime)
+	defer cancel()
+	if err := n.detector.Load().Leave(ctx); err != nil {
+		n.o.Logger.Debug("leaving gossip", "err", err)
+	}
 }
 
 // announce tells the cluster of this start: generation, addresses, version. It needs a quorum of the metadata log, for

@@ -54,6 +54,16 @@ func (s *services) fail(name string, err error) {
 	})
 }
 
+// cause returns the failure of a service, if there is one, in place of what followed from it.
+func (s *services) cause(err error) error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return err
+	}
+}
+
 // stop ends the services in reverse order, each waited for, and returns their errors.
 func (s *services) stop(gentle context.Context) error {
 	s.mu.Lock()

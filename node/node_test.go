@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/helenusdb/helenus/config"
+	"github.com/helenusdb/helenus/storage"
+)
+
+// testNode is a node in memory on 127.0.88.LAST, with real sockets, on ports that nobody else uses.
+func testNode(t *testing.T, last int, seeds string, more func(*Options)) *Node {
+	t.Helper()
+	c := config.Default()
+	c.ListenAddress = netip.MustParseAddr(fmt.Sprintf("127.0.88.%d", last))
+	c.Seeds, c.DiskReserve = strings.Split(seeds, ","), 0
+	c.StoragePort, c.GossipPort, c.NativePort, c.AdminPort = 17000, 17946, 19042, 19180
+	c.BlockCache, c.RowCache, c.Memtable = 1<<20, 1<<20, 1<<20
+	o := Options{Config: c, FS: storage.Memory(), Fatal: func(err error) { t.Errorf("fatal: %v", err) }}
+	if more != nil {
+		more(&o)
+	}
+	n, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// run starts a node; stop ends it and returns what Run returned.
+func run(n *Node) (ended chan error, stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended = make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	return ended, func() error { cancel(); return <-ended }
+}
+
+func awaitReady(t *testing.T, n *Node, ended chan error) {
+	t.Helper()
+	select {
+	case <-n.Ready():
+	case err := <-ended:
+		t.Fatalf("the node ended: %v", err)
+	}
+}
+
+// network is TCP whose listeners the test can break.
+type network struct {
+	tcp
+	mu        sync.Mutex
+	listeners map[string]net.Listener
+}
+
+func (w *network) Listen(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := w.tcp.Listen(ctx, addr)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.listeners == nil {
+		w.listeners = map[string]net.Listener{}
+	}
+	w.listeners[addr] = l
+	return l, err
+}
+
+func (w *network) listener(addr string) net.Listener {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.listeners[addr]
+}
+
+// TestTakenPortsEndTheStart: each port that is taken is a reason not to start, and the error names it.
+func TestTakenPortsEndTheStart(t *testing.T) {
+	for _, port := range []int{17000, 17946, 19042, 19180} {
+		addr := fmt.Sprintf("127.0.88.1:%d", port)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended, stop := run(testNode(t, 1, "127.0.88.1", nil))
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), addr) {
+			t.Errorf("port %d is taken: Run returned %v", port, err)
+		}
+		ended <- nil
+		_ = stop()
+		_ = l.Close()
+	}
+}
+
+// TestFailureEndsTheStart: a node that waits for its seed ends when it can no longer be reached itself.
+func TestFailureEndsTheStart(t *testing.T) {
+	w := &network{}
+	n := testNode(t, 2, "127.0.88.99", func(o *Options) { o.Net = w })
+	ended, _ := run(n)
+	for w.listener("127.0.88.2:17000") == nil {
+		time.Sleep(time.Millisecond)
+	}
+	_ = w.listener("127.0.88.2:17000").Close()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "internode transport") {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// TestStopWhileStarting: a stop is a clean one, also while the node waits for its seed.
+func TestStopWhileStarting(t *testing.T) {
+	_, stop := run(testNode(t, 3, "127.0.88.99", nil))
+	time.Sleep(20 * time.Millisecond)
+	if err := stop(); err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// TestStopTellsTheOthers: a node that stops says goodbye, so that nobody has to find out, and the other one goes on. What it
+// knows survives.
+func TestStopTellsTheOthers(t *testing.T) {
+	const seeds = "127.0.88.4,127.0.88.5"
+	fs := storage.Memory()
+	first, second := testNode(t, 4, seeds, nil), testNode(t, 5, seeds, func(o *Options) { o.FS = fs })
+	ended1, stop1 := run(first)
+	ended2, stop2 := run(second)
+	awaitReady(t, first, ended1)
+	awaitReady(t, second, ended2)
+	id := second.home.HostID
+	for !first.alive(id) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := stop2(); err != nil {
+		t.Fatal(err)
+	}
+	for first.alive(id) {
+		time.Sleep(time.Millisecond)
+	}
+	if s, ok := first.detector.Load().State(id); !ok || !s.Left {
+		t.Errorf("the other node had to find out: %+v %v", s, ok)
+	}
+	again := testNode(t, 5, seeds, func(o *Options) { o.FS = fs })
+	ended2, stop2 = run(again)
+	awaitReady(t, again, ended2)
+	if again.home.HostID != id || again.home.Generation <= second.home.Generation {
+		t.Errorf("%v generation %d started again as %v generation %d", id, second.home.Generation, again.home.HostID, again.home.Generation)
+	}
+	for !first.alive(id) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := errors.Join(stop2(), stop1()); err != nil {
+		t.Error(err)
+	}
+}
