@@ -92,7 +92,7 @@ func (t *Transport) handshake(ctx context.Context, raw net.Conn) (*accepted, err
 	}
 	r := t.judge(h, raw.RemoteAddr())
 	if r.code != 0 {
-		conn.Write(appendReply(nil, &r))
+		_, _ = conn.Write(appendReply(nil, &r)) // the refusal stands, heard or not
 		return nil, fmt.Errorf("from host %v: %w", h.from, &Refusal{Code: r.code, Reason: string(r.body)})
 	}
 	if h.mode == modeProbe {
@@ -102,7 +102,7 @@ func (t *Transport) handshake(ctx context.Context, raw net.Conn) (*accepted, err
 		lim: t.opt.limits(h.class)}
 	if !t.register(a) {
 		r.code, r.body = RefusedBusy, []byte("too many connections")
-		conn.Write(appendReply(nil, &r))
+		_, _ = conn.Write(appendReply(nil, &r)) // the refusal stands, heard or not
 		return nil, &Refusal{Code: r.code, Reason: string(r.body)}
 	}
 	if _, err := conn.Write(appendReply(nil, &r)); err != nil {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"math"
 	"net"
 	"time"
@@ -229,7 +230,7 @@ func (d *dialed) failAll(list []ended, cause, detail error) {
 	if len(list) == 0 {
 		return
 	}
-	if cause == ErrTimeout {
+	if errors.Is(cause, ErrTimeout) {
 		d.t.metrics.class(d.class).Timeouts.Add(int64(len(list)))
 	}
 	var errs [2]*Error

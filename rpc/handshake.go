@@ -299,7 +299,7 @@ func (t *Transport) welcome(ctx context.Context, raw net.Conn) (net.Conn, *hello
 	mode := t.opt.TLS.Mode
 	switch encrypted := first[0] == recordHandshake; {
 	case encrypted && mode == TLSOff:
-		raw.Write([]byte{21, 3, 1, 0, 2, 2, 40}) // TLS alert: handshake failure
+		_, _ = raw.Write([]byte{21, 3, 1, 0, 2, 2, 40}) // TLS alert: handshake failure; the refusal stands, heard or not
 		return raw, nil, &Refusal{Code: RefusedPlain, Reason: "the peer speaks TLS, this node does not"}
 	case encrypted:
 		tc := tls.Server(conn, t.opt.TLS.Server())
@@ -316,7 +316,7 @@ func (t *Transport) welcome(ctx context.Context, raw net.Conn) (net.Conn, *hello
 		conn = raw // the peeked byte is consumed
 		if mode == TLSRequired {
 			r := reply{version: min(h.version, versionMax), code: RefusedPlain, body: []byte("TLS is required")}
-			raw.Write(appendReply(nil, &r))
+			_, _ = raw.Write(appendReply(nil, &r)) // the refusal stands, heard or not
 			return raw, nil, &Refusal{Code: RefusedPlain, Reason: "the peer does not speak TLS, which is required"}
 		}
 	}

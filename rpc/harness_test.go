@@ -158,7 +158,6 @@ const (
 type echo struct {
 	late    []pending
 	held    []pending
-	heldMax int
 	flushes int
 	oneWays *atomic.Int64
 	onReq   func(*Request)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -171,16 +172,8 @@ func TestBadFrames(t *testing.T) {
 				conn := rawConn(t, f, 1, 2, Data)
 				conn.Write(good)
 				conn.Write(bad)
-				var got []byte
-				buf := make([]byte, 1000)
 				begin := time.Now()
-				for {
-					n, err := conn.Read(buf)
-					got = append(got, buf[:n]...)
-					if err != nil {
-						break
-					}
-				}
+				_, _ = io.Copy(io.Discard, conn) // the end, or a reset
 				if time.Since(begin) > time.Second {
 					t.Error("not closed at once")
 				}

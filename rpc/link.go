@@ -244,10 +244,10 @@ func (l *link) lost(ctx context.Context, d *dialed, err error, failed bool) {
 	}
 	l.mu.Lock()
 	l.cur.CompareAndSwap(d, nil)
-	news := l.down == nil || l.down.Cause != cause
+	news := l.down == nil || !errors.Is(l.down.Cause, cause)
 	var early *dialed // made by a sender after d had failed and before this was known here
 	down := l.error(cause, err)
-	if cause == ErrConnLost {
+	if errors.Is(cause, ErrConnLost) {
 		down.Cause = ErrUnreachable
 	}
 	if failed {
@@ -397,11 +397,4 @@ func (l *link) close() {
 	if d != nil {
 		d.fail(ErrClosed, nil)
 	}
-}
-
-// linkKey orders links for listings.
-func linkKey(l *link) (k [17]byte) {
-	copy(k[:], l.to[:])
-	k[16] = byte(l.class)
-	return k
 }

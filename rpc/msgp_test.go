@@ -124,7 +124,7 @@ func TestMsgpackMalformed(t *testing.T) {
 				t.Errorf("%s of %q: error %v", what, name, r.Err())
 			}
 			first := r.Err()
-			if r.Uint() != 0 || r.Bytes() != nil || r.ArrayLen() != 0 || r.Err() != first {
+			if r.Uint() != 0 || r.Bytes() != nil || r.ArrayLen() != 0 || !errors.Is(r.Err(), first) {
 				t.Errorf("%s of %q: the error does not stay", what, name)
 			}
 		}

@@ -32,7 +32,6 @@ type receiver struct {
 	acked   uint64 // bytes that the peer says it has received
 	sent    int64  // bytes that had been sent when it said so
 	stalled int64  // acked has not moved since, though something was outstanding
-	beats   int64
 }
 
 func newReceiver(t *Transport, box *outbox, conn net.Conn, peer ring.HostID, class Class) *receiver {

@@ -82,24 +82,23 @@ func (a *accepted) reply(r Responder, status Status, body []byte) {
 	}
 }
 
-// run handles requests until the connection fails or the transport stops; it waits for its writer.
+// run handles requests until the connection fails or the transport stops, and returns why, never nil; it waits for its
+// writer.
 func (a *accepted) run(session Session) error {
 	w := writer{box: &a.outbox, conn: a.conn, t: a.t, class: a.class}
 	if a.lim.Compress {
 		w.pack = new(packer)
 	}
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	go func() {
-		err := w.run()
+		_ = w.run() // a connection that cannot be written is shut, which is what the reader then reports
 		a.shut()
-		done <- err
+		close(done)
 	}()
 	err := a.read(session)
 	session.Close()
 	a.shut()
-	if werr := <-done; werr != nil && err == nil {
-		err = werr
-	}
+	<-done
 	return err
 }
 
