@@ -158,7 +158,7 @@ func (d *differ) content() error {
 	var send []bool
 	okM, okH := d.m.NextRow(), d.h.NextRow()
 	for okM || okH {
-		c := 0
+		var c int
 		switch {
 		case !okM:
 			c = 1

@@ -243,7 +243,7 @@ func TestFragmentRoundTripAndMerge(t *testing.T) {
 			t.Fatalf("seed %d:\n got %v\nwant %v", seed, back, want)
 		}
 		slices.Reverse(frags)
-		again, err := MergeFragments(nil, append(frags, got, nil))
+		again, err := MergeFragments(nil, slices.Concat(frags, [][]byte{got, nil}))
 		if err != nil || !bytes.Equal(again, got) {
 			t.Fatalf("seed %d: depends on order or grouping: %v", seed, err)
 		}

@@ -323,8 +323,8 @@ func (m *Merger) release() {
 			m.buffers[i] = nil
 		}
 	}
-	m.m.a.Init(nil)
-	m.m.b.Init(nil)
+	_ = m.m.a.Init(nil) // the row without content is never an error
+	_ = m.m.b.Init(nil)
 }
 
 // MergeAll appends the reconciliation of rows to dst, as Merger.MergeAll does, with buffers of its own.

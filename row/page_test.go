@@ -163,7 +163,7 @@ func projected(r *modelRow, c *Command) string {
 
 func (res *result) addPage(t testing.TB, c *Command, p *Page) {
 	t.Helper()
-	before, n := len(res.lines), 0
+	before := len(res.lines)
 	var r PageReader
 	r.Init(p.Data)
 	for r.Next() {
@@ -183,7 +183,7 @@ func (res *result) addPage(t testing.TB, c *Command, p *Page) {
 	if r.Err() != nil {
 		t.Fatal(r.Err())
 	}
-	if n = len(res.lines) - before; n != p.Rows {
+	if n := len(res.lines) - before; n != p.Rows {
 		t.Fatalf("page says %d rows, has %d: %q", p.Rows, n, res.lines[before:])
 	}
 }
@@ -392,7 +392,7 @@ func readAll(t testing.TB, seed uint64, rs []*replica, c Command) (lines []strin
 		}
 		if debugPages {
 			t.Logf("%+v", c)
-			for i, p := range append(pages, &page) {
+			for i, p := range slices.Concat(pages, []*Page{&page}) {
 				t.Logf("page %d: rows %d more %v cut %+v", i, p.Rows, p.More, p.Cut)
 				var r PageReader
 				r.Init(p.Data)

@@ -84,8 +84,6 @@ func columnKey(col schema.ColumnID, complex bool) uint64 {
 	return k
 }
 
-func (r *Reader) key() uint64 { return r.next - 1 }
-
 // Init starts reading row, whose zero-length form is the row without content. It returns ErrCorrupt or ErrVersion.
 func (r *Reader) Init(row []byte) error {
 	r.buf, r.pos, r.next, r.elem, r.last = row, len(row), 0, 0, 0

@@ -424,8 +424,9 @@ func (d *keyDecoder) element(t *Type, dst []byte) (out []byte, more bool) {
 func (d *keyDecoder) collection(t *Type, dst []byte) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
-	n, more := 0, true
+	n := 0
 	for {
+		var more bool
 		if dst, more = d.element(t.Elems[n%len(t.Elems)], dst); !more {
 			break
 		}
