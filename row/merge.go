@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// supersedes reports whether c wins over o, a cell of the same column and path. The order is total over all fields, so
+// Supersedes reports whether c wins over o, a cell of the same column and path. The order is total over all fields, so
 // that reconciliation is commutative, associative and idempotent, and it does not look at a clock:
 //
 //  1. the larger timestamp (Cassandra: Cells.resolveRegular);
@@ -14,7 +14,7 @@ import (
 //  4. of two expiring cells the smaller TTL, which was written later (CASSANDRA-14592 left this one open);
 //  5. expired over expiring: its value is gone;
 //  6. the larger value, as unsigned bytes.
-func (c *Cell) supersedes(o *Cell) bool {
+func (c *Cell) Supersedes(o *Cell) bool {
 	if c.Timestamp != o.Timestamp {
 		return c.Timestamp > o.Timestamp
 	}
@@ -183,7 +183,7 @@ func (m *rowMerge) columns() {
 		default:
 			if a.Complex {
 				m.elements()
-			} else if b.Cell.supersedes(&a.Cell) {
+			} else if b.Cell.Supersedes(&a.Cell) {
 				e.cell(&b.Cell)
 			} else {
 				e.cell(&a.Cell)
@@ -213,7 +213,7 @@ func (m *rowMerge) elements() {
 			e.element(&b.Cell)
 			okB = b.NextElement()
 		default:
-			if b.Cell.supersedes(&a.Cell) {
+			if b.Cell.Supersedes(&a.Cell) {
 				e.element(&b.Cell)
 			} else {
 				e.element(&a.Cell)

@@ -106,20 +106,22 @@ func (w *RowWriter) openGroup(prefix []byte, fn protocol.Value) {
 	clear(g.aggs)
 }
 
-// closeGroup appends the row of the group.
+// closeGroup appends the row of the group, or adds it to the rows to sort.
 func (w *RowWriter) closeGroup(dst []byte) ([]byte, error) {
 	g := &w.group
 	g.open = false
 	row := w.view.vals
 	w.view.vals, w.view.aggs = g.first, g.aggs
-	dst, err := w.appendOutputs(dst)
-	w.view.vals, w.view.aggs = row, nil
-	if err == nil {
-		same := g.token == w.token && bytes.Equal(g.key, w.key)
+	var err error
+	if w.s.order != nil {
+		w.given++
+		err = w.sorted.add(w)
+	} else if dst, err = w.appendOutputs(dst); err == nil {
 		w.count()
-		if !same {
-			w.given = 0
-		}
+	}
+	w.view.vals, w.view.aggs = row, nil
+	if g.token != w.token || !bytes.Equal(g.key, w.key) {
+		w.given = 0
 	}
 	return dst, err
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
@@ -61,28 +62,63 @@ type prior struct {
 	static    bool
 }
 
-// elements appends the live elements of col, in order; they alias the page that was read.
-func (p prior) elements(a *Args, col *schema.Column, dst []row.Cell) ([]row.Cell, error) {
+// elements returns the live elements of col, in order, after what the statement has written so far: the operations on one
+// list see those before them. They alias the page that was read, and written.
+func (p prior) elements(a *Args, col *schema.Column, written []row.Cell) ([]row.Cell, error) {
+	cells, del, err := p.stored(a, col)
+	if err != nil {
+		return nil, err
+	}
+	if len(written) > 0 {
+		for _, c := range written {
+			if !del.Shadows(c.Timestamp) {
+				cells = append(cells, c)
+			}
+		}
+		cells = reconcile(cells)
+	}
+	return slices.DeleteFunc(cells, func(c row.Cell) bool { return !c.LiveAt(a.Now) }), nil
+}
+
+// stored returns the elements of col that were read, in order, and the deletion of those before them.
+func (p prior) stored(a *Args, col *schema.Column) ([]row.Cell, row.Deletion, error) {
+	none := row.Live()
 	if p.partition >= len(a.Read) || a.Read[p.partition] == nil {
-		return dst, nil
+		return nil, none, nil
 	}
 	stored, err := p.row(a.Read[p.partition])
 	if err != nil || stored == nil {
-		return dst, err
+		return nil, none, err
 	}
 	var r row.Reader
 	if err := r.Init(stored); err != nil {
-		return dst, err
+		return nil, none, err
 	}
 	if !r.Find(col.ID) || !r.Complex {
-		return dst, r.Err()
+		return nil, none, r.Err()
 	}
+	del := r.ComplexDeletion
+	var cells []row.Cell
 	for r.NextElement() {
-		if r.Cell.LiveAt(a.Now) {
-			dst = append(dst, r.Cell)
-		}
+		cells = append(cells, r.Cell)
 	}
-	return dst, r.Err()
+	return cells, del, r.Err()
+}
+
+// reconcile orders cells by path, in place, and keeps the one of each path that wins.
+func reconcile(cells []row.Cell) []row.Cell {
+	slices.SortFunc(cells, func(x, y row.Cell) int {
+		switch c := bytes.Compare(x.Path, y.Path); {
+		case c != 0:
+			return c
+		case x.Supersedes(&y):
+			return -1
+		case y.Supersedes(&x):
+			return 1
+		}
+		return 0
+	})
+	return slices.CompactFunc(cells, func(x, y row.Cell) bool { return bytes.Equal(x.Path, y.Path) })
 }
 
 func (p prior) row(page *row.Page) ([]byte, error) {
@@ -125,7 +161,7 @@ func (b *Buffer) indexOp(sc *scope, w *writeAttrs, o *operation, old prior) erro
 	if err != nil {
 		return invalid("Invalid null value for list index")
 	}
-	cells, err := old.elements(sc.args, o.col, nil)
+	cells, err := old.elements(sc.args, o.col, b.cells)
 	switch {
 	case err != nil:
 		return err
@@ -146,7 +182,7 @@ func (b *Buffer) indexOp(sc *scope, w *writeAttrs, o *operation, old prior) erro
 
 // discardValues deletes the elements of a list that are equal to one of those in v.
 func (b *Buffer) discardValues(w *writeAttrs, o *operation, v []byte, old prior) error {
-	cells, err := old.elements(b.sc.args, o.col, nil)
+	cells, err := old.elements(b.sc.args, o.col, b.cells)
 	if err != nil {
 		return err
 	}

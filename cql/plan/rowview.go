@@ -34,9 +34,14 @@ func (v *rowView) init(t *slotTable) {
 // clearSlots makes the columns of refs null.
 func (v *rowView) clearSlots(refs []slotRef) {
 	for _, r := range refs {
-		v.vals[r.slot] = nil
-		v.meta[r.slot].cells = v.meta[r.slot].cells[:0]
+		v.clear(r.slot)
 	}
+}
+
+// clear makes a column null.
+func (v *rowView) clear(slot int) {
+	v.vals[slot] = nil
+	v.meta[slot].cells = v.meta[slot].cells[:0]
 }
 
 // setKeys puts the components of the partition key into their slots.
@@ -122,7 +127,7 @@ func (w *RowWriter) setColumns(r *row.Reader, refs []slotRef) error {
 	next := 0
 	for next < len(refs) && r.Next() {
 		for next < len(refs) && refs[next].col.ID < r.Column {
-			w.view.vals[refs[next].slot] = nil
+			w.view.clear(refs[next].slot)
 			next++
 		}
 		if next == len(refs) {
@@ -134,7 +139,7 @@ func (w *RowWriter) setColumns(r *row.Reader, refs []slotRef) error {
 		}
 		next++
 		if r.Complex != ref.col.Type.MultiCell() {
-			w.view.vals[ref.slot] = nil
+			w.view.clear(ref.slot)
 			continue
 		}
 		if r.Complex {
@@ -144,7 +149,7 @@ func (w *RowWriter) setColumns(r *row.Reader, refs []slotRef) error {
 			continue
 		}
 		if !r.Cell.LiveAt(w.now) {
-			w.view.vals[ref.slot] = nil
+			w.view.clear(ref.slot)
 			continue
 		}
 		w.view.vals[ref.slot] = r.Cell.Value
@@ -154,7 +159,7 @@ func (w *RowWriter) setColumns(r *row.Reader, refs []slotRef) error {
 		}
 	}
 	for ; next < len(refs); next++ {
-		w.view.vals[refs[next].slot] = nil
+		w.view.clear(refs[next].slot)
 	}
 	return r.Err()
 }
