@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -36,14 +37,14 @@ type Config struct {
 	RowCache         Bytes         `key:"row_cache_size" default:"96MiB" doc:"memory for merged rows"`
 	Memtable         Bytes         `key:"memtable_size" default:"32MiB" doc:"size at which a memtable is flushed"`
 	DiskReserve      Bytes         `key:"disk_reserve" default:"512MiB" doc:"free space below which writes are refused; reads and gossip go on, and writes resume by themselves"`
-	MemoryLimit      Bytes         `key:"memory_limit" default:"0" doc:"soft limit of the process's memory, beyond which the garbage collector works harder; 0: what the caches, two memtables and the requests in flight need, and 64MiB"`
+	MemoryLimit      Bytes         `key:"memory_limit" default:"0" doc:"soft limit of the process's memory, beyond which the garbage collector works harder; 0: what the caches, four memtables and the requests in flight need, and 64MiB"`
 
 	ReadTimeout     time.Duration `key:"read_request_timeout" default:"5s" doc:"longest wait for replicas of a single-partition read"`
 	RangeTimeout    time.Duration `key:"range_request_timeout" default:"10s" doc:"longest wait for replicas of a scan page"`
 	WriteTimeout    time.Duration `key:"write_request_timeout" default:"2s" doc:"longest wait for replicas of a write"`
 	DDLTimeout      time.Duration `key:"ddl_timeout" default:"10s" doc:"longest wait for the metadata log to accept a change"`
 	HintedHandoff   bool          `key:"hinted_handoff" default:"on" doc:"keep writes that a replica missed and deliver them when it is back"`
-	HintWindow      time.Duration `key:"max_hint_window" default:"3h" doc:"no hints for a replica that has been down for longer"`
+	HintWindow      time.Duration `key:"max_hint_window" default:"3h" doc:"no hints for a replica that has been down for longer; hinted_handoff turns them off"`
 	HintThrottle    Bytes         `key:"hinted_handoff_throttle" default:"16MiB" doc:"hint replay per second and target; 0: unlimited"`
 	HintsPerHostMax Bytes         `key:"max_hints_size_per_host" default:"4GiB" doc:"hints kept for one replica; more are dropped and counted"`
 
@@ -60,7 +61,7 @@ type Config struct {
 	NativeTLSCA       string `key:"native_tls_client_ca" default:"" doc:"PEM authorities that clients' certificates must come from; empty: clients need none"`
 	InternodeTLSCert  string `key:"internode_tls_cert" default:"" doc:"PEM certificate of this node for other nodes; empty: no TLS. All nodes must agree"`
 	InternodeTLSKey   string `key:"internode_tls_key" default:"" doc:"PEM key of internode_tls_cert"`
-	InternodeTLSCA    string `key:"internode_tls_ca" default:"" doc:"PEM authorities that other nodes' certificates must come from"`
+	InternodeTLSCA    string `key:"internode_tls_ca" default:"" doc:"PEM authorities that other nodes' certificates must come from; needed with internode_tls_cert, whose certificates name the addresses of their nodes"`
 	GossipKey         string `key:"gossip_encryption_key" default:"" doc:"base64 of 16, 24 or 32 bytes: encrypts gossip; all nodes must agree"`
 	LogLevel          string `key:"log_level" default:"info" doc:"debug, info, warn or error"`
 	LogFormat         string `key:"log_format" default:"text" doc:"text or json"`
@@ -133,6 +134,18 @@ func (c *Config) SeedAddresses() ([]netip.AddrPort, error) {
 	return out, nil
 }
 
+// GossipKeyBytes is gossip_encryption_key decoded; nil without one. The error does not show it.
+func (c *Config) GossipKeyBytes() ([]byte, error) {
+	if c.GossipKey == "" {
+		return nil, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(c.GossipKey)
+	if err != nil || len(key) != 16 && len(key) != 24 && len(key) != 32 {
+		return nil, errors.New("it is not base64 of 16, 24 or 32 bytes")
+	}
+	return key, nil
+}
+
 func (c *Config) orListen(s string) netip.Addr {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a
@@ -190,12 +203,20 @@ func (c *Config) Validate() error {
 	within("native_transport_max_connections", int64(c.MaxConnections), 1, 1<<20, "")
 	within("native_transport_max_connections_per_ip", int64(c.MaxConnectionsIP), 1, 1<<20, "")
 	within("memtable_size", int64(c.Memtable), 1<<20, 1<<30, " bytes")
-	within("block_cache_size", int64(c.BlockCache), 1<<20, 1<<40, " bytes")
-	within("row_cache_size", int64(c.RowCache), 0, 1<<40, " bytes")
+	within("block_cache_size", int64(c.BlockCache), 1<<20, 1<<37, " bytes")
+	within("row_cache_size", int64(c.RowCache), 0, 1<<37, " bytes")
+	within("prepared_statements_cache_size", int64(c.PreparedCache), 1<<20, 1<<37, " bytes")
+	within("max_hints_size_per_host", int64(c.HintsPerHostMax), 1<<20, 1<<50, " bytes")
 	for key, d := range map[string]time.Duration{"read_request_timeout": c.ReadTimeout, "range_request_timeout": c.RangeTimeout, "write_request_timeout": c.WriteTimeout, "ddl_timeout": c.DDLTimeout, "commit_sync_period": c.CommitSyncPeriod} {
 		if d < 10*time.Millisecond || d > time.Hour {
 			bad(key, "%s is not within 10ms and 1h", d)
 		}
+	}
+	if c.HintWindow < time.Second || c.HintWindow > 365*24*time.Hour {
+		bad("max_hint_window", "%s is not within 1s and 8760h", c.HintWindow)
+	}
+	if c.IdleTimeout < 0 {
+		bad("native_transport_idle_timeout", "%s is negative", c.IdleTimeout)
 	}
 	pair := func(cert, key, certKey, keyKey string) {
 		if (cert == "") != (key == "") {
@@ -204,6 +225,13 @@ func (c *Config) Validate() error {
 	}
 	pair(c.NativeTLSCert, c.NativeTLSKey, "native_tls_cert", "native_tls_key")
 	pair(c.InternodeTLSCert, c.InternodeTLSKey, "internode_tls_cert", "internode_tls_key")
+	pair(c.InternodeTLSCert, c.InternodeTLSCA, "internode_tls_cert", "internode_tls_ca")
+	if c.NativeTLSCA != "" && c.NativeTLSCert == "" {
+		bad("native_tls_client_ca", "needs native_tls_cert beside it")
+	}
+	if _, err := c.GossipKeyBytes(); err != nil {
+		bad("gossip_encryption_key", "%v", err)
+	}
 	if c.DataDir == "" {
 		bad("data_dir", "must be given")
 	}

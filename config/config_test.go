@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -62,16 +63,24 @@ func TestUnknownKeysAreRefusedWithTheNearestName(t *testing.T) {
 
 func TestMistakesNameTheirKey(t *testing.T) {
 	for flag, want := range map[string]string{
-		"--num-tokens=0":                "num_tokens: 0 is not within 1 and 256",
-		"--commit-sync=never":           `commit_sync: "never" is not one of group, batch, periodic`,
-		"--listen-address=localhost":    `listen_address: "localhost" is not an IP address`,
-		"--listen-address=0.0.0.0":      "broadcast_address: 0.0.0.0 cannot be told to others",
-		"--row-cache-size=lots":         `row_cache_size: "lots" is not a size`,
-		"--write-request-timeout=5":     `write_request_timeout: "5" is not a duration`,
-		"--seeds=127.0.0.1,nowhere":     `seeds: "nowhere" is neither ADDRESS nor ADDRESS:PORT`,
-		"--native-tls-cert=a.pem":       "native_tls_cert: needs native_tls_key",
-		"--native-transport-port=70000": "native_transport_port: 70000 is no port",
-		"--hinted-handoff=maybe":        `hinted_handoff: "maybe" is neither on nor off`,
+		"--num-tokens=0":                      "num_tokens: 0 is not within 1 and 256",
+		"--commit-sync=never":                 `commit_sync: "never" is not one of group, batch, periodic`,
+		"--listen-address=localhost":          `listen_address: "localhost" is not an IP address`,
+		"--listen-address=0.0.0.0":            "broadcast_address: 0.0.0.0 cannot be told to others",
+		"--row-cache-size=lots":               `row_cache_size: "lots" is not a size`,
+		"--write-request-timeout=5":           `write_request_timeout: "5" is not a duration`,
+		"--seeds=127.0.0.1,nowhere":           `seeds: "nowhere" is neither ADDRESS nor ADDRESS:PORT`,
+		"--native-tls-cert=a.pem":             "native_tls_cert: needs native_tls_key",
+		"--native-transport-port=70000":       "native_transport_port: 70000 is no port",
+		"--hinted-handoff=maybe":              `hinted_handoff: "maybe" is neither on nor off`,
+		"--max-hint-window=0s":                "max_hint_window: 0s is not within 1s",
+		"--max-hints-size-per-host=0":         "max_hints_size_per_host: 0 bytes is not within",
+		"--gossip-encryption-key=c2hvcnQ=":    "gossip_encryption_key: it is not base64 of 16, 24 or 32 bytes",
+		"--internode-tls-ca=ca.pem":           "internode_tls_cert: needs internode_tls_ca beside it",
+		"--native-tls-client-ca=ca.pem":       "native_tls_client_ca: needs native_tls_cert",
+		"--native-transport-idle-timeout=-1s": "native_transport_idle_timeout: -1s is negative",
+		"--prepared-statements-cache-size=0":  "prepared_statements_cache_size: 0 bytes is not within",
+		"--row-cache-size=1TiB":               "row_cache_size: 1099511627776 bytes is not within",
 	} {
 		_, err := Load(flagSet(t, flag), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -117,5 +126,42 @@ func TestBytes(t *testing.T) {
 func TestDefaultsAreValid(t *testing.T) {
 	if c := Default(); c.NativePort != 9042 || c.Admin().String() != "127.0.0.1:9180" {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestEveryKeyHasAnEffect: what an operator sets is used by the node, the command or a method that they call, not only
+// checked.
+func TestEveryKeyHasAnEffect(t *testing.T) {
+	var used strings.Builder
+	for _, pattern := range []string{"../node/*.go", "../cmd/helenus/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, f := range files {
+			raw, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(f, "_test.go") {
+				used.Write(raw)
+			}
+		}
+	}
+	raw, err := os.ReadFile("config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	methods, _, found := strings.Cut(string(raw), "// Validate returns")
+	if !found {
+		t.Fatal("Validate is not where this test looks for it")
+	}
+	used.WriteString(methods)
+	text := used.String()
+	fields := reflect.TypeOf(Config{})
+	for i := range fields.NumField() {
+		if f := fields.Field(i); !regexp.MustCompile(`\.` + f.Name + `\b`).MatchString(text) {
+			t.Errorf("%s has no effect", f.Tag.Get("key"))
+		}
 	}
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -585,9 +584,13 @@ const gossipJoinTime = 2 * time.Second
 
 func (n *Node) startGossip(ctx context.Context) error {
 	c := n.o.Config
-	keys, err := gossipKeys(c.GossipKey)
+	key, err := c.GossipKeyBytes()
 	if err != nil {
-		return err
+		return fmt.Errorf("node: gossip_encryption_key: %w", err)
+	}
+	var keys [][]byte
+	if key != nil {
+		keys = [][]byte{key}
 	}
 	s := n.log.Current()
 	g, err := gossip.New(gossip.Options{HostID: n.home.HostID, Generation: n.home.Generation, ClusterID: fmt.Sprintf("%x", s.ClusterID),
@@ -614,17 +617,6 @@ func (n *Node) startGossip(ctx context.Context) error {
 	}
 	n.services.start("gossip facts", n.keepFacts, nil)
 	return nil
-}
-
-func gossipKeys(text string) ([][]byte, error) {
-	if text == "" {
-		return nil, nil
-	}
-	key, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(key) != 16 && len(key) != 24 && len(key) != 32 {
-		return nil, errors.New("node: gossip_encryption_key must be base64 of 16, 24 or 32 bytes")
-	}
-	return [][]byte{key}, nil
 }
 
 // keepFacts spreads this node's epoch, schema version and load.
