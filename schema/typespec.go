@@ -234,7 +234,11 @@ func customType(class string) (*types.Type, error) {
 	p := classParser{src: class}
 	t := p.parse(0)
 	if t == nil || p.src != "" {
-		return nil, syntax("Error setting type %s: Unable to find abstract-type class '%s'", class, class)
+		name, _, _ := strings.Cut(class, "(")
+		if !strings.Contains(name, ".") {
+			name = marshalPackage + name
+		}
+		return nil, syntax("Error setting type %s: Unable to find abstract-type class '%s'", class, name)
 	}
 	return t, nil
 }

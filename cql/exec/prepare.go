@@ -69,7 +69,6 @@ func (x *Executor) prepareText(o *op, text string, own bool) (*stmt, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.warnings = append(o.warnings, s.current.Load().Warnings...)
 	if !qualified && o.keyspace != "" && (own || !o.s.warned.Swap(true)) {
 		o.warn(useWarning(o.keyspace, o.keyspace, id))
 	}

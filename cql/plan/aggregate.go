@@ -43,7 +43,7 @@ type aggState struct {
 	integer int64
 	big     *big.Int // sums of varints, and of bigints for avg
 	floats  floatSum
-	decimal decimal
+	decimal decimal // the sum, or the average so far
 }
 
 // add takes in the row in view.
@@ -86,6 +86,8 @@ func (s *aggState) addNumber(fn *function, v []byte) error {
 	}
 	s.n++
 	switch {
+	case n.decimal != nil && fn.aggregate == aggAvg:
+		s.decimal = s.decimal.add(n.decimal.sub(s.decimal).quoByCount(s.n))
 	case n.decimal != nil:
 		s.decimal = s.decimal.add(*n.decimal)
 	case n.big != nil:
@@ -147,10 +149,7 @@ func (s *aggState) average(t *types.Type) []byte {
 		}
 		return encodeNumber(t, number{isFloat: true, float: f})
 	case types.KindDecimal:
-		if s.n == 0 {
-			return decimal{}.encode()
-		}
-		return s.decimal.quoByCount(s.n).encode()
+		return s.decimal.encode()
 	}
 	sum := bigOf(s.big)
 	if s.n > 0 {
@@ -165,13 +164,23 @@ func (s *aggState) average(t *types.Type) []byte {
 // floatSum is a compensated sum, as Cassandra's.
 type floatSum struct {
 	total, compensation, simple float64
+
+	exact *decimal // the sum, once finite values have made total infinite
 }
 
 func (s *floatSum) add(v float64) {
+	if s.exact != nil && !math.IsInf(v, 0) && v == v {
+		d := s.exact.add(decimalOfFloat(v))
+		s.exact = &d
+	}
 	s.simple += v
 	t := v - s.compensation
 	r := s.total + t
 	s.compensation = (r - s.total) - t
+	if s.exact == nil && math.IsInf(r, 0) && !math.IsInf(v, 0) && !math.IsInf(s.total, 0) {
+		d := decimalOfFloat(s.total).add(decimalOfFloat(v))
+		s.exact = &d
+	}
 	s.total = r
 }
 
@@ -184,10 +193,10 @@ func (s *floatSum) sum() float64 {
 }
 
 func (s *floatSum) average(n int64) float64 {
-	if v := s.sum(); !math.IsInf(v, 0) || math.IsInf(s.simple, 0) {
-		return v / float64(n)
+	if s.exact != nil {
+		return s.exact.quoByCount(n).float()
 	}
-	return s.total / float64(n)
+	return s.sum() / float64(n)
 }
 
 func countRowsFunction() *function {

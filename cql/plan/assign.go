@@ -205,7 +205,7 @@ func valueCompatible(to, from *types.Type) bool {
 	case types.KindText:
 		return from.Kind == types.KindAscii
 	case types.KindVarint:
-		return from.Kind == types.KindInt || from.Kind == types.KindBigint
+		return from.Kind == types.KindInt || from.Kind == types.KindBigint || from.Kind == types.KindTimestamp
 	case types.KindBigint:
 		return from.Kind == types.KindTimestamp
 	case types.KindTimestamp:

@@ -168,12 +168,15 @@ type argTester interface {
 	fits(t cql.Term, r receiver) fit
 	text(t cql.Term) string
 	typeOf(t cql.Term) *types.Type // nil: it has none of its own
+	problem(t cql.Term) error      // why it has none
 }
 
 type termArgs struct{ c *compiler }
 
 func (a termArgs) fits(t cql.Term, r receiver) fit { return a.c.assignable(t, r) }
 func (a termArgs) text(t cql.Term) string          { return cql.Format(t) }
+
+func (a termArgs) problem(cql.Term) error { return nil }
 
 func (a termArgs) typeOf(t cql.Term) *types.Type {
 	switch t := t.(type) {
@@ -192,29 +195,31 @@ func (a termArgs) typeOf(t cql.Term) *types.Type {
 
 // collectionType returns the type of a literal whose elements are of one type, nil when they are not.
 func (a termArgs) collectionType(t cql.Term) *types.Type {
-	common := func(list []cql.Term) *types.Type {
-		var out *types.Type
-		for _, e := range list {
-			typ := a.typeOf(e)
-			if typ == nil || out != nil && !out.Equal(typ) {
-				return nil
-			}
-			out = typ
-		}
-		return out
-	}
 	switch t := t.(type) {
 	case *cql.SetLit: // [a, b] can be a list or a vector
-		if e := common(t.Elems); e != nil {
+		if e := a.commonType(t.Elems); e != nil {
 			return types.SetOf(e, false)
 		}
 	case *cql.MapLit:
-		k, v := common(mapKeys(t)), common(mapValues(t))
+		k, v := a.commonType(mapKeys(t)), a.commonType(mapValues(t))
 		if k != nil && v != nil {
 			return types.MapOf(k, v, false)
 		}
 	}
 	return nil
+}
+
+// commonType returns the type that all terms of list have, nil when there is none.
+func (a termArgs) commonType(list []cql.Term) *types.Type {
+	var out *types.Type
+	for _, e := range list {
+		typ := a.typeOf(e)
+		if typ == nil || out != nil && !out.Equal(typ) {
+			return nil
+		}
+		out = typ
+	}
+	return out
 }
 
 // resolve finds the function that a call means, nil when there is none of that name. ret is the type wanted, nil when any

@@ -78,6 +78,9 @@ func (b *boundFilter) bind(sc *scope) error {
 	case restrictIn:
 		b.in, err = r.tuples(sc, nil)
 	case restrictSlice:
+		if len(r.cols) > 1 {
+			return invalid("Multi-column slice restrictions cannot be used for filtering.")
+		}
 		if r.lower != nil {
 			if b.lower, err = b.values(sc, &r.lower.tupleSource, r.lower.cols); err != nil {
 				return err
@@ -177,13 +180,11 @@ func (f *boundFilter) passes(view *rowView) bool {
 	case restrictEq:
 		return f.compare(view, f.eq) == 0
 	case restrictIn:
-		for n := len(f.slots); len(f.in) >= n && n > 0; {
-			for in := f.in; len(in) > 0; in = in[n:] {
-				if f.compare(view, in[:n]) == 0 {
-					return true
-				}
+		n := len(f.slots)
+		for in := f.in; len(in) >= n && n > 0; in = in[n:] {
+			if f.compare(view, in[:n]) == 0 {
+				return true
 			}
-			break
 		}
 		return false
 	case restrictSlice:

@@ -55,7 +55,7 @@ func (c *compiler) tokenFunction() *function {
 func (c *compiler) genericFunctions(ce callee, at argTester) ([]*function, error) {
 	var make func(t *types.Type) *function
 	var accepts func(t *types.Type) bool
-	what := ""
+	var what string
 	switch ce.name {
 	case "count":
 		return c.countFunctions(ce, at), nil
@@ -77,6 +77,8 @@ func (c *compiler) genericFunctions(ce callee, at argTester) ([]*function, error
 	}
 	t := at.typeOf(ce.args[0])
 	switch {
+	case t == nil && at.problem(ce.args[0]) != nil:
+		return nil, at.problem(ce.args[0])
 	case t == nil:
 		return nil, invalid("Cannot infer type of argument %s in call to function system.%s(%s): use type casts to disambiguate",
 			at.text(ce.args[0]), ce.name, what)
@@ -170,7 +172,7 @@ func blobFunctions(name string) []*function {
 	}
 	return []*function{native(name, t, func(_ *scope, args [][]byte) ([]byte, error) {
 		if err := t.Validate(args[0]); err != nil {
-			return nil, &Error{Code: protocol.CodeInvalid, Msg: "In call to function system." + name + ", value 0x" + hexText(args[0]) + " is not a valid binary representation for type " + t.String()}
+			return nil, &Error{Code: protocol.CodeInvalid, Msg: "In call to function system." + name + ", value 0x" + hexText(args[0]) + " is not a valid binary representation for type " + base}
 		}
 		return args[0], nil
 	}, types.Blob)}

@@ -35,10 +35,7 @@ func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) (
 		for i, t := range src.terms {
 			v, err := columnValue(sc, t, cols[i])
 			if err != nil {
-				if b, ok := t.(*bindTerm); ok && len(cols) > 1 && sc.args.Values[b.slot].State == protocol.Unset {
-					err = invalid("Invalid unset value for tuple field number %d", i)
-				}
-				return dst, err
+				return dst, tupleError(sc, t, err, i, cols)
 			}
 			dst = append(dst, v)
 		}
@@ -62,6 +59,20 @@ func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) (
 		dst = append(dst, e)
 	}
 	return dst, nil
+}
+
+// tupleError is err, the error of component i of a tuple, in the words that Cassandra has for tuples.
+func tupleError(sc *scope, t term, err error, i int, cols []*schema.Column) error {
+	if len(cols) == 1 {
+		return err
+	}
+	switch v, _ := t.eval(sc); v.State {
+	case protocol.Unset:
+		return invalid("Invalid unset value for tuple field number %d", i)
+	case protocol.Null:
+		return invalid("Invalid null value for column %s", cql.QuoteIdent(cols[i].Name))
+	}
+	return err
 }
 
 func splitTuple(dst [][]byte, typ *types.Type, tuple []byte, cols []*schema.Column) ([][]byte, error) {
@@ -265,11 +276,11 @@ func (b *Buffer) extend(sc *scope, r *restriction, n, width int) (int, error) {
 
 // rangeSlices appends the slices of a range restriction behind each of the n prefixes in buf.tuples.
 func (w *where) rangeSlices(sc *scope, buf *Buffer, n, width int, r *restriction) error {
-	lower, err := r.lower.bound(sc)
+	lower, err := r.lower.bound(sc, w.writes)
 	if err != nil {
 		return err
 	}
-	upper, err := r.upper.bound(sc)
+	upper, err := r.upper.bound(sc, w.writes)
 	if err != nil || r.upper != nil && upper == nil {
 		return err // nothing is less than null
 	}
@@ -292,17 +303,32 @@ func (w *where) rangeSlices(sc *scope, buf *Buffer, n, width int, r *restriction
 	return nil
 }
 
-// bound evaluates one side of a slice: nil when there is none. A single null sorts before everything, as in Cassandra.
-func (b *boundSource) bound(sc *scope) ([][]byte, error) {
+// bound evaluates one side of a slice: nil when there is none. In a SELECT a single null sorts before everything, as in
+// Cassandra; a deletion of all that is greater than nothing is refused.
+func (b *boundSource) bound(sc *scope, strict bool) ([][]byte, error) {
 	if b == nil {
 		return nil, nil
 	}
-	if len(b.terms) == 1 {
+	if len(b.terms) == 1 && !strict {
 		if v, err := b.terms[0].eval(sc); err != nil || v.State == protocol.Null {
 			return nil, err
 		}
 	}
-	return b.values(sc, nil, b.cols)
+	if b.whole != nil {
+		return b.values(sc, nil, b.cols)
+	}
+	out := make([][]byte, len(b.terms))
+	for i, t := range b.terms {
+		v, err := columnValue(sc, t, b.cols[i])
+		if bt, ok := t.(*bindTerm); ok && len(b.cols) > 1 && sc.args.Values[bt.slot].State == protocol.Unset {
+			return nil, invalid("Invalid unset value for tuple field number %d", i)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = v
+	}
+	return out, nil
 }
 
 // sided appends the positions behind prefix whose next components are greater (or less) than vals, compared as a tuple: for

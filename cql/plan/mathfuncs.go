@@ -99,7 +99,7 @@ func operationType(a, b *types.Type) *types.Type {
 
 // operatorFunctions are the functions behind + - * / % and negation.
 func operatorFunctions(name string) []*function {
-	op := byte(0)
+	var op byte
 	switch name {
 	case "_add":
 		op = '+'
@@ -180,7 +180,7 @@ func arithmetic(op byte, a, b, ret *types.Type) func(sc *scope, args [][]byte) (
 		if err := cmp.Or(err, err2); !ok || !ok2 || err != nil {
 			return nil, err
 		}
-		x, y = x.convert(ret), y.convert(ret)
+		x, y = x.operandOf(a, ret), y.operandOf(b, ret)
 		z, ok := x.calculate(op, y, ret)
 		if !ok {
 			if x.decimal != nil && op == '%' {
@@ -195,10 +195,20 @@ func arithmetic(op byte, a, b, ret *types.Type) func(sc *scope, args [][]byte) (
 	}
 }
 
+// operandOf returns n, of type t, in the form that arithmetic in ret wants. Where the result is a decimal, Cassandra takes
+// small integers for doubles: 2 is 2.0.
+func (n number) operandOf(t, ret *types.Type) number {
+	if ret.Kind == types.KindDecimal && typeSize(t) <= typeSize(types.Int) && !floatingPoint(t) {
+		d := decimalOfFloat(float64(n.integer))
+		return number{decimal: &d}
+	}
+	return n.convert(ret)
+}
+
 // operationFailed is the error of a op b.
 func operationFailed(op byte, a, b *types.Type, why string) *Error {
 	return &Error{
-		Code: protocol.CodeFunctionFailure, Function: "system." + operatorFunction(op), ArgTypes: []string{a.String(), b.String()},
+		Code: protocol.CodeFunctionFailure, Function: operatorFunction(op), ArgTypes: []string{a.String(), b.String()},
 		Msg: "the operation '" + a.String() + " " + string(op) + " " + b.String() + "' failed: " + why,
 	}
 }

@@ -160,6 +160,9 @@ func (c *compiler) delete(s *cql.Delete) (*Modify, error) {
 		if err != nil {
 			return nil, err
 		}
+		if o.kind == opDelete && slices.ContainsFunc(ops, func(p *operation) bool { return p.kind == opDelete && p.col == col }) {
+			continue // named twice
+		}
 		ops = append(ops, o)
 	}
 	return m, c.finishModify(m, ops, s.Where, true)

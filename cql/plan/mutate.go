@@ -87,6 +87,10 @@ func (m *Modify) evalTTL(sc *scope, w *writeAttrs) error {
 	case v.State == protocol.Unset:
 		return nil
 	}
+	if len(v.Bytes) == 0 { // as in Cassandra, the empty value is no TTL
+		w.ttl = 0
+		return nil
+	}
 	ttl, err := types.DecodeInt(v.Bytes)
 	switch {
 	case err != nil:

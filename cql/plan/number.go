@@ -171,8 +171,14 @@ func encodeNumber(t *types.Type, n number) []byte {
 	case types.KindInt:
 		return types.EncodeInt(int32(n.integer))
 	case types.KindFloat:
+		if n.float != n.float {
+			return []byte{0x7F, 0xC0, 0, 0} // Java's NaN
+		}
 		return types.EncodeFloat(float32(n.float))
 	case types.KindDouble:
+		if n.float != n.float {
+			return []byte{0x7F, 0xF8, 0, 0, 0, 0, 0, 0}
+		}
 		return types.EncodeDouble(n.float)
 	case types.KindVarint:
 		return types.EncodeVarint(n.asBig())

@@ -267,7 +267,7 @@ func (c *selectCompiler) metaSelector(t *cql.MetaCall) (term, *types.Type, error
 		ret = types.Int
 	}
 	if x.list && t.Kind != cql.MaxWritetime {
-		ret = types.ListOf(ret, false)
+		ret = types.ListOf(ret, true)
 	}
 	return x, ret, nil
 }
@@ -480,7 +480,7 @@ func (c *selectCompiler) inferComposite(t cql.Term) *types.Type {
 	switch t := t.(type) {
 	case *cql.ListLit:
 		if e := c.commonType(t.Elems); e != nil {
-			return types.ListOf(e.Freeze(), false)
+			return types.ListOf(e.Freeze(), true)
 		}
 	case *cql.SetLit:
 		if e := c.commonType(t.Elems); e != nil {

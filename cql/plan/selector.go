@@ -246,14 +246,14 @@ func (c *selectCompiler) shown(t cql.Term) cql.Term {
 	return t
 }
 
-// countOne reports whether t is count(1), or of any other integer: Cassandra takes that for count(*).
+// countOne reports whether t is count(1), or of any other constant: Cassandra takes that for count(*).
 func countOne(t cql.Term) bool {
 	f, ok := t.(*cql.FuncCall)
 	if !ok || f.Name.Name.Name != "count" || len(f.Args) != 1 {
 		return false
 	}
-	lit, ok := f.Args[0].(*cql.Literal)
-	return ok && lit.Class == cql.IntegerLiteral
+	_, ok = f.Args[0].(*cql.Literal)
+	return ok
 }
 
 // selector compiles t. want is the type that the context expects, nil for none.
@@ -328,10 +328,13 @@ func (c *selectCompiler) valueSelector(t cql.Term, want *types.Type) (term, *typ
 
 // inferred returns the type that a constant has by itself, nil when it could be several.
 func (c *selectCompiler) inferred(t cql.Term) *types.Type {
-	if lit, ok := t.(*cql.Literal); ok {
-		return literalType(lit)
+	if list, ok := t.(*cql.ListLit); ok {
+		if e := (termArgs{c.compiler}).commonType(list.Elems); e != nil {
+			return types.ListOf(e, false)
+		}
+		return nil
 	}
-	return nil
+	return termArgs{c.compiler}.typeOf(t)
 }
 
 // hintSelector compiles (type) arg.
@@ -377,6 +380,14 @@ func (a selectorArgs) typeOf(t cql.Term) *types.Type {
 		return a.c.inferred(t)
 	}
 	return a.c.typeOf(t)
+}
+
+func (a selectorArgs) problem(t cql.Term) error {
+	if literalOnly(t) {
+		return nil
+	}
+	_, _, err := a.c.trial().selector(t, nil)
+	return err
 }
 
 func (a selectorArgs) text(t cql.Term) string {

@@ -446,7 +446,7 @@ func (c *compiler) typeHint(t *cql.TypeHint, r receiver) (term, error) {
 	if c.assignable(t, r) == notAssignable {
 		return nil, invalid("Cannot assign value %s to %s of type %s", cql.Format(t), r.name, r.typ)
 	}
-	return c.term(t.Arg, hinted)
+	return c.term(t.Arg, r) // not of the type of the hint, as in Cassandra
 }
 
 // notYet refuses what is not built.

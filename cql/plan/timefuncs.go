@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	millisPerDay = 24 * 3600 * 1000
-	nanosPerDay  = millisPerDay * 1e6
+	secondsPerDay = 24 * 3600
+	millisPerDay  = secondsPerDay * 1000
+	nanosPerDay   = millisPerDay * 1e6
 	// gregorianMillis is the start of version 1 UUIDs' time, 1582-10-15, before the epoch.
 	gregorianMillis = 12219292800000
 )
@@ -100,9 +101,10 @@ func millisOf(t *types.Type, v []byte) int64 {
 	return int64(binary.BigEndian.Uint64(v))
 }
 
-// dateOf returns the date value of milliseconds since the epoch.
+// dateOf returns the date value of milliseconds since the epoch. As Cassandra does, it cuts off the seconds of a day before
+// the epoch towards it: the last day of 1969 is 1970-01-01 but for its first second.
 func dateOf(ms int64) []byte {
-	return types.EncodeDate(uint32(floorDiv(ms, millisPerDay) + 1<<31))
+	return types.EncodeDate(uint32(floorDiv(ms, 1000)/secondsPerDay + 1<<31))
 }
 
 func floorDiv(a, b int64) int64 {
@@ -204,6 +206,9 @@ func floorExec(t, ret *types.Type, v, duration []byte, start int64) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
+	if t.Kind != types.KindDate && s.ns%1e6 != 0 {
+		return nil, invalid("The floor cannot be computed for the %s duration as precision is below 1 millisecond", types.Duration.AppendText(nil, duration))
+	}
 	if t.Kind == types.KindDate && s.ns != 0 {
 		return nil, invalid("The floor on %s values cannot be computed for the %s duration as precision is below 1 day",
 			t, types.Duration.AppendText(nil, duration))
@@ -219,9 +224,12 @@ func floorExec(t, ret *types.Type, v, duration []byte, start int64) ([]byte, err
 }
 
 func floorTime(v, duration []byte) ([]byte, error) {
+	if len(v) != 8 {
+		return nil, nil
+	}
 	t, err := types.DecodeTime(v)
 	if err != nil {
-		return nil, nil
+		return nil, err
 	}
 	s, err := spanOf(duration)
 	switch {

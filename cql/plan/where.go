@@ -21,6 +21,7 @@ type where struct {
 	token      *restriction   // cols is the partition key, one value
 
 	allowFiltering bool
+	writes         bool // of a statement that changes what it picks
 	scans          bool // the partitions are not named: a token range is read
 	filtersKeys    bool // keys are a residual filter
 	filtersRows    int  // the first of clustering that is a residual filter
@@ -35,7 +36,7 @@ type whereOptions struct {
 
 // where compiles a WHERE clause.
 func (c *compiler) where(rels []cql.Relation, o whereOptions) (*where, error) {
-	w := &where{table: c.table, allowFiltering: o.allowFiltering}
+	w := &where{table: c.table, allowFiltering: o.allowFiltering, writes: o.typ != typeSelect}
 	for i := range rels {
 		if err := c.addRelation(w, &rels[i], o); err != nil {
 			return nil, err

@@ -50,15 +50,14 @@ type RowWriter struct {
 	rows      int
 
 	// The partition at hand.
-	token     ring.Token
-	key       []byte
-	seen      int64 // live rows read of it, also on earlier pages
-	given     int64 // rows given of it, also on earlier pages
-	staticRow []byte
-	comps     [][]byte
-	reader    row.Reader
-	pages     row.PageReader
-	frag      row.FragmentReader
+	token  ring.Token
+	key    []byte
+	seen   int64 // live rows read of it, also on earlier pages
+	given  int64 // rows given of it, also on earlier pages
+	comps  [][]byte
+	reader row.Reader
+	pages  row.PageReader
+	frag   row.FragmentReader
 
 	filters []boundFilter
 	group   groupState
@@ -413,6 +412,7 @@ func (w *RowWriter) emit(dst []byte, ckey []byte) ([]byte, error) {
 		w.stopBefore(ckey)
 		return dst, nil
 	case w.s.order != nil:
+		w.given++
 		return dst, w.sorted.add(w)
 	}
 	dst, err := w.appendOutputs(dst)
