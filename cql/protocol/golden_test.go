@@ -50,8 +50,6 @@ func open(t *testing.T, frame []byte) (Header, Extras, []byte) {
 	return h, x, body
 }
 
-func versionOf(name string) Version { return Version(name[1] - '0') }
-
 // TestGoldenRoundTrip decodes every captured answer and encodes it again: the bytes must be
 // Cassandra's.
 func TestGoldenRoundTrip(t *testing.T) {

@@ -1,6 +1,9 @@
 package protocol
 
-import "io"
+import (
+	"errors"
+	"io"
+)
 
 // Sizes of a FrameReader's memory, in bytes.
 const (
@@ -147,7 +150,8 @@ func (r *FrameReader) Fill(src io.Reader) (int, error) {
 // Feed copies b into the buffer, for those who have the bytes already. It invalidates all bodies
 // returned so far; Next must have returned ok == false before.
 func (r *FrameReader) Feed(b []byte) {
-	if !r.makeRoom(len(b)) && !r.makeRoom(len(b)) { // the first call may only have ended a pause
+	r.paused = false
+	if !r.makeRoom(len(b)) {
 		panic("protocol: Feed before Next has returned what is there")
 	}
 	r.w += copy(r.buf[r.w:], b)
@@ -234,7 +238,7 @@ func (r *FrameReader) ReadFrame(src io.Reader) (Frame, error) {
 			return f, err
 		}
 		if n, err := r.Fill(src); err != nil && n == 0 {
-			if err == io.EOF && r.Buffered() > 0 {
+			if errors.Is(err, io.EOF) && r.Buffered() > 0 {
 				err = io.ErrUnexpectedEOF
 			}
 			return Frame{}, err
@@ -257,10 +261,10 @@ func (r *FrameReader) nextBare() (Frame, bool, *BadFrame) {
 		r.r = r.w
 		return Frame{}, false, &BadFrame{Err: UnsupportedVersion(v), Version: answerVersion(v)}
 	}
-	h, rest, err := DecodeHeader(b)
-	if err != nil {
+	if len(b) < HeaderLen {
 		return Frame{}, false, nil
 	}
+	h, rest, _ := DecodeHeader(b)
 	if HeaderLen+h.Length > r.max {
 		r.startSkip(h)
 		return r.skipTooLong()

@@ -517,10 +517,10 @@ func TestReadFrame(t *testing.T) {
 			t.Fatal(f, err)
 		}
 	}
-	if _, err := r.ReadFrame(src); err != io.ErrUnexpectedEOF {
+	if _, err := r.ReadFrame(src); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut stream: %v", err)
 	}
-	if _, err := newServerReader(V4).ReadFrame(bytes.NewReader(nil)); err != io.EOF {
+	if _, err := newServerReader(V4).ReadFrame(bytes.NewReader(nil)); !errors.Is(err, io.EOF) {
 		t.Errorf("empty stream: %v", err)
 	}
 }

@@ -299,7 +299,7 @@ func TestTypes(t *testing.T) {
 // TestHostileCounts: counts that the body cannot hold are errors, and cost nothing.
 func TestHostileCounts(t *testing.T) {
 	rows := func(flags, columns, count int32) []byte {
-		return concat(int32(2), int32(flags), int32(columns), int32(count))
+		return concat(int32(2), flags, columns, count)
 	}
 	for name, body := range map[string][]byte{
 		"columns":          rows(0, 1<<30, 0),

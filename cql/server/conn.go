@@ -141,11 +141,11 @@ func (c *conn) linger() {
 	}
 	c.raw.SetReadDeadline(time.Now().Add(lingerMax))
 	if t, ok := c.nc.(*tls.Conn); ok {
-		t.SetWriteDeadline(time.Now().Add(lingerMax))
-		t.CloseWrite()
+		_ = t.SetWriteDeadline(time.Now().Add(lingerMax))
+		_ = t.CloseWrite() // a farewell: the connection ends either way
 	}
 	if h, ok := c.raw.(halfCloser); ok && h.CloseWrite() == nil {
-		io.Copy(io.Discard, c.raw)
+		_, _ = io.Copy(io.Discard, c.raw)
 	}
 }
 

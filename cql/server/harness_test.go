@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -293,7 +294,7 @@ func (c *client) wantEnd() {
 	if err == nil {
 		c.t.Fatalf("got %s, want the connection to end", f.Header.Op)
 	}
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 		c.t.Fatal("the connection is still open")
 	}
 }
