@@ -7,8 +7,6 @@ import (
 	"time"
 )
 
-const cityRows = 135_233
-
 func citiesFile(t *testing.T) string {
 	t.Helper()
 	p, err := filepath.Abs("../../testdata/cities.csv.gz")

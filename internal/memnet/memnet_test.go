@@ -103,7 +103,7 @@ func TestClose(t *testing.T) {
 			t.Error("read that waited:", err)
 		}
 		wantRead(t, b, "last words")
-		if _, err := b.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 		if _, err := b.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
@@ -182,7 +182,7 @@ func TestCut(t *testing.T) {
 		mustWrite(t, b, "nobody is there")
 		n.Isolate("10.0.0.2", false)
 		b.SetReadDeadline(time.Time{})
-		if _, err := b.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	})
@@ -204,7 +204,7 @@ func TestDelay(t *testing.T) {
 		mustWrite(t, a, "fast")
 		a.Close()
 		wantRead(t, b, "slowfast")
-		if _, err := b.Read(make([]byte, 1)); err != io.EOF || time.Since(begin) != time.Second {
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(begin) != time.Second {
 			t.Error(err, time.Since(begin))
 		}
 	})

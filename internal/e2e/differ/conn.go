@@ -1,6 +1,7 @@
 package differ
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -13,10 +14,9 @@ const answerWait = 60 * time.Second
 
 // Conn is one connection of one protocol version, one request at a time. Not for concurrent use.
 type Conn struct {
-	nc     net.Conn
-	v      protocol.Version
-	fr     *protocol.FrameReader
-	events []protocol.Event
+	nc net.Conn
+	v  protocol.Version
+	fr *protocol.FrameReader
 }
 
 // Answer is a decoded response: Err or Result.
@@ -120,7 +120,7 @@ func (c *Conn) Events(keyspace string, first, quiet time.Duration) ([]protocol.E
 	for {
 		_ = c.nc.SetReadDeadline(time.Now().Add(wait))
 		f, err := c.fr.ReadFrame(c.nc)
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 			return out, nil
 		}
 		if err != nil {
