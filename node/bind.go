@@ -10,7 +10,6 @@ import (
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/meta/raftlog"
 	"github.com/helenusdb/helenus/ring"
-	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
 	"github.com/helenusdb/helenus/storage"
 )
@@ -32,14 +31,7 @@ type engine struct {
 
 func (e engine) NewBatch() coordinator.Batch { return &batch{Batch: e.Engine.NewBatch(), gate: e.gate} }
 
-func (e engine) Read(cmd *row.Command, page *row.Page) (uint64, error) {
-	seq, err := e.Engine.Read(cmd, page)
-	return uint64(seq), err
-}
-
-func (e engine) WhenSynced(seq uint64, c coordinator.Committed) {
-	e.Engine.WhenSynced(storage.Seq(seq), c)
-}
+func (e engine) WhenSynced(seq uint64, c coordinator.Committed) { e.Engine.WhenSynced(seq, c) }
 
 func (e engine) ScanHints(start, end []byte, fn func(key, value []byte) bool) error {
 	return e.Space(storage.SpaceHints).Scan(start, end, fn)

@@ -186,7 +186,7 @@ func TestVersionIsContent(t *testing.T) {
 			t.Fatal("the version depends on the way")
 		}
 	}
-	if schema.Bootstrap().Version != schema.Bootstrap().Version {
+	if a, b := schema.Bootstrap(), schema.Bootstrap(); a.Version != b.Version {
 		t.Fatal("Bootstrap is not deterministic")
 	}
 	if want == schema.Bootstrap().Version {

@@ -62,8 +62,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := newEngine(o)
 	if err := e.open(); err != nil {
-		e.abandon()
-		return nil, fmt.Errorf("storage: open %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("storage: open %s: %w", o.Dir, errors.Join(err, e.abandon()))
 	}
 	e.start()
 	return e, nil

@@ -360,6 +360,12 @@ func (a *answer) rows() error {
 	return err
 }
 
+// more asks whether the next page is wanted; interrupting or ending the input says no.
+func (a *answer) more() bool {
+	said, err := a.s.o.Lines.Line("---MORE---")
+	return err == nil && !strings.HasPrefix(strings.ToLower(said), "q")
+}
+
 // pages calls print for each page, and on a terminal asks before each further one.
 func (a *answer) pages(print func(first bool) error) error {
 	for first := true; ; first = false {
@@ -374,10 +380,8 @@ func (a *answer) pages(print func(first bool) error) error {
 		if a.ctx.Err() != nil {
 			return cause(a.ctx)
 		}
-		if a.s.o.Lines != nil && a.s.capture == nil && a.s.sources == 0 && !a.unasked {
-			if more, err := a.s.o.Lines.Line("---MORE---"); err != nil || strings.HasPrefix(strings.ToLower(more), "q") {
-				return nil
-			}
+		if a.s.o.Lines != nil && a.s.capture == nil && a.s.sources == 0 && !a.unasked && !a.more() {
+			return nil
 		}
 		next := *a.req
 		next.PagingState = m.PagingState
