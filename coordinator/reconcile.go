@@ -107,7 +107,7 @@ func (g *gathering) read() bool {
 	defer late.Stop()
 	defer spare.Stop()
 	for waiting > 0 && (op.each || len(g.pages) < op.need) {
-		further := false
+		var further bool
 		select {
 		case a := <-results:
 			waiting--

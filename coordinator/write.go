@@ -484,7 +484,7 @@ func (op *writeOp) retry(w *Write, first error) {
 	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: time.Until(op.deadline), Trace: op.trace, unhinted: op.unhinted}
 	second.Done = writeDoneFunc(func(_ *Write, err error) {
 		// The first attempt was sent: that nothing was is no longer true.
-		if _, ok := err.(*Unavailable); ok {
+		if never := (*Unavailable)(nil); errors.As(err, &never) {
 			err = first
 		}
 		op.c.writeDone(w, err)

@@ -237,7 +237,7 @@ func (p *parser) attempt(rule func()) bool {
 	if p.err == nil {
 		return true
 	}
-	if p.err == errAttempt {
+	if errors.Is(p.err, errAttempt) {
 		p.err = nil
 		p.pos, p.markers, p.depth = pos, p.markers[:marked], depth
 		p.tok = p.toks[pos]

@@ -16,7 +16,6 @@ import (
 	"github.com/helenusdb/helenus/cql/system"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
-	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/schema"
 	"github.com/helenusdb/helenus/storage"
@@ -210,13 +209,9 @@ func (noTransport) Send(_ ring.HostID, _ rpc.Class, _ rpc.Verb, _ time.Time, _ [
 type engineOf struct{ *storage.Engine }
 
 func (e engineOf) NewBatch() coordinator.Batch { return batchOf{e.Engine.NewBatch()} }
-func (e engineOf) Read(cmd *row.Command, page *row.Page) (uint64, error) {
-	seq, err := e.Engine.Read(cmd, page)
-	return uint64(seq), err
-}
-func (e engineOf) WhenSynced(seq uint64, c coordinator.Committed) {
-	e.Engine.WhenSynced(storage.Seq(seq), c)
-}
+
+func (e engineOf) WhenSynced(seq uint64, c coordinator.Committed) { e.Engine.WhenSynced(seq, c) }
+
 func (e engineOf) ScanHints(start, end []byte, fn func(key, value []byte) bool) error {
 	return e.Space(storage.SpaceHints).Scan(start, end, fn)
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/helenusdb/helenus/cql"
@@ -57,7 +58,7 @@ func FuzzStatement(f *testing.F) {
 		db.parts = clonePartitions(before)
 		_, err = db.run(text, fuzzValues(len(ast.Markers()), raw)...)
 		db.parts = before
-		if _, ok := err.(*Error); err != nil && !ok {
+		if told := (*Error)(nil); err != nil && !errors.As(err, &told) {
 			t.Errorf("%s: %T: %v", text, err, err)
 		}
 	})
