@@ -83,10 +83,7 @@ func devNodes(o devOptions) ([]*node.Node, error) {
 		cfg.ClusterName, cfg.ListenAddress, cfg.Seeds = "dev", addr, seeds
 		cfg.DataDir = filepath.Join(o.dir, fmt.Sprintf("node%d", i+1))
 		cfg.BlockCache, cfg.RowCache, cfg.Memtable = 16<<20, 16<<20, 8<<20
-		no := node.Options{Config: cfg, Version: version(), Logger: slog.New(slog.DiscardHandler)}
-		if o.verbose {
-			no.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", seeds[i])
-		}
+		no := node.Options{Config: cfg, Version: version(), Logger: devLogger(os.Stderr, o.verbose).With("node", seeds[i])}
 		if o.ephemeral {
 			no.FS, cfg.DiskReserve = storage.Memory(), 0
 		}
@@ -97,6 +94,15 @@ func devNodes(o devOptions) ([]*node.Node, error) {
 		nodes = append(nodes, n)
 	}
 	return nodes, nil
+}
+
+// devLogger shows what someone must act on in any case.
+func devLogger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelError
+	if verbose {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 func allReady(ctx context.Context, nodes []*node.Node) bool {
