@@ -207,8 +207,8 @@ func (n *Node) openStorage(ctx context.Context) error {
 		return err
 	}
 	n.engine = e
-	if e.Suspect() {
-		n.o.Logger.Error("the end of the write-ahead log is missing: writes acknowledged before the last stop may be gone from this node; read repair and hints bring them back from the others")
+	if err := n.lookAtTail(); err != nil {
+		return err
 	}
 	gens, err := e.Generations()
 	if err != nil {
@@ -218,6 +218,19 @@ func (n *Node) openStorage(ctx context.Context) error {
 		return fmt.Errorf("node: the data folder %s holds rows but no cluster metadata: restore its meta folder, or start with an empty data folder", c.DataDir)
 	}
 	return n.openClock()
+}
+
+// lookAtTail says what it means that the end of the log was found missing, at this start or an earlier one.
+func (n *Node) lookAtTail() error {
+	switch {
+	case !n.engine.Suspect():
+		return nil
+	case !n.o.ClearSuspect:
+		n.o.Logger.Error("the end of the write-ahead log is missing: writes acknowledged before a stop may be gone from this node, and it purges no tombstones. Read the affected tables at ALL, which brings them back from the others, then start it once with --clear-suspect")
+		return nil
+	}
+	n.o.Logger.Warn("a store whose log was too short counts as whole again, as the operator says")
+	return n.engine.ClearSuspect()
 }
 
 // afterGrace: until there is repair, tombstones may go gc_grace_seconds after they were made (docs/design/0005-purge.md).

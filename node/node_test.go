@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -151,4 +152,51 @@ func TestStopTellsTheOthers(t *testing.T) {
 	if err := errors.Join(stop2(), stop1()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSuspect: a store whose log is too short says so, with a way out, until the operator has cleared it.
+func TestSuspect(t *testing.T) {
+	fs := storage.Memory()
+	start := func(clear bool) (suspect bool, log string) {
+		var b lockedText
+		n := testNode(t, 6, "127.0.88.6", func(o *Options) {
+			o.FS, o.ClearSuspect, o.Logger = fs, clear, slog.New(slog.NewTextHandler(&b, nil))
+		})
+		ended, stop := run(n)
+		awaitReady(t, n, ended)
+		suspect = n.engine.Suspect()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		return suspect, b.String()
+	}
+	if suspect, _ := start(false); suspect {
+		t.Error("a new store is suspect")
+	}
+	if err := fs.Remove("helenus-data/store/WATERMARK"); err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct{ clear, suspect bool }{{false, true}, {false, true}, {true, false}, {false, false}} {
+		suspect, log := start(step.clear)
+		if suspect != step.suspect || strings.Contains(log, "--clear-suspect") != step.suspect {
+			t.Errorf("start %d: suspect %v\n%s", i, suspect, log)
+		}
+	}
+}
+
+type lockedText struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

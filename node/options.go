@@ -32,6 +32,8 @@ type Options struct {
 	Fatal   func(error)
 	Logger  *slog.Logger // nil: discard
 	Version string       // of the binary, for logs and status
+	// ClearSuspect: a store whose log was found too short counts as whole again (storage.Engine.Suspect).
+	ClearSuspect bool
 }
 
 const fatalExit = 70 // EX_SOFTWARE

@@ -145,6 +145,14 @@ func (n *Node) metrics() []admin.Metric {
 		counter("helenus_row_cache_hits_total", "rows found in the row cache", e.CacheHits.Load),
 		counter("helenus_row_cache_misses_total", "rows not found in the row cache", e.CacheMisses.Load),
 		counter("helenus_purged_keys_total", "keys rewritten or removed by purge", e.PurgeChanged.Load),
+		gauge("helenus_storage_suspect", "1 when the end of the log was found missing: acknowledged writes may be gone from this node", func() float64 {
+			if n.engine.Suspect() {
+				return 1
+			}
+			return 0
+		}),
+		counter("helenus_storage_corruptions_total", "blocks or files that were found damaged", e.Corruptions.Load),
+		counter("helenus_storage_stalls_total", "times that writes waited for compactions", e.WriteStalls.Load),
 		gauge("helenus_disk_free_bytes", "free bytes of the file system at the last look", func() float64 { return float64(e.FreeBytes.Load()) }),
 		gauge("helenus_storage_disk_bytes", "bytes of tables and log", func() float64 { return float64(n.engine.Stats().DiskBytes) }),
 		{Name: "helenus_sync_seconds", Help: "from applied to durable", Histogram: func() (map[float64]uint64, uint64, float64) { return syncHistogram(&e.SyncLatency) }},

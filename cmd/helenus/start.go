@@ -14,7 +14,7 @@ import (
 )
 
 func startCommand() *cobra.Command {
-	var printConfig bool
+	var printConfig, clearSuspect bool
 	c := &cobra.Command{Use: "start", Short: "Run a node", Args: cobra.NoArgs,
 		Long: "Run a node until SIGTERM or SIGINT, then drain and stop.\n\nEvery key can stand in helenus.yaml, in the environment as HELENUS_KEY, or be given as a flag; flags win over the\nenvironment, the environment over the file.",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -25,20 +25,21 @@ func startCommand() *cobra.Command {
 			if printConfig {
 				return cfg.Print(c.OutOrStdout())
 			}
-			return run(c, cfg)
+			return run(c, cfg, clearSuspect)
 		}}
 	c.Flags().BoolVar(&printConfig, "print-config", false, "print the configuration as it would be used, and exit")
+	c.Flags().BoolVar(&clearSuspect, "clear-suspect", false, "the end of the log was found missing and what was lost is back from the other nodes (docs/OPERATIONS.md): purge again")
 	config.AddFlags(c.Flags())
 	return c
 }
 
-func run(c *cobra.Command, cfg *config.Config) error {
+func run(c *cobra.Command, cfg *config.Config, clearSuspect bool) error {
 	log, err := logger(os.Stderr, cfg)
 	if err != nil {
 		return err
 	}
 	limitMemory(cfg)
-	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version()})
+	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect})
 	if err != nil {
 		return err
 	}
