@@ -323,6 +323,12 @@ func castExec(from, to *types.Type) func(sc *scope, args [][]byte) ([]byte, erro
 		if !ok || err != nil {
 			return nil, err
 		}
+		if why := n.noDecimal(to); why != "" {
+			return nil, invalid("%s", why)
+		}
+		if from.Kind == types.KindFloat && to.Kind == types.KindDecimal {
+			return decimalOfText(from, args[0]).encode(), nil // its own digits, not those of the double it equals
+		}
 		return encodeNumber(to, n.convert(to)), nil
 	}
 }

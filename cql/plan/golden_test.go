@@ -207,12 +207,17 @@ func scriptLines(db *memDB, text string, values []protocol.Value) []string {
 
 // TestScriptAsCassandra runs a script of writes and reads and compares every answer with Cassandra's, reading whole results,
 // in client pages and in replica pages of various sizes.
-func TestScriptAsCassandra(t *testing.T) {
+func TestScriptAsCassandra(t *testing.T) { runScript(t, "script.golden") }
+
+// TestSuitesAsCassandra is the same with what the test suites of drivers and of other servers found.
+func TestSuitesAsCassandra(t *testing.T) { runScript(t, "suites.golden") }
+
+func runScript(t *testing.T, name string) {
 	for _, size := range []struct{ page, chunk int }{{0, 0}, {1, 0}, {2, 0}, {3, 2}, {0, 1}, {5000, 3}} {
 		t.Run(fmt.Sprintf("page=%d,chunk=%d", size.page, size.chunk), func(t *testing.T) {
 			db := goldenDB(t)
 			db.pageSize, db.chunk = size.page, size.chunk
-			for _, c := range readGolden(t, "script.golden") {
+			for _, c := range readGolden(t, name) {
 				got := scriptLines(db, c.text, goldenValues(t, c.values))
 				if strings.HasPrefix(c.answer[0], "error 0000") && got[0] != "rows" {
 					continue // an exception of Java's, not an answer
@@ -222,7 +227,7 @@ func TestScriptAsCassandra(t *testing.T) {
 				}
 				want := slices.DeleteFunc(slices.Clone(c.answer), func(l string) bool { return strings.HasPrefix(l, "warning ") })
 				if g, w := strings.Join(got, "\n\t"), strings.Join(want, "\n\t"); g != w {
-					t.Errorf("script.golden:%d: %s %s\n got %s\nwant %s", c.line, c.text, c.values, g, w)
+					t.Errorf("%s:%d: %s %s\n got %s\nwant %s", name, c.line, c.text, c.values, g, w)
 				}
 			}
 		})

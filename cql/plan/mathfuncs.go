@@ -180,6 +180,9 @@ func arithmetic(op byte, a, b, ret *types.Type) func(sc *scope, args [][]byte) (
 		if err := cmp.Or(err, err2); !ok || !ok2 || err != nil {
 			return nil, err
 		}
+		if why := cmp.Or(x.noDecimal(ret), y.noDecimal(ret)); why != "" {
+			return nil, operationFailed(op, a, b, why)
+		}
 		x, y = x.operandOf(a, ret), y.operandOf(b, ret)
 		z, ok := x.calculate(op, y, ret)
 		if !ok {

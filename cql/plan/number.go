@@ -195,8 +195,7 @@ func (n number) asBig() *big.Int {
 	case n.decimal != nil:
 		return n.decimal.truncate()
 	case n.isFloat:
-		f, _ := big.NewFloat(n.float).Int(nil)
-		return f
+		return big.NewInt(truncated(n.float, types.Bigint)) // as Cassandra does, by way of a bigint
 	}
 	return big.NewInt(n.integer)
 }
@@ -234,9 +233,25 @@ func (n number) asFloat() float64 {
 	return float64(n.integer)
 }
 
+// noDecimal returns why n cannot become a t, a decimal; "" when it can, or t is something else.
+func (n number) noDecimal(t *types.Type) string {
+	switch {
+	case t.Kind != types.KindDecimal || !n.isFloat:
+		return ""
+	case math.IsNaN(n.float):
+		return "A NaN cannot be converted into a decimal"
+	case math.IsInf(n.float, 0):
+		return "An infinite number cannot be converted into a decimal"
+	}
+	return ""
+}
+
 // decimalOfFloat is Java's BigDecimal.valueOf(double): the digits of the shortest text of f.
-func decimalOfFloat(f float64) decimal {
-	v, err := types.Decimal.ParseLiteral(string(types.Double.AppendText(nil, types.EncodeDouble(f))))
+func decimalOfFloat(f float64) decimal { return decimalOfText(types.Double, types.EncodeDouble(f)) }
+
+// decimalOfText returns the digits of the shortest text of v, a value of t.
+func decimalOfText(t *types.Type, v []byte) decimal {
+	v, err := types.Decimal.ParseLiteral(string(t.AppendText(nil, v)))
 	if err != nil {
 		return decimal{}
 	}

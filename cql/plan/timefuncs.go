@@ -259,12 +259,20 @@ func addDuration(t *types.Type, minus bool) func(sc *scope, args [][]byte) ([]by
 		if minus {
 			k = -1
 		}
-		if t.Kind == types.KindDate && s.ns != 0 {
+		precision := ""
+		switch {
+		case t.Kind == types.KindDate && s.ns != 0:
+			precision = "day"
+		case s.ns%1e6 != 0:
+			precision = "millisecond"
+		}
+		if precision != "" {
 			op := byte('+')
 			if minus {
 				op = '-'
 			}
-			return nil, operationFailed(op, t, types.Duration, "The duration must have a day precision. Was: "+string(types.Duration.AppendText(nil, args[1])))
+			return nil, operationFailed(op, t, types.Duration,
+				"The duration must have a "+precision+" precision. Was: "+string(types.Duration.AppendText(nil, args[1])))
 		}
 		ms := s.after(millisOf(t, args[0]), k)
 		if t.Kind == types.KindDate {

@@ -3,7 +3,7 @@
 
     oracle.py HOST [PORT]
 
-reads schema.cql, prepare.txt and script.txt and writes prepare.golden and script.golden. It speaks the native protocol,
+reads schema.cql, prepare.txt, script.txt and suites.txt and writes prepare.golden, script.golden and suites.golden. It speaks the native protocol,
 version 4, by itself, so that codes, texts, types and values are those on the wire. It creates keyspaces that begin with
 plan_ and drops them at the end.
 """
@@ -228,10 +228,12 @@ def main():
     with open(os.path.join(HERE, 'prepare.golden'), 'w') as f:
         for text, _, _ in statements('prepare.txt'):
             f.write('\n'.join([text] + ['\t' + l for l in prepared(client, text)]) + '\n')
-    with open(os.path.join(HERE, 'script.golden'), 'w') as f:
-        for text, values, raw in statements('script.txt'):
-            head = [text] + ([raw] if raw else [])
-            f.write('\n'.join(head + ['\t' + l for l in run(client, text, values)]) + '\n')
+    for script in ('script', 'suites'):
+        keyspaces(client, False)
+        with open(os.path.join(HERE, script + '.golden'), 'w') as f:
+            for text, values, raw in statements(script + '.txt'):
+                head = [text] + ([raw] if raw else [])
+                f.write('\n'.join(head + ['\t' + l for l in run(client, text, values)]) + '\n')
     keyspaces(client, True)
 
 
