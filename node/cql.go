@@ -15,6 +15,7 @@ import (
 	"github.com/helenusdb/helenus/cql/server"
 	"github.com/helenusdb/helenus/cql/system"
 	"github.com/helenusdb/helenus/gossip"
+	"github.com/helenusdb/helenus/internal/hlc"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 )
@@ -59,6 +60,9 @@ func (n *Node) startCQL(ctx context.Context) error {
 		return err
 	}
 	n.services.start("executor", s.executor.Run, nil)
+	if lead := n.clock.Lead(); lead > 0 && lead <= hlc.Ahead { // after a crash an instant ago
+		sleep(ctx, lead)
+	}
 	if err := s.server.Listen(ctx); err != nil {
 		return err
 	}

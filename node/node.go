@@ -510,7 +510,10 @@ func (n *Node) keepClock(ctx context.Context) error {
 	defer t.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-ctx.Done(): // nobody asks for timestamps any more
+			if err := n.clock.Rest(); err != nil {
+				n.o.Logger.Warn("the clock's ceiling could not be stored", "err", err)
+			}
 			return nil
 		case <-t.C:
 			if err := n.clock.Extend(); err != nil && !errors.Is(err, storage.ErrDiskFull) && ctx.Err() == nil {

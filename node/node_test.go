@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/helenusdb/helenus/config"
 	"github.com/helenusdb/helenus/storage"
 )
@@ -199,4 +201,30 @@ func (l *lockedText) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// TestTimestampsDoNotLead: a node that has just started gives no timestamps from the future, whether it had stopped or
+// crashed, for with one a later write through another node would lose.
+func TestTimestampsDoNotLead(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	n := testNode(t, 7, "127.0.88.7", func(o *Options) { o.FS = fs })
+	ended, stop := run(n)
+	awaitReady(t, n, ended)
+	last := n.clock.Timestamp()
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fs := range []storage.FS{crashed, fs} {
+		n := testNode(t, 7, "127.0.88.7", func(o *Options) { o.FS = fs })
+		ended, stop := run(n)
+		awaitReady(t, n, ended)
+		ts, now := n.clock.Timestamp(), time.Now().UnixMicro()
+		if ts <= last || ts > now {
+			t.Errorf("timestamp %d at %d, after %d", ts, now, last)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

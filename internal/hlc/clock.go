@@ -5,9 +5,11 @@ import (
 	"time"
 )
 
-// ahead is how far beyond the newest timestamp the durable ceiling is kept, in µs. After a restart with the clock set
-// back, timestamps begin at the ceiling; with a clock that is right they lead it by at most this much.
-const ahead = int64(time.Second / time.Microsecond)
+// Ahead is how far beyond the newest timestamp the durable ceiling is kept. After a restart with the clock set back,
+// timestamps begin at the ceiling; with a clock that is right they would lead it by at most this much (Lead).
+const Ahead = time.Second
+
+const ahead = int64(Ahead / time.Microsecond)
 
 // Clock gives timestamps in µs since the epoch. It is safe for concurrent use.
 type Clock struct {
@@ -18,7 +20,7 @@ type Clock struct {
 }
 
 // New returns a clock whose timestamps are all above floor, the ceiling that persist stored last (0: none). persist
-// makes a ceiling durable: no timestamp beyond it is given before it returns nil.
+// makes a ceiling durable.
 func New(now func() time.Time, floor int64, persist func(ceiling int64) error) *Clock {
 	c := &Clock{now: now, persist: persist}
 	c.last.Store(floor)
@@ -36,6 +38,24 @@ func (c *Clock) Timestamp() int64 {
 			return next
 		}
 	}
+}
+
+// Lead returns by how much the next timestamp is ahead of the wall clock. While it is positive, a later write with a
+// timestamp of another node could lose to one of this node: whoever has just started waits for it, unless it is longer
+// than Ahead, which a clock that is right never is.
+func (c *Clock) Lead() time.Duration {
+	return time.Duration(max(0, c.last.Load()+1-c.now().UnixMicro())) * time.Microsecond
+}
+
+// Rest makes the newest timestamp the durable ceiling, so that the next start has no lead. Timestamp must not be called
+// any more.
+func (c *Clock) Rest() error {
+	last := c.last.Load()
+	if err := c.persist(last); err != nil {
+		return err
+	}
+	c.ceiling.Store(last)
+	return nil
 }
 
 // Extend makes the ceiling durable that the timestamps of the next second need. The owner calls it before the first

@@ -44,6 +44,38 @@ func TestScenario_K3_RestartWithTheClockSetBack(t *testing.T) {
 	}
 }
 
+// TestLead: after a crash timestamps lead a clock that is right by at most Ahead, after a clean stop not at all.
+func TestLead(t *testing.T) {
+	var durable int64
+	now := time.Unix(1_700_000_000, 0)
+	clock := func() time.Time { return now }
+	persist := func(c int64) error { durable = c; return nil }
+	c := New(clock, 0, persist)
+	if err := c.Extend(); err != nil {
+		t.Fatal(err)
+	}
+	last := c.Timestamp()
+	crashed := New(clock, durable, persist)
+	if lead := crashed.Lead(); lead <= 0 || lead > Ahead+time.Microsecond {
+		t.Errorf("after a crash: %s", lead)
+	}
+	if err := c.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Millisecond)
+	rested := New(clock, durable, persist)
+	if lead := rested.Lead(); lead != 0 {
+		t.Errorf("after a clean stop: %s", lead)
+	}
+	if first := rested.Timestamp(); first <= last {
+		t.Errorf("%d after %d", first, last)
+	}
+	now = now.Add(-time.Hour)
+	if lead := rested.Lead(); lead <= Ahead {
+		t.Errorf("with the clock set back by an hour: %s", lead)
+	}
+}
+
 func TestConcurrentTimestampsAreUnique(t *testing.T) {
 	c := New(func() time.Time { return time.UnixMicro(5) }, 0, func(int64) error { return nil })
 	var mu sync.Mutex
