@@ -274,6 +274,9 @@ func (h *Host) announce(s *meta.State, c *meta.Command) (*meta.Command, bool, er
 	if m := s.Node(n.ID); m != nil && m.State == meta.Pending && m.Internode == n.Internode && m.Generation == n.Generation {
 		return nil, false, nil
 	}
+	if owns(s.Node(n.ID)) { // an attempt before its restart has come through since: asking again finds it a member
+		return nil, false, errGivenUp
+	}
 	if err := s.Admissible(n); err != nil {
 		return nil, false, err
 	}
