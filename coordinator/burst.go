@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"time"
+
 	"github.com/helenusdb/helenus/row"
 )
 
@@ -22,8 +24,10 @@ type Burst struct {
 
 // localAck is a target of which this node learns when the batch is durable: itself, or one that gets a hint.
 type localAck struct {
-	target *writeTarget
+	target *writeTarget // nil: its time was up, and it is not known any more
 	hint   bool
+	peer   *peer // whose hint it is
+	size   int   // of the hint
 }
 
 // NewBurst returns an empty burst.
@@ -55,6 +59,7 @@ func (b *Burst) Flush() {
 	g.c = b.c
 	g.acks, b.acks = b.acks, g.acks[:0]
 	g.alone, b.alone = b.alone, g.alone[:0]
+	g.watch()
 	batch.Commit(g)
 }
 
@@ -81,14 +86,20 @@ func (b *Burst) applyAlone(m *row.Mutation) error {
 // commitGroup is what one batch acknowledges.
 type commitGroup struct {
 	c     *Coordinator
+	began time.Duration // on the clock of overdue
+	entry overdueEntry
 	acks  []localAck
-	alone []*Write
+	alone []*Write // nil: answered, for its time was up
 }
 
 // Committed implements Committed.
 func (g *commitGroup) Committed(err error) {
+	g.c.overdue.remove(&g.entry)
 	for i, w := range g.alone {
 		g.alone[i] = nil
+		if w == nil {
+			continue
+		}
 		g.c.inFlight.Add(-1)
 		if err != nil {
 			w.Done.WriteDone(w, g.c.localWriteError(err, w))
@@ -98,21 +109,24 @@ func (g *commitGroup) Committed(err error) {
 	}
 	for i, a := range g.acks {
 		g.acks[i] = localAck{}
-		a.committed(err)
+		a.committed(g.c, err)
 	}
 	g.acks, g.alone = g.acks[:0], g.alone[:0]
 	g.c.groups.Put(g)
 }
 
-func (a localAck) committed(err error) {
+func (a localAck) committed(c *Coordinator, err error) {
+	if err != nil && a.hint {
+		c.hints.Revoke(a.peer.id, a.size)
+	}
 	t := a.target
 	switch {
+	case t == nil:
 	case err == nil && a.hint:
 		t.outcome(outcomeHinted)
 	case err == nil:
 		t.outcome(outcomeAcked)
 	case a.hint:
-		t.op.c.hints.Revoke(t.peer.id, len(t.op.parts[t.part].body))
 		t.outcome(outcomeUnsent)
 	default:
 		t.outcome(outcomeTimeout)

@@ -118,9 +118,10 @@ type Coordinator struct {
 	inFlight  atomic.Int64
 	latencies latencies
 	wheel     wheel
+	overdue   overdue
 	metrics   Metrics
 
-	writes, reads, groups, replicaGroups sync.Pool
+	writes, reads, groups, replicaGroups, localWaits sync.Pool
 
 	apart   chan struct{} // a place for each goroutine apart
 	mu      sync.Mutex    // guards closing and the first Add of running; held for an instant
@@ -140,7 +141,9 @@ func New(o Options) (*Coordinator, error) {
 	c.reads.New = func() any { return &readOp{} }
 	c.groups.New = func() any { return &commitGroup{} }
 	c.replicaGroups.New = func() any { return &replicaGroup{} }
+	c.localWaits.New = func() any { return &localWait{} }
 	c.wheel.init()
+	c.overdue.init()
 	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
 		Alive: o.Alive, Gone: c.gone, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
 		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
@@ -161,6 +164,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.hints.Run(ctx) })
 	wg.Go(func() { c.wheel.run(ctx) })
+	wg.Go(func() { c.runOverdue(ctx) })
 	<-ctx.Done()
 	c.mu.Lock()
 	c.closing = true

@@ -67,7 +67,6 @@ func (c *Coordinator) read(r *Read) {
 		r.Done.ReadDone(r, &Overloaded{"too many requests are in flight on this coordinator"})
 		return
 	}
-	r.c = c
 	v := c.view()
 	t := v.table(r.Command.Generation)
 	if t == nil {
@@ -125,16 +124,12 @@ func (c *Coordinator) readHere(r *Read) {
 	case seq == 0:
 		c.readDone(r, nil)
 	default:
-		c.o.Storage.WhenSynced(seq, r)
+		timeout := r.Timeout
+		if timeout == 0 {
+			timeout = c.o.ReadTimeout
+		}
+		c.whenSynced(seq, r, nil, c.overdue.now()+timeout)
 	}
-}
-
-// Committed implements Committed: what the read saw is durable now.
-func (r *Read) Committed(err error) {
-	if err != nil {
-		err = r.c.localReadError(r, err)
-	}
-	r.c.readDone(r, err)
 }
 
 func (c *Coordinator) localReadError(r *Read, err error) error {
@@ -280,7 +275,7 @@ func (t *readTarget) readHere() {
 	}
 	seq, err := op.c.o.Storage.Read(&cmd, &t.page)
 	if err == nil && seq != 0 {
-		op.c.o.Storage.WhenSynced(seq, t)
+		op.c.whenSynced(seq, nil, t, op.deadline.Sub(op.c.overdue.base))
 		return
 	}
 	t.answered(op.localError(err))
@@ -297,9 +292,6 @@ func (op *readOp) localError(err error) error {
 	op.c.o.Logger.Error("local read failed", "err", err)
 	return err
 }
-
-// Committed implements Committed: what this node read is durable now.
-func (t *readTarget) Committed(err error) { t.answered(err) }
 
 var (
 	errStale   = errors.New("coordinator: the replica's metadata is newer")

@@ -184,7 +184,7 @@ func intersect(a, b []*peer) []*peer {
 // part reads one range and adds it to the page; done tells that the page is complete.
 func (w *scanWalk) part(sub row.Command, replicas []*peer) (done bool, err error) {
 	result := make(chan error, 1)
-	r := &Read{Command: sub, Level: w.s.Level, Timeout: w.timeout(), Trace: w.s.Trace, c: w.c, part: true}
+	r := &Read{Command: sub, Level: w.s.Level, Timeout: w.timeout(), Trace: w.s.Trace, part: true}
 	r.Done = readDoneFunc(func(_ *Read, err error) { result <- err })
 	w.c.inFlight.Add(1)
 	q := w.quota

@@ -184,7 +184,6 @@ type Read struct {
 	Page    row.Page
 	Done    ReadDone
 
-	c       *Coordinator
 	retried bool
 	part    bool // of a scan: metadata that differs is the scan's business
 }

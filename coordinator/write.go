@@ -305,7 +305,7 @@ func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 		if op.trace != nil {
 			op.trace.Event("Storing hint for %s", t.peer.address())
 		}
-		b.acks = append(b.acks, localAck{target: t, hint: true})
+		b.acks = append(b.acks, localAck{target: t, hint: true, peer: t.peer, size: len(p.body)})
 	}
 }
 
@@ -342,16 +342,17 @@ func (t *writeTarget) refusedHere(err error) {
 type outcome uint8
 
 const (
-	outcomeAcked   outcome = iota
-	outcomeHinted          // it was down; a hint is durable
-	outcomeDown            // it was down; no hint is kept for it
-	outcomeFailed          // it refused
-	outcomeStale           // it refused because its metadata is newer than ours
-	outcomeUnsent          // it did not get it
-	outcomeTimeout         // it may have applied it
+	outcomeAcked    outcome = iota
+	outcomeHinted           // it was down; a hint is durable
+	outcomeDown             // it was down; no hint is kept for it
+	outcomeHintLate         // it was down; whether a hint is durable is not known in time
+	outcomeFailed           // it refused
+	outcomeStale            // it refused because its metadata is newer than ours
+	outcomeUnsent           // it did not get it
+	outcomeTimeout          // it may have applied it
 )
 
-var outcomeWords = [...]string{"Write acknowledged by", "Hint stored for", "No hint is kept for", "Write refused by",
+var outcomeWords = [...]string{"Write acknowledged by", "Hint stored for", "No hint is kept for", "Hint not stored in time for", "Write refused by",
 	"Write refused (metadata differs) by", "Write not delivered to", "No answer from"}
 
 // Done implements rpc.Callback.
@@ -419,6 +420,10 @@ func (op *writeOp) note(p *writePart, t *writeTarget, o outcome) {
 	switch o {
 	case outcomeTimeout:
 		p.unknown++
+	case outcomeHintLate:
+		if op.level == Any {
+			p.unknown++
+		}
 	case outcomeStale:
 		op.stale, op.newer = true, t.peer.id
 		p.fails = append(p.fails, t.peer.failure(ReasonIncompatibleSchema))
