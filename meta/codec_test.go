@@ -231,15 +231,15 @@ func randomCommand(t testing.TB, r *rand.Rand, s *meta.State) *meta.Command {
 		n.Since = m.Since
 	}
 	c := &meta.Command{Kind: meta.CommandKind(1 + r.IntN(8)), Node: n}
-	switch {
-	case c.Kind == meta.Schema:
+	switch c.Kind {
+	case meta.Schema:
 		c.Changes = createKeyspace(t, s, fmt.Sprintf("ks%d", r.IntN(1000000)))
 		c.BaseSchema = s.Catalog.Version
-	case c.Kind == meta.SetVoters:
+	case meta.SetVoters:
 		for range r.IntN(7) {
 			c.Voters = append(c.Voters, host(1+r.IntN(6)))
 		}
-	case c.Kind == meta.SetVersion:
+	case meta.SetVersion:
 		c.Version = uint32(r.IntN(3))
 	}
 	if r.IntN(3) == 0 {
