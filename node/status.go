@@ -169,7 +169,10 @@ func (n *Node) serverMetrics() []admin.Metric {
 	return []admin.Metric{
 		value("helenus_client_connections", "open client connections", admin.Gauge, m.Open.Load),
 		value("helenus_client_connections_accepted_total", "client connections accepted", admin.Counter, m.Accepted.Load),
-		value("helenus_client_overloaded_total", "requests refused with OVERLOADED", admin.Counter, m.Overloaded.Load),
+		value("helenus_client_overloaded_total", "requests refused with OVERLOADED: bytes in flight, or a full queue", admin.Counter,
+			func() int64 { return m.Overloaded.Load() + x.Overloaded.Load() }),
+		value("helenus_client_connections_refused_total", "client connections refused: too many", admin.Counter,
+			func() int64 { return m.OverConns.Load() + m.OverConnsAddr.Load() }),
 		value("helenus_client_errors_total", "ERROR answers", admin.Counter, m.Errors.Load),
 		value("helenus_client_protocol_errors_total", "requests that could not be understood", admin.Counter, m.ProtocolErrors.Load),
 		value("helenus_client_bad_frames_total", "broken frames", admin.Counter, m.BadFrames.Load),
