@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,11 +121,18 @@ func (e *Engine) open() error {
 	return e.reserve.look()
 }
 
-// checkFormat tells whether dir holds a store, and returns ErrFormat for one below FormatMajorVersion.
+// checkFormat tells whether dir holds a store, and returns ErrFormat for one below FormatMajorVersion. A store without a
+// watermark was never opened to the end: its creation was cut short, before Pebble had raised the format, and it holds nothing.
 func checkFormat(dir string, fs vfs.FS) (existed bool, err error) {
 	desc, err := pebble.Peek(dir, fs)
 	if err != nil {
 		return false, err
+	}
+	if desc.Exists && desc.FormatMajorVersion < FormatMajorVersion {
+		files, err := fs.List(dir)
+		if err != nil || !slices.Contains(files, watermarkName) {
+			return false, err
+		}
 	}
 	if desc.Exists && desc.FormatMajorVersion != FormatMajorVersion {
 		return true, fmt.Errorf("%w: found %d, this version needs %d", ErrFormat, desc.FormatMajorVersion, FormatMajorVersion)

@@ -558,8 +558,38 @@ func TestOlderFormatIsRefused(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
+	w, err := openWatermark(fs, "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Open(context.Background(), testOptions(fs)); !errors.Is(err, ErrFormat) {
 		t.Errorf("open: %v", err)
+	}
+}
+
+// A kill while the store was created leaves Pebble's lowest format and no watermark; nothing was kept in it, so the next
+// start goes on.
+func TestCreationCutShortIsContinued(t *testing.T) {
+	fs := vfs.NewMem()
+	half := newEngine(testOptions(fs).withDefaults()).pebbleOptions()
+	half.FormatMajorVersion = pebble.FormatMinSupported
+	db, err := pebble.Open("data", half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e := openTest(t, testOptions(fs))
+	if got := e.db.FormatMajorVersion(); got != FormatMajorVersion || e.Suspect() {
+		t.Errorf("format %d, suspect %t", got, e.Suspect())
+	}
+	write(t, e, put(genPlain, pkey(1), "", 1, "x"))
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
