@@ -116,6 +116,7 @@ type Coordinator struct {
 	current   atomic.Pointer[view]
 	hints     *hints.Hints
 	inFlight  atomic.Int64
+	owing     atomic.Int64 // writes of which a replica may yet need a hint
 	latencies latencies
 	wheel     wheel
 	overdue   overdue
@@ -159,19 +160,45 @@ type committedFunc func(error)
 
 func (f committedFunc) Committed(err error) { f(err) }
 
-// Run drives speculation and the delivery of hints until ctx ends, and returns when all goroutines have.
+// Run drives speculation, deadlines and the delivery of hints until ctx ends. Then it waits, no longer than a write may
+// take, for what has become of the writes under way, stores a hint for every replica that missed one, and returns when all
+// goroutines have. The transport and the storage have to outlast it.
 func (c *Coordinator) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	wg.Go(func() { c.hints.Run(ctx) })
-	wg.Go(func() { c.wheel.run(ctx) })
-	wg.Go(func() { c.runOverdue(ctx) })
+	var hinting, clocks sync.WaitGroup
+	ticking, still := context.WithCancel(context.WithoutCancel(ctx))
+	defer still()
+	settled := make(chan struct{})
+	hinting.Go(func() { c.hints.Run(ctx, settled) })
+	clocks.Go(func() { c.wheel.run(ticking) })
+	clocks.Go(func() { c.runOverdue(ticking) })
 	<-ctx.Done()
 	c.mu.Lock()
 	c.closing = true
 	c.mu.Unlock()
-	wg.Wait()
+	c.settle()
+	close(settled)
+	hinting.Wait()
 	c.running.Wait()
+	still()
+	clocks.Wait()
 	return nil
+}
+
+const (
+	settleTick  = 5 * time.Millisecond
+	settleSlack = 500 * time.Millisecond // by which an answer, or the transport's word that there is none, may be late
+)
+
+// settle waits until every replica of every write has answered or timed out.
+func (c *Coordinator) settle() {
+	t := time.NewTicker(settleTick)
+	defer t.Stop()
+	for end := time.Now().Add(c.o.WriteTimeout + settleSlack); c.owing.Load() > 0; <-t.C {
+		if time.Now().After(end) {
+			c.o.Logger.Warn("stopping before all replicas have answered", "writes", c.owing.Load())
+			return
+		}
+	}
 }
 
 // Metrics returns the counters.

@@ -381,3 +381,30 @@ func TestFullDiskRefusesOnlyHere(t *testing.T) {
 		eventually(t, "healed", func() bool { return c.has(2, c.wide, key(1)) == "a=x b=x " })
 	})
 }
+
+// TestStopHintsWhatIsOutstanding: a write was acknowledged at its level, and the node stops before it knows that the third
+// replica has missed it: the hint is on its disk when it has stopped, and waiting for that is bounded.
+func TestStopHintsWhatIsOutstanding(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		for round, a := range []action{{drop: true}, {unsent: true}, {delay: 500 * time.Millisecond}} {
+			c.setFault(func(m message) action {
+				if m.to == 2 {
+					return a
+				}
+				return action{}
+			})
+			pk := key(round)
+			c.mustWrite(0, coordinator.Quorum, c.put(c.wide, pk, "a", 1, "x"))
+			began := time.Now()
+			c.nodes[0].halt()
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("%+v: stopping took %v", a, took)
+			}
+			c.setFault(nil)
+			c.nodes[0].start()
+			c.nodes[0].connect()
+			eventually(t, "delivered", func() bool { return c.has(2, c.wide, pk) == "a=x " })
+		}
+	})
+}

@@ -161,6 +161,9 @@ func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 	op.sending, op.stale, op.open, op.newer = true, false, 0, ring.HostID{}
 	op.refs.Store(1)
 	op.parts = op.parts[:0]
+	if !op.unhinted {
+		c.owing.Add(1)
+	}
 }
 
 // plan splits the write into parts and decides availability of all of them; nothing has been sent when it fails.
@@ -540,6 +543,9 @@ func (op *writeOp) release() {
 		}
 	}
 	op.view, op.trace = nil, nil
+	if !op.unhinted {
+		op.c.owing.Add(-1)
+	}
 	op.c.writes.Put(op)
 }
 

@@ -248,9 +248,9 @@ func (h *Hints) Missed(to ring.HostID, body []byte, ago time.Duration) {
 	}
 }
 
-// Run stores what was missed and delivers until ctx ends; then it stores what is left and returns when its goroutines
-// have.
-func (h *Hints) Run(ctx context.Context) {
+// Run stores what was missed and delivers until ctx ends; then it only stores, until settled is closed, and returns when
+// all of that is durable or was refused.
+func (h *Hints) Run(ctx context.Context, settled <-chan struct{}) {
 	var wg sync.WaitGroup
 	loaded := make(chan struct{})
 	wg.Go(func() {
@@ -264,7 +264,7 @@ func (h *Hints) Run(ctx context.Context) {
 	for looks := 0; ; {
 		select {
 		case <-ctx.Done():
-			h.close()
+			h.finish(settled)
 			wg.Wait()
 			h.commits.Wait()
 			return
@@ -281,6 +281,19 @@ func (h *Hints) Run(ctx context.Context) {
 				wg.Go(func() { h.deliverAll(ctx, d) })
 			}
 		default:
+		}
+	}
+}
+
+// finish stores what is missed until settled is closed.
+func (h *Hints) finish(settled <-chan struct{}) {
+	for {
+		select {
+		case m := <-h.missed:
+			h.store(m)
+		case <-settled:
+			h.close()
+			return
 		}
 	}
 }
