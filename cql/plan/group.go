@@ -15,8 +15,9 @@ type groupState struct {
 	key      []byte
 	prefix   []byte // of the clustering key
 	function []byte
-	null     bool     // the function's value is null
-	first    [][]byte // the first row: what columns outside of aggregates show
+	null     bool       // the function's value is null
+	first    [][]byte   // the first row: what columns outside of aggregates show
+	meta     []metaView // and their times
 	mem      arena
 	aggs     []aggState
 }
@@ -102,16 +103,32 @@ func (w *RowWriter) openGroup(prefix []byte, fn protocol.Value) {
 		}
 		g.first = append(g.first, v)
 	}
+	g.keepMeta(w.view.meta, w.s.slots.meta)
 	g.aggs = slices.Grow(g.aggs[:0], len(w.s.aggs))[:len(w.s.aggs)]
 	clear(g.aggs)
+}
+
+// keepMeta copies what writetime and ttl see of the slots that they look at.
+func (g *groupState) keepMeta(meta []metaView, looked []bool) {
+	g.meta = slices.Grow(g.meta[:0], len(meta))[:len(meta)]
+	for i := range meta {
+		cells := g.meta[i].cells[:0]
+		if looked[i] {
+			cells = append(cells, meta[i].cells...)
+			for j := range cells {
+				cells[j].Path = g.mem.copy(cells[j].Path)
+			}
+		}
+		g.meta[i].cells = cells
+	}
 }
 
 // closeGroup appends the row of the group, or adds it to the rows to sort.
 func (w *RowWriter) closeGroup(dst []byte) ([]byte, error) {
 	g := &w.group
 	g.open = false
-	row := w.view.vals
-	w.view.vals, w.view.aggs = g.first, g.aggs
+	row, meta := w.view.vals, w.view.meta
+	w.view.vals, w.view.meta, w.view.aggs = g.first, g.meta, g.aggs
 	var err error
 	if w.s.order != nil {
 		w.given++
@@ -119,7 +136,7 @@ func (w *RowWriter) closeGroup(dst []byte) ([]byte, error) {
 	} else if dst, err = w.appendOutputs(dst); err == nil {
 		w.count()
 	}
-	w.view.vals, w.view.aggs = row, nil
+	w.view.vals, w.view.meta, w.view.aggs = row, meta, nil
 	if g.token != w.token || !bytes.Equal(g.key, w.key) {
 		w.given = 0
 	}
