@@ -6,7 +6,8 @@
 // is empty too; a seed that does not answer is waited for, at most SilentFor. All others wait for a member to join. A
 // node that has been part of a cluster never founds or joins again: it goes on with what it knows.
 //
-// Joining: a member puts the node into the log as pending, with the tokens it will own (from then on writes go to it
-// too), waits until all members have applied that, asks each whether a user table holds a row, and commits. Until node
-// movement is built, a row anywhere means that the node is refused, and it says why.
+// Joining: a member asks all members whether a user table holds a row, puts the node into the log as pending with the tokens
+// it will own, asks all again, and commits. From the announcement until the node has joined, or is forgotten, user tables
+// take no writes anywhere (meta.State.Quiet), so that the second answers stay true. Until node movement is built, a row
+// anywhere means that the node is refused, and it says why.
 package formation

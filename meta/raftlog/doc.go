@@ -5,6 +5,9 @@
 // is an atomic load and never waits: reads and writes of data use the newest state this node has, with or without a
 // quorum. Changes (Propose) need one; they fail with ErrNoQuorum otherwise, and nothing else does.
 //
+// A change takes effect once or never, however often it had to be sent: see Propose. Members that own ranges are voters, an
+// odd number of them spread over racks, or learners; the leader keeps Raft's membership equal to what the state says.
+//
 // A node that is behind (CatchUp) pulls the whole state from any peer that is ahead; that needs no quorum either. The
 // pulled state is durable before it is used, so metadata never goes backwards on this node.
 //

@@ -221,6 +221,16 @@ func TestPinnedFormat(t *testing.T) {
 	}
 }
 
+// TestStoreKeys pins the keys that docs/format/meta.md names.
+func TestStoreKeys(t *testing.T) {
+	if got := keyHardState + keySnapshot + keyPulled + keyIdentity + keyPledge + string(entryKey(0x0102)); got != "HSPIJL\x00\x00\x00\x00\x00\x00\x01\x02" {
+		t.Errorf("keys %q", got)
+	}
+	if raftID(ring.HostID{7: 5, 15: 9}) != 5 || raftID(ring.HostID{15: 9}) != 1 {
+		t.Error("raft ids")
+	}
+}
+
 func TestOutcomeRoundTrip(t *testing.T) {
 	for _, o := range []outcome{{code: accepted, epoch: 7}, {code: unsure, text: "no"}, {code: refusedOutcome, epoch: 1 << 60, text: "because"}} {
 		if got, err := decodeOutcome(o.append(nil)); err != nil || got != o {

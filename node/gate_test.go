@@ -1,0 +1,95 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
+)
+
+func addrOf(i byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, i}), port)
+}
+
+// quietStates returns a state of one member, and the one after it in which another node is joining without rows.
+func quietStates(t *testing.T) (before, quiet *meta.State) {
+	t.Helper()
+	apply := func(s *meta.State, c *meta.Command) *meta.State {
+		next, err := s.Apply(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	member := func(i byte) meta.Node {
+		return meta.Node{ID: ring.HostID{i}, Internode: addrOf(i, 7000), Native: addrOf(i, 9042), DC: "dc1", Rack: "r1", Tokens: []ring.Token{ring.Token(i)}, Version: meta.Version}
+	}
+	before = apply(meta.Empty(), &meta.Command{Kind: meta.Found, Node: member(1), ClusterID: [16]byte{1}, ClusterName: "test", Partitioner: ring.Murmur3{}.Name()})
+	joining := member(2)
+	joining.Quiet = true
+	return before, apply(before, &meta.Command{Kind: meta.AddPending, Node: joining})
+}
+
+// TestGate: once drain has returned, everything that was let in is visible and nothing more is let in until the state
+// allows it, whatever the timing.
+func TestGate(t *testing.T) {
+	before, quiet := quietStates(t)
+	for range 200 {
+		var current atomic.Pointer[meta.State]
+		current.Store(before)
+		g := &gate{current: current.Load}
+		var visible atomic.Int64
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		for range 4 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if g.enter() {
+						visible.Add(1)
+						g.leave()
+					}
+				}
+			})
+		}
+		current.Store(quiet)
+		if err := g.drain(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		seen := visible.Load()
+		time.Sleep(100 * time.Microsecond)
+		if late := visible.Load() - seen; late != 0 {
+			t.Fatalf("%d writes after the gate was drained", late)
+		}
+		current.Store(before)
+		for visible.Load() == seen {
+			time.Sleep(10 * time.Microsecond)
+		}
+		close(stop)
+		wg.Wait()
+	}
+}
+
+// TestGateDrainIsBounded: a write that never becomes visible ends the question, not the node.
+func TestGateDrainIsBounded(t *testing.T) {
+	before, _ := quietStates(t)
+	g := &gate{current: func() *meta.State { return before }}
+	if !g.enter() {
+		t.Fatal("not let in")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	if err := g.drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("drain: %v", err)
+	}
+}
