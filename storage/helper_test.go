@@ -165,3 +165,13 @@ func point(gen schema.Generation, key []byte, ck string) row.Command {
 	c.Slices = []row.Slice{{Start: []byte(ck), End: []byte(ck + "\xff"), Point: true}}
 	return c
 }
+
+// readOr is read for reads that may fail.
+func readOr(t testing.TB, e *Engine, cmd row.Command) (string, error) {
+	t.Helper()
+	var page row.Page
+	if _, err := e.Read(&cmd, &page); err != nil {
+		return "", err
+	}
+	return pageText(t, &page, cmd.Now), nil
+}
