@@ -116,7 +116,7 @@ func afterFlip(t *testing.T, fs vfs.FS, rows int, where string) string {
 // TestScenario_W12_DamagedTable: a damaged block is an error for the reads that need it, never a wrong or missing row, it
 // is counted, the rest is read and written, and the process goes on.
 func TestScenario_W12_DamagedTable(t *testing.T) {
-	const rows, flips = 1000, 10
+	const rows, flips = 300, 6
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	value := func(i int) string { return fmt.Sprintf("%04d%s", i, bytes.Repeat([]byte{byte('a' + i%26)}, 90)) }
