@@ -77,6 +77,7 @@ func (s *nullStorage) WhenSynced(_ uint64, c coordinator.Committed) { c.Committe
 type nullBatch struct{ n int }
 
 func (b *nullBatch) Apply(*row.Mutation) error      { b.n++; return nil }
+func (b *nullBatch) ApplyAll([]row.Mutation) error  { b.n++; return nil }
 func (b *nullBatch) PutHint(_, _ []byte) error      { b.n++; return nil }
 func (b *nullBatch) DeleteHint([]byte) error        { return nil }
 func (b *nullBatch) Len() int                       { return b.n }

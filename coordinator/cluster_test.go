@@ -232,3 +232,41 @@ func TestStop(t *testing.T) {
 		}
 	})
 }
+
+// TestARefusedPartLeavesNothing: of the mutations of one partition the second is refused, here and elsewhere, and the
+// client is told that the write failed: then nothing of it is applied, not even with what others write at the same time.
+func TestARefusedPartLeavesNothing(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		for _, n := range c.nodes {
+			if err := n.engine.DropGeneration(c.plain.Generation); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for from := range c.nodes {
+			bad, good := key(2*from), key(2*from+1)
+			w := &waiter{}
+			w.wg.Add(1)
+			ok := &waiter{}
+			ok.wg.Add(1)
+			b := c.nodes[from].coord.NewBurst()
+			b.Write(&coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, bad, "a", 1, "x"), c.put(c.plain, bad, "", 1, "x")}, Level: coordinator.One, Done: w})
+			b.Write(&coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, good, "a", 1, "x")}, Level: coordinator.All, Done: ok})
+			b.Close()
+			w.wg.Wait()
+			ok.wg.Wait()
+			var f *coordinator.WriteFailure
+			if !errors.As(w.err, &f) || len(f.Failures) != 3 || ok.err != nil {
+				t.Errorf("from %d: %v, %v", from, w.err, ok.err)
+			}
+			for i := range c.nodes {
+				if got := c.has(i, c.wide, bad); got != "" {
+					t.Errorf("from %d: node %d has %q of a write that failed", from, i, got)
+				}
+				if got := c.has(i, c.wide, good); got != "a=x " {
+					t.Errorf("from %d: node %d has %q", from, i, got)
+				}
+			}
+		}
+	})
+}

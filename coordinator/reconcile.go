@@ -294,13 +294,11 @@ func (g *gathering) send(l *lacking, index int, results chan repaired) {
 
 func (c *Coordinator) repairHere(ms []row.Mutation, ack repairAck) {
 	b := c.o.Storage.NewBatch()
-	for i := range ms {
-		if err := b.Apply(&ms[i]); err != nil {
-			c.o.Logger.Debug("repair refused", "err", err)
-			b.Discard()
-			ack.results <- repaired{ack.index, false}
-			return
-		}
+	if err := b.ApplyAll(ms); err != nil {
+		c.o.Logger.Debug("repair refused", "err", err)
+		b.Discard()
+		ack.results <- repaired{ack.index, false}
+		return
 	}
 	b.Commit(ack)
 }

@@ -18,15 +18,16 @@ const (
 // replicaSession answers the coordinator at the other end of one connection: what arrived in one go is applied as one
 // storage batch.
 type replicaSession struct {
-	c     *Coordinator
-	from  ring.HostID
-	batch Batch // nil: nothing written since the last Flush
-	spare Batch // reused
-	bytes int   // in batch
-	acks  []rpc.Responder
-	page  row.Page
-	cmd   row.Command
-	out   []byte
+	c         *Coordinator
+	from      ring.HostID
+	batch     Batch // nil: nothing written since the last Flush
+	spare     Batch // reused
+	bytes     int   // in batch
+	acks      []rpc.Responder
+	page      row.Page
+	cmd       row.Command
+	mutations []row.Mutation // empty; reused
+	out       []byte
 }
 
 // NewSession is for rpc's accepted connections.
@@ -124,7 +125,8 @@ func (s *replicaSession) apply(body []byte) (status rpc.Status, why string) {
 		}
 		s.batch = s.spare
 	}
-	return s.c.applyAll(s.batch, body)
+	status, why, s.mutations = s.c.applyAll(s.batch, body, s.mutations)
+	return status, why
 }
 
 // writable checks every mutation before the first is applied, so that none is when one is refused for what it is.
@@ -150,23 +152,32 @@ func (c *Coordinator) writable(body []byte) rpc.Status {
 	return rpc.StatusOK
 }
 
-// applyAll adds mutations that are writable to the batch. It returns a text with StatusFailed.
-func (c *Coordinator) applyAll(b Batch, body []byte) (status rpc.Status, why string) {
+// mutationsKeptMax is for how many decoded mutations a session keeps room.
+const mutationsKeptMax = 256
+
+// applyAll adds mutations that are writable to the batch: all of them or, unless the status is StatusOK, none. It returns a
+// text with StatusFailed. room is reused.
+func (c *Coordinator) applyAll(b Batch, body []byte, room []row.Mutation) (status rpc.Status, why string, reuse []row.Mutation) {
+	ms := room[:0]
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
-		if err == nil {
-			err = b.Apply(&m)
-		}
-		if err != nil && c.o.IsUnknownTable(err) {
-			return rpc.StatusUnknownTable, ""
-		}
 		if err != nil {
-			c.o.Logger.Debug("mutation refused", "err", err)
-			return rpc.StatusFailed, err.Error()
+			return rpc.StatusBadRequest, "", room
 		}
-		src = rest
+		ms, src = append(ms, m), rest
 	}
-	return rpc.StatusOK, ""
+	err := b.ApplyAll(ms)
+	if clear(ms); cap(ms) <= mutationsKeptMax {
+		room = ms[:0]
+	}
+	switch {
+	case err == nil:
+		return rpc.StatusOK, "", room
+	case c.o.IsUnknownTable(err):
+		return rpc.StatusUnknownTable, "", room
+	}
+	c.o.Logger.Debug("mutation refused", "err", err)
+	return rpc.StatusFailed, err.Error(), room
 }
 
 // applyWhenCaughtUp pulls the metadata that the coordinator has and tries again. It runs on a goroutine of its own.
@@ -180,7 +191,7 @@ func (c *Coordinator) applyWhenCaughtUp(from ring.HostID, epoch uint64, deadline
 		return
 	}
 	b := c.o.Storage.NewBatch()
-	status, why := c.applyAll(b, body)
+	status, why, _ := c.applyAll(b, body, nil)
 	if status != rpc.StatusOK {
 		b.Discard()
 		rsp.Reply(status, []byte(why))

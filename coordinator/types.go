@@ -202,6 +202,8 @@ type Storage interface {
 // Batch collects writes that become visible and durable together; it belongs to one goroutine.
 type Batch interface {
 	Apply(m *row.Mutation) error
+	// ApplyAll adds all of the mutations or, with an error, none.
+	ApplyAll(ms []row.Mutation) error
 	PutHint(key, value []byte) error
 	DeleteHint(key []byte) error
 	Len() int

@@ -317,12 +317,9 @@ func (b *Burst) sendHere(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 	if op.trace != nil {
 		op.trace.Event("Appending to the local store")
 	}
-	batch := b.open(len(p.body))
-	for i := p.from; i < p.to; i++ {
-		if err := batch.Apply(&w.Mutations[i]); err != nil {
-			t.refusedHere(err)
-			return
-		}
+	if err := b.open(len(p.body)).ApplyAll(w.Mutations[p.from:p.to]); err != nil {
+		t.refusedHere(err)
+		return
 	}
 	b.acks = append(b.acks, localAck{target: t})
 }

@@ -59,13 +59,28 @@ type batch struct {
 }
 
 func (b *batch) Apply(m *row.Mutation) error {
-	if !b.inside && m.Generation >= schema.GenerationUserMin {
-		if !b.gate.enter() {
-			return errJoining
-		}
-		b.inside = true
+	if !b.enter(m) {
+		return errJoining
 	}
 	return b.Batch.Apply(m)
+}
+
+func (b *batch) ApplyAll(ms []row.Mutation) error {
+	for i := range ms {
+		if !b.enter(&ms[i]) {
+			return errJoining
+		}
+	}
+	return b.Batch.ApplyAll(ms)
+}
+
+// enter passes the gate once per batch, with the first row of a user table.
+func (b *batch) enter(m *row.Mutation) bool {
+	if !b.inside && m.Generation >= schema.GenerationUserMin {
+		b.inside = b.gate.enter()
+		return b.inside
+	}
+	return true
 }
 
 func (b *batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }

@@ -46,11 +46,37 @@ func (b *Batch) Len() int {
 // ErrUnknownTable, ErrTooLarge (commit what is there and try again, unless the batch is empty), ErrBadMutation, ErrFailed,
 // ErrClosed; the batch is then as it was before.
 func (b *Batch) Apply(m *row.Mutation) error {
+	if err := b.admit(m, 0); err != nil {
+		return err
+	}
+	return b.add(m)
+}
+
+// ApplyAll is Apply of several mutations: with an error none of them is in the batch.
+func (b *Batch) ApplyAll(ms []row.Mutation) error {
+	ahead := 0
+	for i := range ms {
+		if err := b.admit(&ms[i], ahead); err != nil {
+			return err
+		}
+		ahead += 2 * (len(ms[i].Key) + len(ms[i].Fragment))
+	}
+	for i := range ms {
+		if err := b.add(&ms[i]); err != nil { // admit has looked at all that add can find
+			return err
+		}
+	}
+	return nil
+}
+
+// admit takes the mutation's stripe and decides whether it may be added; the batch stays as it is. ahead is the room that
+// admitted ones will take.
+func (b *Batch) admit(m *row.Mutation, ahead int) error {
 	e := b.e
 	if err := e.writable(); err != nil {
 		return err
 	}
-	if err := b.check(m); err != nil {
+	if err := b.check(m, ahead); err != nil {
 		e.opts.Metrics.WritesRefused.Add(1)
 		return err
 	}
@@ -59,17 +85,18 @@ func (b *Batch) Apply(m *row.Mutation) error {
 	if e.isDropped(m.Generation) {
 		return fmt.Errorf("storage: apply to generation %d: %w", m.Generation, ErrUnknownTable)
 	}
-	b.open()
-	b.tables = true
-	return b.add(m)
+	return nil
 }
 
-func (b *Batch) check(m *row.Mutation) error {
+func (b *Batch) check(m *row.Mutation, ahead int) error {
 	o := &b.e.opts
+	if b.pb != nil {
+		ahead += b.pb.Len()
+	}
 	if size := len(m.Key) + len(m.Fragment); size > o.MutationBytesMax {
 		return fmt.Errorf("storage: mutation of %d bytes, at most %d: %w", size, o.MutationBytesMax, ErrTooLarge)
-	} else if b.pb != nil && b.pb.Len()+2*size > o.BatchBytesMax {
-		return fmt.Errorf("storage: batch of %d bytes, at most %d: %w", b.pb.Len()+size, o.BatchBytesMax, ErrTooLarge)
+	} else if ahead > 0 && ahead+2*size > o.BatchBytesMax {
+		return fmt.Errorf("storage: batch of %d bytes, at most %d: %w", ahead+size, o.BatchBytesMax, ErrTooLarge)
 	}
 	if len(m.Key) == 0 || len(m.Key) > ring.ComponentBytesMax {
 		return fmt.Errorf("storage: partition key of %d bytes: %w", len(m.Key), ErrBadMutation)
@@ -99,8 +126,10 @@ func (b *Batch) open() {
 	}
 }
 
-// add writes the operands of a validated mutation.
+// add writes the operands of an admitted mutation.
 func (b *Batch) add(m *row.Mutation) error {
+	b.open()
+	b.tables = true
 	f := &b.frag
 	if err := f.Init(m.Fragment); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadMutation, err)

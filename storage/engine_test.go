@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -116,5 +117,62 @@ func TestRefusals(t *testing.T) {
 	}
 	if err := e.Write(context.Background(), nil); err != nil {
 		t.Errorf("empty write: %v", err)
+	}
+}
+
+// TestApplyAllOrNothing: when one of several mutations is refused, for whatever reason, none is in the batch, and what
+// was there before stays.
+func TestApplyAllOrNothing(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.MutationBytesMax, o.BatchBytesMax = 1024, 4096
+	e := openTest(t, o)
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := e.DropGeneration(genOther); err != nil {
+		t.Fatal(err)
+	}
+	k := pkey(1)
+	large := put(genWide, k, "b", 1, strings.Repeat("v", 900))
+	broken := put(genWide, k, "b", 1, "x")
+	broken.Fragment = broken.Fragment[:len(broken.Fragment)-1]
+	for _, x := range []struct {
+		name string
+		rest []row.Mutation
+		want error
+	}{
+		{"dropped", []row.Mutation{put(genOther, k, "b", 1, "x")}, ErrUnknownTable},
+		{"unknown", []row.Mutation{put(77, k, "b", 1, "x")}, ErrUnknownTable},
+		{"too large", []row.Mutation{put(genWide, k, "b", 1, strings.Repeat("v", 2000))}, ErrTooLarge},
+		{"too many", []row.Mutation{large, large, large}, ErrTooLarge},
+		{"broken", []row.Mutation{broken}, ErrBadMutation},
+	} {
+		b := e.NewBatch()
+		if err := b.Apply(&row.Mutation{Generation: genPlain, Token: token(k), Key: k, Fragment: put(genPlain, k, "", 1, "before").Fragment}); err != nil {
+			t.Fatal(err)
+		}
+		before := b.Len()
+		err := b.ApplyAll(append([]row.Mutation{put(genWide, k, "a", 1, "x")}, x.rest...))
+		if !errors.Is(err, x.want) || b.Len() != before {
+			t.Errorf("%s: %v, %d keys after %d", x.name, err, b.Len(), before)
+		}
+		if err := e.CommitWait(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := read(t, e, row.Command{Generation: genWide, Token: token(k), Key: k, Now: 1}); got != "" {
+			t.Errorf("%s: %q", x.name, got)
+		}
+	}
+	b := e.NewBatch()
+	if err := b.ApplyAll([]row.Mutation{put(genWide, k, "a", 1, "x"), put(genWide, k, "b", 1, "y")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.CommitWait(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := read(t, e, row.Command{Generation: genWide, Token: token(k), Key: k, Now: 1}); strings.Count(got, "=") != 2 {
+		t.Errorf("both: %q", got)
 	}
 }
