@@ -529,3 +529,38 @@ func TestScenario_K5_EqualTimestamps(t *testing.T) {
 		}
 	})
 }
+
+// TestManyPurgeableTombstones: pages of what does not count beside pages of what does fit a message; a read of a replica
+// elsewhere comes through them.
+func TestManyPurgeableTombstones(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 2), keyspace: []schema.Pair{{Key: "class", Value: "SimpleStrategy"}, {Key: "replication_factor", Value: "1"}},
+			options: []schema.Property{{Name: "gc_grace_seconds", Value: "10"}}})
+		pk, long := c.keyOf(1), strings.Repeat("k", 32<<10)
+		want := ""
+		for i := range 600 {
+			ck := fmt.Sprintf("%03d%s", i, long)
+			m := c.deleteRow(c.wide, pk, ck, 5)
+			if i%4 == 0 {
+				m = c.put(c.wide, pk, ck, 5, "x")
+				want += ck + "=x "
+			}
+			c.plant(1, m)
+		}
+		time.Sleep(time.Hour)
+		cmd, got := c.whole(c.wide, pk), ""
+		cmd.Bytes = 8 << 20
+		for more := true; more; {
+			p, err := c.nodes[0].read(coordinator.One, cmd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += pageText(t, p, cmd.Now)
+			from := p.Cut
+			more, cmd.From = p.More, &from
+		}
+		if got != want {
+			t.Errorf("%d bytes of %d", len(got), len(want))
+		}
+	})
+}

@@ -62,8 +62,9 @@ type partition struct {
 const (
 	// rowOverhead is what a row counts for beside its bytes, so that no number of rows is free.
 	rowOverhead = 8
-	// deadBytesMax bounds what a page may walk over that does not count: shadowed rows, purgeable tombstones.
-	deadBytesMax = 16 << 20
+	// deadBytesMax bounds what a page may walk over that does not count: shadowed rows, purgeable tombstones. They may be in
+	// the page beside what counts, and all of it has to fit a message between nodes.
+	deadBytesMax = 4 << 20
 )
 
 // Init begins the page that answers cmd. Both are kept until Finish. The page's earlier content is overwritten.
