@@ -343,6 +343,15 @@ func (db *memDB) ddl(ast cql.Statement) error {
 			s.Order = append(s.Order, schema.ClusteringOrder{Column: o.Column.Name, Desc: o.Desc})
 		}
 		p, err = db.catalog.CreateTable(s, env)
+	case *cql.AlterTable:
+		s := schema.AlterTable{Keyspace: ks(a.Name), Name: a.Name.Name.Name, Kind: schema.AlterAdd}
+		for _, c := range a.Add {
+			s.Add = append(s.Add, schema.ColumnSpec{Name: c.Name.Name, Type: testTypeSpec(c.Type), Static: c.Static})
+		}
+		for _, c := range a.Drop {
+			s.Kind, s.Drop = schema.AlterDrop, append(s.Drop, c.Name)
+		}
+		p, err = db.catalog.AlterTable(s, env)
 	default:
 		return fmt.Errorf("%T is not for this test", ast)
 	}

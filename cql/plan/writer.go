@@ -159,7 +159,7 @@ func (w *RowWriter) limit(cmd *row.Command) {
 	switch {
 	case w.wholeRows():
 		cmd.Limit = int(min(w.remaining, w.want, chunkRows))
-		if w.perPart != noLimit {
+		if w.perPart != noLimit && len(w.s.table.Dropped) == 0 {
 			cmd.PerPartition = int(w.perPart)
 		}
 	case w.s.distinct && len(w.filters) == 0 && !w.s.aggregate:
@@ -312,13 +312,41 @@ func (w *RowWriter) loadStatic(enc []byte) (bool, error) {
 			return false, err
 		}
 	}
-	return row.HasLive(enc, w.now), nil
+	return w.visible(enc), nil
+}
+
+// visible reports whether a row is there. Cells of dropped columns do not count, which replicas know nothing of.
+func (w *RowWriter) visible(enc []byte) bool {
+	if len(w.s.table.Dropped) == 0 {
+		return row.HasLive(enc, w.now)
+	}
+	var r row.Reader
+	if r.Init(enc) != nil {
+		return false
+	}
+	if r.Liveness().LiveAt(w.now) {
+		return true
+	}
+	for r.Next() {
+		if w.s.table.ColumnByID(r.Column) == nil {
+			continue
+		}
+		if !r.Complex && r.Cell.LiveAt(w.now) {
+			return true
+		}
+		for r.NextElement() {
+			if r.Cell.LiveAt(w.now) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // fastRow adds a row of plain columns: its cells are copied as they are.
 func (w *RowWriter) fastRow(dst []byte) ([]byte, error) {
 	enc := w.frag.Row
-	if !row.HasLive(enc, w.now) {
+	if !w.visible(enc) {
 		return dst, nil
 	}
 	if w.want <= 0 {
@@ -371,7 +399,7 @@ func (w *RowWriter) count() {
 
 // slowRow adds a row that has to be looked at.
 func (w *RowWriter) slowRow(dst []byte) ([]byte, error) {
-	if !row.HasLive(w.frag.Row, w.now) {
+	if !w.visible(w.frag.Row) {
 		return dst, nil
 	}
 	if err := w.load(); err != nil {
