@@ -241,7 +241,7 @@ func TestDeadRowsAreBounded(t *testing.T) {
 		}
 		c.From = &from
 	}
-	if seen < 5 || seen > 8 || len(page.Data) > 1000 {
+	if seen < 20 || seen > 25 || len(page.Data) > 1000 {
 		t.Errorf("%d pages", seen)
 	}
 }
