@@ -197,6 +197,10 @@ func TestLargeWrites(t *testing.T) {
 		if err := c.nodes[0].write(coordinator.One, c.put(c.wide, key(99), "a", 1, strings.Repeat("v", 17<<20))); !errors.As(err, &tooLarge) || c.sent(coordinator.VerbMutate) != 0 {
 			t.Errorf("got %v", err)
 		}
+		alone := single(t)
+		if err := alone.nodes[0].write(coordinator.One, alone.put(alone.wide, key(99), "a", 1, strings.Repeat("v", 17<<20))); !errors.As(err, &tooLarge) || tooLarge.Size < 17<<20 || tooLarge.Max != 16<<20 {
+			t.Errorf("on one node: %v", err)
+		}
 		for i := range 12 { // more than one page of repairs, too
 			c.plant(1, c.put(c.wide, key(200), string(rune('a'+i)), 2, large[:400<<10]))
 		}

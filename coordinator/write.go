@@ -140,6 +140,9 @@ func (c *Coordinator) localWriteError(err error, w *Write) error {
 	if c.o.IsUnknownTable(err) {
 		return &UnknownTable{w.Mutations[0].Generation}
 	}
+	if m := &w.Mutations[0]; c.o.IsBatchFull(err) { // it had a batch to itself
+		return &TooLarge{len(m.Key) + len(m.Fragment), mutationBytesMax}
+	}
 	if c.o.IsInvalid(err) {
 		return err
 	}

@@ -68,6 +68,7 @@ func knownError(err error) *protocol.Error {
 		inv    *cql.InvalidError
 		ddl    *schema.Error
 		full   *coordinator.Overloaded
+		large  *coordinator.TooLarge
 	)
 	switch {
 	case errors.As(err, &wire):
@@ -82,6 +83,8 @@ func knownError(err error) *protocol.Error {
 		return schemaError(ddl)
 	case errors.As(err, &full):
 		return protocol.Errorf(protocol.CodeOverloaded, "%s", full.Msg)
+	case errors.As(err, &large):
+		return invalid("%s", large)
 	}
 	return replicaError(err)
 }

@@ -43,7 +43,7 @@ func (s *Session) Flush() { s.burst.Flush() }
 // Close implements server.Session.
 func (s *Session) Close() {
 	s.closed.Store(true)
-	s.burst.Flush()
+	s.burst.Close()
 }
 
 // runExecute decodes an EXECUTE and starts it.

@@ -376,6 +376,9 @@ func TestSchemaChangeFails(t *testing.T) {
 	err2 := error(&coordinator.Overloaded{Msg: "busy"})
 	c.failDDL.Store(&err2)
 	wantError(t, cl.query("CREATE TABLE k.u (k int PRIMARY KEY)", nil), protocol.CodeOverloaded, "busy")
+	err3 := error(&coordinator.TooLarge{Size: 20, Max: 10})
+	c.failDDL.Store(&err3)
+	wantError(t, cl.query("CREATE TABLE k.u (k int PRIMARY KEY)", nil), protocol.CodeInvalid, "Mutation of 20 bytes is too large for the maximum size of 10")
 }
 
 // Replicas that are down make requests unavailable before anything is sent.
