@@ -58,8 +58,12 @@ func (c *Catalog) CreateKeyspace(s CreateKeyspace, env Env) (Plan, error) {
 	if err := properties(s.Properties).known("replication", "durable_writes"); err != nil {
 		return Plan{}, err
 	}
-	if properties(s.Properties).find("replication") == nil {
+	replication := properties(s.Properties).find("replication")
+	if replication == nil {
 		return Plan{}, invalid("Missing mandatory option 'replication'")
+	}
+	if _, err := replicationOptions(replication); err != nil { // before whether the keyspace exists, as in Cassandra
+		return Plan{}, err
 	}
 	if _, ok := c.keyspaces[s.Name]; ok {
 		if s.IfNotExists {
@@ -141,7 +145,7 @@ func (k *Keyspace) set(ps properties, env Env) (err error) {
 	if p == nil {
 		return nil
 	}
-	options, err := p.pairs()
+	options, err := replicationOptions(p)
 	if err != nil {
 		return err
 	}
@@ -175,4 +179,16 @@ func (k *Keyspace) warnings(env Env) []string {
 		return nil
 	}
 	return k.Strategy.Warnings(k.Name, env.Ring)
+}
+
+// replicationOptions returns the map of a replication property. One that says anything names a class.
+func replicationOptions(p *Property) (map[string]string, error) {
+	options, err := p.pairs()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := options["class"]; !ok && len(options) > 0 {
+		return nil, config("Missing replication strategy class")
+	}
+	return options, nil
 }

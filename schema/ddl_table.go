@@ -19,6 +19,9 @@ func (c *Catalog) CreateTable(s CreateTable, env Env) (Plan, error) {
 	if len(s.PartitionKey) == 0 {
 		return Plan{}, invalid("No PRIMARY KEY specifed for table '%s.%s' (exactly one required)", s.Keyspace, s.Name)
 	}
+	if err := s.check(); err != nil {
+		return Plan{}, err
+	}
 	k, ok := c.keyspaces[s.Keyspace]
 	if !ok {
 		return Plan{}, invalid("Keyspace '%s' doesn't exist", s.Keyspace)
@@ -35,6 +38,23 @@ func (c *Catalog) CreateTable(s CreateTable, env Env) (Plan, error) {
 		return Plan{}, err
 	}
 	return t.plan(Created), nil
+}
+
+// check finds what is wrong with a statement whether or not there is such a table: Cassandra looks at values of options and
+// names of Java classes before.
+func (s *CreateTable) check() error {
+	options := DefaultTableOptions()
+	if err := options.set(s.Properties); err != nil {
+		return err
+	}
+	for i := range s.Columns {
+		if t := &s.Columns[i].Type; t.Kind == TypeCustom {
+			if _, err := customType(t.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // plan returns the plan that puts the table.

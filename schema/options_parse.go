@@ -204,15 +204,23 @@ func checkTableProperties(ps properties) error {
 // withProperties returns base with the properties set.
 func (base TableOptions) withProperties(ps properties) (TableOptions, error) {
 	o := base
-	for _, option := range tableOptions() {
-		if p := ps.find(option.name); p != nil {
-			if err := option.set(&o, p); err != nil {
-				return o, err
-			}
-		}
+	if err := o.set(ps); err != nil {
+		return o, err
 	}
 	o = o.completed()
 	return o, o.validate()
+}
+
+// set sets the properties that are options, without looking at how they go together.
+func (o *TableOptions) set(ps properties) error {
+	for _, option := range tableOptions() {
+		if p := ps.find(option.name); p != nil {
+			if err := option.set(o, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // validate checks the bounds of the numbers.

@@ -104,7 +104,7 @@ func (w *rowWriter) table(t *Table) {
 		"allow_auto_snapshot":         unless(o.AllowAutoSnapshot, boolean(false)),
 		"bloom_filter_fp_chance":      double(o.BloomFilterFPChance),
 		"caching":                     textMap(o.Caching),
-		"cdc":                         unless(!o.CDC, boolean(true)),
+		"cdc":                         nil, // as of a Cassandra whose nodes do not capture changes
 		"comment":                     text(o.Comment),
 		"compaction":                  textMap(o.Compaction),
 		"compression":                 textMap(o.Compression),

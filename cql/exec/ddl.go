@@ -12,6 +12,13 @@ import (
 // runDDL runs a schema change or TRUNCATE and answers when all live nodes have it.
 func runDDL(ctx context.Context, o *op) {
 	o.beginTrace(o.requestName(), o.text())
+	if done, err := o.dropNothing(o.compiled.AST); err != nil {
+		o.fail(err)
+		return
+	} else if done {
+		o.answer(o.x.void.b)
+		return
+	}
 	if err := refuseDDL(o.compiled.AST); err != nil {
 		o.fail(err)
 		return
@@ -140,18 +147,49 @@ func unsupported(feature string) error {
 	return invalid("This statement is not supported yet: %s", feature)
 }
 
+// dropNothing answers DROP of what no schema has yet: migrations drop indexes and views IF EXISTS. done says that there
+// is nothing to do.
+func (o *op) dropNothing(ast cql.Statement) (done bool, err error) {
+	d := ddlNames{keyspace: o.keyspaceOf()}
+	var what string
+	var absent bool
+	switch a := ast.(type) {
+	case *cql.DropIndex: // the text has that quote
+		what, absent = "Index '"+d.of(a.Name)+"."+a.Name.Name.Name+"' doesn't exist'", a.IfExists
+	case *cql.DropView:
+		what, absent = "Materialized view '"+d.of(a.Name)+"."+a.Name.Name.Name+"' doesn't exist", a.IfExists
+	case *cql.AlterView:
+		what, absent = "Materialized view '"+d.of(a.Name)+"."+a.Name.Name.Name+"' doesn't exist", a.IfExists
+	case *cql.DropFunction:
+		what, absent = "Function '"+d.of(a.Name)+"."+a.Name.Name.Name+"' doesn't exist", a.IfExists
+	case *cql.DropAggregate:
+		what, absent = "Aggregate '"+d.of(a.Name)+"."+a.Name.Name.Name+"' doesn't exist", a.IfExists
+	case *cql.DropTrigger:
+		what, absent = "Trigger '"+a.Name.Name+"' on '"+d.of(a.Table)+"."+a.Table.Name.Name+"' doesn't exist", a.IfExists
+	default:
+		return false, nil
+	}
+	switch {
+	case d.err != nil:
+		return false, d.err
+	case absent:
+		return true, nil
+	}
+	return false, invalid("%s", what)
+}
+
 // refuseDDL names the features that are not built.
 func refuseDDL(ast cql.Statement) error {
 	switch a := ast.(type) {
-	case *cql.CreateIndex, *cql.DropIndex:
+	case *cql.CreateIndex:
 		return unsupported("secondary indexes")
-	case *cql.CreateView, *cql.AlterView, *cql.DropView:
+	case *cql.CreateView:
 		return unsupported("materialized views")
-	case *cql.CreateFunction, *cql.DropFunction:
+	case *cql.CreateFunction:
 		return unsupported("user-defined functions")
-	case *cql.CreateAggregate, *cql.DropAggregate:
+	case *cql.CreateAggregate:
 		return unsupported("user-defined aggregates")
-	case *cql.CreateTrigger, *cql.DropTrigger:
+	case *cql.CreateTrigger:
 		return unsupported("triggers")
 	case *cql.CreateTable:
 		if len(a.PartitionKey) == 0 {

@@ -113,7 +113,7 @@ func (r *restriction) markerTuples(sc *scope, dst [][]byte) ([][]byte, error) {
 	case v.State == protocol.Null:
 		return dst, invalid("Invalid null value for column %s", columnNames(r.cols))
 	case v.State == protocol.Unset && r.multi:
-		return dst, invalid("Invalid unset value for IN restriction")
+		return dst, invalid("Invalid unset value for in(%s)", strings.ReplaceAll(columnNames(r.cols), ", ", ","))
 	case v.State == protocol.Unset:
 		return dst, invalid("Invalid unset value for column %s", columnNames(r.cols))
 	}

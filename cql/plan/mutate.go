@@ -203,7 +203,7 @@ func checkClusteringLen(vals [][]byte) error {
 		n += len(v)
 	}
 	if n > schema.KeyLenMax {
-		return invalid("The sum of all clustering columns is too long (%d > %d)", n, schema.KeyLenMax)
+		return invalid("Key length of %d is longer than maximum of %d", n, schema.KeyLenMax)
 	}
 	return nil
 }
@@ -322,6 +322,7 @@ func (o *operation) eval(sc *scope) (protocol.Value, error) {
 		if err := o.col.Type.Validate(v.Bytes); err != nil {
 			return v, marshalError(err)
 		}
+		v.Bytes = o.col.Type.Ordered(v.Bytes)
 	}
 	return v, nil
 }

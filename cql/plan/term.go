@@ -74,6 +74,7 @@ func (t *bindTerm) eval(sc *scope) (protocol.Value, error) {
 	if err := t.typ.Validate(v.Bytes); err != nil {
 		return v, marshalError(err)
 	}
+	v.Bytes = t.typ.Ordered(v.Bytes)
 	return v, nil
 }
 
@@ -300,12 +301,12 @@ func (c *compiler) elements(elems []cql.Term, what string, r, elem receiver) ([]
 		}
 	}
 	for i, e := range elems {
-		if hasMarker(e) {
-			return nil, invalid("Invalid %s for %s: bind variables are not supported inside collection literals", what, r.name)
-		}
 		t, err := c.term(e, elem)
 		if err != nil {
 			return nil, err
+		}
+		if hasMarker(e) {
+			return nil, invalid("Invalid %s for %s: bind variables are not supported inside collection literals", what, r.name)
 		}
 		out[i] = t
 	}

@@ -245,3 +245,37 @@ func sortPairs(key *Type, elems [][]byte) [][]byte {
 	}
 	return elems[:n]
 }
+
+// Ordered returns a serialized set or map, which has been validated, with its elements in order and each of them once, as
+// Cassandra stores what it is given: of equal map keys the last value counts. Values of other types and those in order
+// are returned as they are.
+func (t *Type) Ordered(v []byte) []byte {
+	if t.Kind != KindSet && t.Kind != KindMap || len(v) == 0 || t.inOrder(v) {
+		return v
+	}
+	var elems [][]byte
+	it := t.Iter(v)
+	for e, ok := it.Next(); ok; e, ok = it.Next() {
+		elems = append(elems, e)
+	}
+	return t.AppendCollection(make([]byte, 0, len(v)), t.SortElems(elems))
+}
+
+// inOrder reports whether the elements, of a map its keys, ascend.
+func (t *Type) inOrder(v []byte) bool {
+	var last []byte
+	it := t.Iter(v)
+	for first := true; ; first = false {
+		e, ok := it.Next()
+		if !ok {
+			return true
+		}
+		if !first && t.Elems[0].Compare(last, e) >= 0 {
+			return false
+		}
+		last = e
+		if t.Kind == KindMap {
+			it.Next()
+		}
+	}
+}

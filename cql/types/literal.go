@@ -69,7 +69,7 @@ func (t *Type) FromConstant(c ConstClass, text string) ([]byte, error) {
 		return nil, &ConstantError{Class: c, Text: text, Type: t}
 	}
 	if c == ConstHex {
-		return parseHex(strings.TrimPrefix(text, "0x"))
+		return parseHex(strings.TrimPrefix(strings.TrimPrefix(text, "0x"), "0X"))
 	}
 	return t.ParseLiteral(text)
 }
