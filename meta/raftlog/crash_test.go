@@ -81,7 +81,7 @@ func TestScenario_S6_CrashesInsideCalls(t *testing.T) {
 		c := formed(t, seed, 3, func(c *cluster) { c.every = 4 })
 		var made []string
 		for round := range 8 {
-			order := c.rand.r.Perm(3)
+			order := c.rand.Perm(3)
 			victims, from := order[:1+round%2], c.nodes[order[2]]
 			var cuts []<-chan struct{}
 			for _, i := range victims {

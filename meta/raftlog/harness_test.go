@@ -52,6 +52,12 @@ func (l *lockedRand) IntN(n int) int {
 	return l.r.IntN(n)
 }
 
+func (l *lockedRand) Perm(n int) []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Perm(n)
+}
+
 // node is one service through all its starts.
 type node struct {
 	c     *cluster
