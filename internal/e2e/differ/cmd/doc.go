@@ -7,5 +7,6 @@
 //	go run ./internal/e2e/differ/cmd -helenus ... -rewrite golden         record what differs on purpose (@differs)
 //	go run ./internal/e2e/differ/cmd -cassandra ... -helenus ... -seed 1 -runs 100 random
 //
-// It uses keyspaces that start with diff_ only, and drops them.
+// It uses keyspaces that start with diff_ only, and drops them. Statements of the corpus that change anything else
+// (system tables, roles) go to Helenus only.
 package main

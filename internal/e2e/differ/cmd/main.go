@@ -79,7 +79,7 @@ func (o *options) compare(f *differ.File, golden bool) (differences int, err err
 	if golden {
 		theirs, err = differ.ReadGolden(path)
 	} else {
-		theirs, err = differ.Record(o.cassandra, f)
+		theirs, err = differ.Record(o.oracle(), f)
 		if err == nil && o.rewrite {
 			return 0, theirs.Write(path)
 		}
@@ -87,11 +87,17 @@ func (o *options) compare(f *differ.File, golden bool) (differences int, err err
 	if err != nil {
 		return 0, err
 	}
-	if ours, err = differ.Record(o.helenus, f); err != nil {
+	if ours, err = differ.Record(differ.NewServer(o.helenus), f); err != nil {
 		return 0, err
 	}
 	if o.rewrite {
-		return 0, ours.OnPurpose(f).Write(filepath.Join(o.dir, f.Name+".ours"))
+		name := filepath.Join(o.dir, f.Name+".ours")
+		purpose := ours.OnPurpose(f, theirs)
+		if len(purpose) == 0 {
+			_ = os.Remove(name)
+			return 0, nil
+		}
+		return 0, purpose.Write(name)
 	}
 	purpose, err := differ.ReadGolden(filepath.Join(o.dir, f.Name+".ours"))
 	if err != nil {
@@ -104,8 +110,15 @@ func (o *options) compare(f *differ.File, golden bool) (differences int, err err
 	return len(found), nil
 }
 
+// oracle returns the Cassandra, which others may be using.
+func (o *options) oracle() *differ.Server {
+	s := differ.NewServer(o.cassandra)
+	s.Shared = true
+	return s
+}
+
 func (o *options) random() (differences int, err error) {
-	cassandra, helenus := differ.NewServer(o.cassandra), differ.NewServer(o.helenus)
+	cassandra, helenus := o.oracle(), differ.NewServer(o.helenus)
 	for _, s := range []*differ.Server{cassandra, helenus} {
 		if err := s.Begin("diff_random"); err != nil {
 			return 0, err
