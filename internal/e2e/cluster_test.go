@@ -353,12 +353,11 @@ func (p *process) freeze() {
 
 func (p *process) thaw() { p.t.Helper(); p.signal(syscall.SIGCONT) }
 
-// kill is kill -9, and waits for the end.
+// kill is kill -9, and waits for the end. A frozen process does nothing more before it dies.
 func (p *process) kill() {
 	if !p.running() {
 		return
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGCONT)
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }

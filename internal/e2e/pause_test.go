@@ -16,9 +16,11 @@ const (
 	pauseFor    = 20 * time.Second
 	pauseBefore = 6 * time.Second
 	pauseAfter  = 4 * time.Second
-	pauseRate   = 1000                   // requests per second, half reads, half writes
-	pauseBound  = 500 * time.Millisecond // of the worst second: other work may share the machine
-	pauseSlack  = 20 * time.Millisecond
+	pauseRate   = 1000 // requests per second, half reads, half writes
+	// Other work may share the machine, so these bounds are wide; the figures are printed, and docs/benchmarks.md has those
+	// of a quiet one.
+	pauseBound = time.Second // of the worst second
+	pauseSlack = 150 * time.Millisecond
 )
 
 // TestPausedNode: one node of three gets SIGSTOP for 20 s under QUORUM load at a fixed rate through the two others. No
