@@ -35,7 +35,7 @@ func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) (
 		for i, t := range src.terms {
 			v, err := columnValue(sc, t, cols[i])
 			if err != nil {
-				return dst, tupleError(sc, t, err, i, cols)
+				return dst, src.componentError(sc, t, err, i, cols)
 			}
 			dst = append(dst, v)
 		}
@@ -54,15 +54,23 @@ func (src *tupleSource) values(sc *scope, dst [][]byte, cols []*schema.Column) (
 	for _, col := range cols {
 		e, _ := it.Next()
 		if e == nil {
-			return dst, invalid("Invalid null value for column %s", cql.QuoteIdent(col.Name))
+			return dst, src.nullError(col, cols)
 		}
 		dst = append(dst, e)
 	}
 	return dst, nil
 }
 
-// tupleError is err, the error of component i of a tuple, in the words that Cassandra has for tuples.
-func tupleError(sc *scope, t term, err error, i int, cols []*schema.Column) error {
+// nullError is the error of a tuple whose component of col is null.
+func (src *tupleSource) nullError(col *schema.Column, cols []*schema.Column) error {
+	if src.among {
+		return invalid("Invalid null value in condition for columns: [%s]", columnNames(cols))
+	}
+	return invalid("Invalid null value for column %s", cql.QuoteIdent(col.Name))
+}
+
+// componentError is err, the error of component i of a tuple, in the words that Cassandra has for tuples.
+func (src *tupleSource) componentError(sc *scope, t term, err error, i int, cols []*schema.Column) error {
 	if len(cols) == 1 {
 		return err
 	}
@@ -70,7 +78,7 @@ func tupleError(sc *scope, t term, err error, i int, cols []*schema.Column) erro
 	case protocol.Unset:
 		return invalid("Invalid unset value for tuple field number %d", i)
 	case protocol.Null:
-		return invalid("Invalid null value for column %s", cql.QuoteIdent(cols[i].Name))
+		return src.nullError(cols[i], cols)
 	}
 	return err
 }

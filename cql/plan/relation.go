@@ -14,6 +14,7 @@ type tupleSource struct {
 	terms []term
 	whole term
 	typ   *types.Type // of whole
+	among bool        // one of several tuples of an IN, which Cassandra has other words for
 }
 
 // boundSource is one side of a slice.
@@ -138,15 +139,17 @@ func checkRelation(rel *cql.Relation, col *schema.Column) error {
 		}
 		return nil
 	}
+	switch rel.Op {
+	case cql.Lt, cql.Lte, cql.Gt, cql.Gte:
+		if err := checkSlice(typ); err != nil {
+			return err
+		}
+	}
 	if typ.Kind == types.KindUDT && typ.MultiCell() {
 		return invalid("Non-frozen UDT column '%s' (%s) cannot be restricted by any relation", name, typ)
 	}
 	if typ.MultiCell() && rel.Op != cql.Contains && rel.Op != cql.ContainsKey {
 		return invalid("Collection column '%s' (%s) cannot be restricted by a '%s' relation", name, typ, rel.Op)
-	}
-	switch rel.Op {
-	case cql.Lt, cql.Lte, cql.Gt, cql.Gte:
-		return checkSlice(typ)
 	}
 	return nil
 }
@@ -260,10 +263,12 @@ func (c *compiler) multiRelation(rel *cql.Relation) (*restriction, error) {
 			if err != nil {
 				return nil, err
 			}
+			src.among = true
 			r.in = append(r.in, src)
 		}
 		if len(r.in) == 1 {
 			r.kind, r.eq, r.in = restrictEq, r.in[0], nil
+			r.eq.among = false
 		}
 	}
 	return r, nil
