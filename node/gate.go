@@ -25,8 +25,12 @@ type gate struct {
 // errJoining refuses a write to a user table. Newer metadata follow, with which it may be tried again.
 var errJoining = errors.New("node: user tables take no writes while a node is joining")
 
-// enter counts first and looks then: a batch that drain does not count sees the state that drain waited for.
+// enter counts first and looks then: a batch that drain does not count sees the state that drain waited for. It looks
+// before too, so that batches that are turned away do not keep drain from seeing that nobody is inside.
 func (g *gate) enter() bool {
+	if g.current().Quiet() {
+		return false
+	}
 	g.inside.Add(1)
 	if g.current().Quiet() {
 		g.inside.Add(-1)
