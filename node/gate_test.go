@@ -40,7 +40,11 @@ func quietStates(t *testing.T) (before, quiet *meta.State) {
 // allows it, whatever the timing.
 func TestGate(t *testing.T) {
 	before, quiet := quietStates(t)
-	for range 200 {
+	rounds := 200
+	if testing.Short() {
+		rounds = 20
+	}
+	for range rounds {
 		var current atomic.Pointer[meta.State]
 		current.Store(before)
 		g := &gate{current: current.Load}
