@@ -39,8 +39,12 @@ func compile(stmt cql.Statement, env Env) (*Statement, error) {
 	case *cql.Describe:
 		st.Kind = KindDescribe
 		return st, nil
+	case *cql.CreateView:
+		if len(st.Binds) > 0 {
+			return nil, invalid("Bind variables are not allowed in CREATE MATERIALIZED VIEW statements")
+		}
 	}
-	st.Kind = KindDDL
+	st.Kind, st.Binds = KindDDL, nil // no value is used where the grammar lets a bind variable stand
 	if cql.IsAuth(stmt) {
 		st.Kind = KindAuth
 	}

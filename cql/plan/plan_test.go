@@ -11,6 +11,7 @@ import (
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // TestWriteAndRead goes once around: INSERT, UPDATE and DELETE of every kind of column, read back.
@@ -247,3 +248,20 @@ func TestRandomSlices(t *testing.T) {
 
 // tripleText is the i-th tuple in the order of the values, which the table's clustering order turns around in d.
 func tripleText(i int) string { return fmt.Sprintf("(%d, '%c', %d)", i/12, 'a'+i/3%4, i%3) }
+
+// TestDefinitionsHaveNoBinds: a bind variable in a definition has no type, and nobody may look at it.
+func TestDefinitionsHaveNoBinds(t *testing.T) {
+	for _, text := range []string{
+		"CREATE AGGREGATE ks.a (int) SFUNC f STYPE int INITCOND ?",
+		"CREATE AGGREGATE ks.a (int) SFUNC f STYPE int INITCOND :init",
+	} {
+		ast, err := cql.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := Compile(ast, Env{Catalog: schema.Bootstrap()})
+		if err != nil || st.Kind != KindDDL || len(st.Binds) > 0 {
+			t.Errorf("%s: %+v, %v", text, st, err)
+		}
+	}
+}
