@@ -264,4 +264,12 @@ func TestDefinitionsHaveNoBinds(t *testing.T) {
 			t.Errorf("%s: %+v, %v", text, st, err)
 		}
 	}
+	ast, err := cql.Parse("CREATE MATERIALIZED VIEW ks.v AS SELECT * FROM ks.t WHERE k = ? AND c IS NOT NULL PRIMARY KEY (k, c)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Compile(ast, Env{Catalog: schema.Bootstrap()})
+	if want := "Bind variables are not allowed in CREATE MATERIALIZED VIEW statements"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }

@@ -246,36 +246,53 @@ func sortPairs(key *Type, elems [][]byte) [][]byte {
 	return elems[:n]
 }
 
-// Ordered returns a serialized set or map, which has been validated, with its elements in order and each of them once, as
-// Cassandra stores what it is given: of equal map keys the last value counts. Values of other types and those in order
-// are returned as they are.
+// Ordered returns a value, which has been validated, as Cassandra stores what it is given: the elements of sets and maps in
+// order and each of them once, of equal map keys the last value, and so within lists, sets and maps, but not within
+// tuples, UDTs and vectors. Values in order are returned as they are, without allocation.
 func (t *Type) Ordered(v []byte) []byte {
-	if t.Kind != KindSet && t.Kind != KindMap || len(v) == 0 || t.inOrder(v) {
+	if len(v) == 0 || !t.unordered() || t.inOrder(v) {
 		return v
 	}
 	var elems [][]byte
 	it := t.Iter(v)
 	for e, ok := it.Next(); ok; e, ok = it.Next() {
-		elems = append(elems, e)
+		elems = append(elems, t.Elems[len(elems)%len(t.Elems)].Ordered(e))
 	}
 	return t.AppendCollection(make([]byte, 0, len(v)), t.SortElems(elems))
 }
 
-// inOrder reports whether the elements, of a map its keys, ascend.
+// unordered reports whether a value of t can hold a set or map that is out of order.
+func (t *Type) unordered() bool {
+	switch t.Kind {
+	case KindSet, KindMap:
+		return true
+	case KindList:
+		return t.Elems[0].unordered()
+	}
+	return false
+}
+
+// inOrder reports whether the elements, of a map its keys, ascend, and are in order themselves.
 func (t *Type) inOrder(v []byte) bool {
+	if !t.unordered() {
+		return true
+	}
 	var last []byte
 	it := t.Iter(v)
-	for first := true; ; first = false {
+	for i := 0; ; i++ {
 		e, ok := it.Next()
 		if !ok {
 			return true
 		}
-		if !first && t.Elems[0].Compare(last, e) >= 0 {
+		key := i%len(t.Elems) == 0
+		if key && t.Kind != KindList && i > 0 && t.Elems[0].Compare(last, e) >= 0 {
 			return false
 		}
-		last = e
-		if t.Kind == KindMap {
-			it.Next()
+		if !t.Elems[i%len(t.Elems)].inOrder(e) {
+			return false
+		}
+		if key {
+			last = e
 		}
 	}
 }

@@ -28,6 +28,16 @@ func TestOrdered(t *testing.T) {
 	if v := list.AppendCollection(nil, [][]byte{i(2), i(1)}); !bytes.Equal(list.Ordered(v), v) {
 		t.Error("a list keeps its order")
 	}
+	nested := MapOf(set, ListOf(set, true), true)
+	wrong, right := set.AppendCollection(nil, [][]byte{i(2), i(1)}), set.AppendCollection(nil, [][]byte{i(1), i(2)})
+	one := func(e []byte) []byte { return ListOf(set, true).AppendCollection(nil, [][]byte{e}) }
+	given = nested.AppendCollection(nil, [][]byte{wrong, one(right), right, one(wrong)})
+	if got, want := nested.Ordered(given), nested.AppendCollection(nil, [][]byte{right, one(right)}); !bytes.Equal(got, want) {
+		t.Errorf("nested: got %x, want %x", got, want)
+	}
+	if tuple := TupleOf(set); !bytes.Equal(tuple.Ordered(AppendElem(nil, wrong)), AppendElem(nil, wrong)) {
+		t.Error("a tuple keeps what is in it")
+	}
 	ordered := set.AppendCollection(nil, [][]byte{i(1), i(2)})
 	if n := testing.AllocsPerRun(100, func() { set.Ordered(ordered) }); n != 0 {
 		t.Errorf("%v allocations for a set in order", n)
