@@ -326,7 +326,7 @@ func (s *Service) guard(f func() error) (err error) {
 		if !ok {
 			panic(p)
 		}
-		err = fmt.Errorf("the log in %s is damaged, or an older copy of it was put back: remove this node from the cluster, wipe it and let it join again (%s)", s.opts.Dir, string(text))
+		err = fmt.Errorf("the log in %s is damaged, or an older copy of it was put back: this node cannot go on with it (%s)", s.opts.Dir, string(text))
 	}()
 	return f()
 }

@@ -105,7 +105,7 @@ func (s *store) load(id uint64) (*loaded, error) {
 		return nil, err
 	}
 	if last, _ := s.mem.LastIndex(); l.hard.GetCommit() > last {
-		return nil, fmt.Errorf("the log ends at %d but %d entries were committed: the store is damaged; wipe this node and let it join again", last, l.hard.GetCommit())
+		return nil, fmt.Errorf("the log ends at %d but %d entries were committed: the store is damaged, this node cannot go on with it", last, l.hard.GetCommit())
 	}
 	if err := s.mem.SetHardState(l.hard); err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (s *store) loadEntries(after uint64) error {
 			return fmt.Errorf("entry %x: %w", it.Key(), err)
 		}
 		if want := after + uint64(len(entries)) + 1; e.GetIndex() != want {
-			return fmt.Errorf("entry %d is missing: the store is damaged; wipe this node and let it join again", want)
+			return fmt.Errorf("entry %d is missing: the store is damaged, this node cannot go on with it", want)
 		}
 		entries = append(entries, e)
 	}
