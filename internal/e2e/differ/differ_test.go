@@ -120,7 +120,7 @@ func TestRandomScriptsFollowFromTheirSeed(t *testing.T) {
 		return strings.Join(out, "\n")
 	}
 	for seed := range uint64(20) {
-		if script(seed) != script(seed) {
+		if first, second := script(seed), script(seed); first != second {
 			t.Fatalf("seed %d has two scripts", seed)
 		}
 	}

@@ -22,13 +22,13 @@ type column struct {
 
 // generator makes random statements about one random table, called $t.
 type generator struct {
-	rng               *rand.Rand
-	create            string
-	pk, ck, st, rg    []column
-	desc              []bool
-	clock             int
-	expiringRows      bool // INSERTs have TTLs; all columns are read then: docs/compat.md, unselected-cells
-	scalars, complexs []column
+	rng                *rand.Rand
+	create             string
+	pk, ck, st, rg     []column
+	desc               []bool
+	clock              int
+	expiringRows       bool // INSERTs have TTLs; all columns are read then: docs/compat.md, unselected-cells
+	scalars, multiCell []column
 }
 
 func scalarTypes() []column {
@@ -62,7 +62,7 @@ func collectionTypes() []column {
 }
 
 func (g *generator) makeTable() {
-	g.scalars, g.complexs = scalarTypes(), collectionTypes()
+	g.scalars, g.multiCell = scalarTypes(), collectionTypes()
 	g.expiringRows = g.rng.IntN(2) == 0
 	pick := func(n int, prefix string, from []column) (out []column) {
 		for i := range n {
@@ -75,9 +75,9 @@ func (g *generator) makeTable() {
 	g.pk = pick(1+g.rng.IntN(2), "p", g.scalars)
 	g.ck = pick(g.rng.IntN(4), "c", g.scalars)
 	if len(g.ck) > 0 {
-		g.st = pick(g.rng.IntN(3), "s", append(g.scalars[:8:8], g.complexs...))
+		g.st = pick(g.rng.IntN(3), "s", append(g.scalars[:8:8], g.multiCell...))
 	}
-	g.rg = pick(1+g.rng.IntN(4), "v", append(g.scalars[:8:8], g.complexs...))
+	g.rg = pick(1+g.rng.IntN(4), "v", append(g.scalars[:8:8], g.multiCell...))
 	g.create = "CREATE TABLE $t (" + g.columns() + ", PRIMARY KEY ((" + names(g.pk) + ")" + g.clustering() + "))" + g.order()
 }
 
