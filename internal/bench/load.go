@@ -174,12 +174,13 @@ func (c *conn) prepare(text string) ([]byte, error) {
 	return append([]byte(nil), body[6:6+n]...), nil
 }
 
-// prepareSoon prepares; for a while it bears with a node that does not know the table yet.
+// prepareSoon prepares; for a while it bears with a node that does not know the table yet, which Cassandra also says
+// with a server error.
 func (c *conn) prepareSoon(ctx context.Context, text string) ([]byte, error) {
 	for end := time.Now().Add(schemaWait); ; {
 		id, err := c.prepare(text)
 		var e *protocol.Error
-		if err == nil || !errors.As(err, &e) || e.Code != protocol.CodeInvalid || time.Now().After(end) {
+		if err == nil || !errors.As(err, &e) || e.Code != protocol.CodeInvalid && e.Code != protocol.CodeServerError || time.Now().After(end) {
 			return id, err
 		}
 		select {
