@@ -167,7 +167,7 @@ func sameRanges(t *testing.T, seed uint64, got []RangeTombstone, want *modelPart
 }
 
 func TestNormalizeRanges(t *testing.T) {
-	for seed := range uint64(8000) {
+	for seed := range seeds(8000) {
 		g := newGen(seed)
 		p := newModelPartition()
 		for range g.IntN(12) {
@@ -209,7 +209,7 @@ func TestNormalizeRanges(t *testing.T) {
 }
 
 func TestFragmentRoundTripAndMerge(t *testing.T) {
-	for seed := range uint64(6000) {
+	for seed := range seeds(6000) {
 		g := newGen(seed)
 		reversed := g.IntN(2) == 0
 		n := 1 + g.IntN(4)
@@ -272,7 +272,7 @@ func (p *modelPartition) counted(now, gcBefore int64) *modelPartition {
 }
 
 func TestDiffConvergesInOneStep(t *testing.T) {
-	for seed := range uint64(8000) {
+	for seed := range seeds(8000) {
 		g := newGen(seed)
 		reversed := g.IntN(2) == 0
 		p := Purge{Now: g.local(), GCBefore: g.local()}

@@ -173,7 +173,7 @@ func TestCommandRoundTrip(t *testing.T) {
 	for _, c := range goldenCommands() {
 		check(c)
 	}
-	for seed := range uint64(2000) {
+	for seed := range seeds(2000) {
 		check(newGen(seed).command())
 	}
 	var c Command

@@ -15,7 +15,7 @@ func mustMerge(t testing.TB, rows ...[]byte) []byte {
 }
 
 func TestRowRoundTrip(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range seeds(20000) {
 		m := newGen(seed).row()
 		enc := m.encode()
 		if err := Validate(enc); err != nil {
@@ -32,7 +32,7 @@ func TestRowRoundTrip(t *testing.T) {
 }
 
 func TestMergeIsTheModels(t *testing.T) {
-	for seed := range uint64(30000) {
+	for seed := range seeds(30000) {
 		g := newGen(seed)
 		a, b := g.row(), g.row()
 		got := mustMerge(t, a.encode(), b.encode())
@@ -43,7 +43,7 @@ func TestMergeIsTheModels(t *testing.T) {
 }
 
 func TestMergeLaws(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range seeds(20000) {
 		g := newGen(seed)
 		a, b, c := g.row().encode(), g.row().encode(), g.row().encode()
 		ab := mustMerge(t, a, b)
@@ -65,7 +65,7 @@ func TestMergeLaws(t *testing.T) {
 // MergeAll in any order and grouping is the fold of Merge, with a Merger reused all along.
 func TestMergeAll(t *testing.T) {
 	var m Merger
-	for seed := range uint64(2000) {
+	for seed := range seeds(2000) {
 		g := newGen(seed)
 		rows := make([][]byte, g.IntN(20))
 		var want []byte
@@ -88,7 +88,7 @@ func TestMergeAll(t *testing.T) {
 }
 
 func TestShadowIsTheModels(t *testing.T) {
-	for seed := range uint64(10000) {
+	for seed := range seeds(10000) {
 		g := newGen(seed)
 		m, d := g.row(), g.maybeDeletion(1)
 		got, err := Shadow(nil, m.encode(), d)
@@ -99,7 +99,7 @@ func TestShadowIsTheModels(t *testing.T) {
 }
 
 func TestCompactIsTheModels(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range seeds(20000) {
 		g := newGen(seed)
 		m, now, gc := g.row(), g.local(), g.local()
 		if g.IntN(3) == 0 {
@@ -123,7 +123,7 @@ func TestCompactIsTheModels(t *testing.T) {
 
 // When expiry is noticed does not change what the row becomes: T9, T10, T11.
 func TestCompactCommutesWithMerge(t *testing.T) {
-	for seed := range uint64(20000) {
+	for seed := range seeds(20000) {
 		g := newGen(seed)
 		a, b, now := g.row().encode(), g.row().encode(), g.local()
 		early, err := Compact(nil, a, now-int64(g.IntN(3)), NoTimestamp, nil)
@@ -139,7 +139,7 @@ func TestCompactCommutesWithMerge(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range seeds(3000) {
 		g := newGen(seed)
 		m := g.row()
 		var r Reader

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -238,6 +239,18 @@ func (m *modelRow) String() string {
 type gen struct {
 	*rand.Rand
 	base int64
+}
+
+// seeds is how many random cases a test tries where n are usual: a quarter of them with -short, 20 times as many with
+// HELENUS_LONG=1.
+func seeds(n uint64) uint64 {
+	switch {
+	case os.Getenv("HELENUS_LONG") == "1":
+		return 20 * n
+	case testing.Short():
+		return n / 4
+	}
+	return n
 }
 
 func newGen(seed uint64) *gen {
