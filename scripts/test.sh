@@ -3,6 +3,7 @@
 # with stock drivers. Usage: scripts/test.sh [lint|unit|race|e2e]... (all of them without arguments).
 # Tools are pinned below and installed into .cache by this script. Needs Go and Python 3; Node.js and a JDK with Maven
 # are used where they are, else their driver's test is skipped with a notice.
+# HELENUS_LONG=1 gives the random tests of storage, row and protocol 20 times their time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

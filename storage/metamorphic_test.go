@@ -36,6 +36,8 @@ func TestMetamorphic(t *testing.T) {
 			t.Fatal(err)
 		}
 		limit = d
+	} else if os.Getenv("HELENUS_LONG") == "1" {
+		limit = 5 * time.Minute
 	} else if testing.Short() {
 		limit = time.Second
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -79,7 +80,14 @@ var sizesMixed = []int{0, 1, 100, 0, 5000, 131062, 131063, 3, 131071, 400000, 7,
 
 // TestReaderPieces cuts streams of all kinds into random pieces: the envelopes come out whole.
 func TestReaderPieces(t *testing.T) {
-	for seed := range uint64(20) {
+	seeds := uint64(20)
+	switch {
+	case os.Getenv("HELENUS_LONG") == "1":
+		seeds = 400
+	case testing.Short():
+		seeds = 5
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		for v := V3; v <= V4; v++ {
 			stream, bodies := requests(v, rng, sizesMixed...)
