@@ -202,13 +202,18 @@ func (c *conn) answeredOne(r Responder, op protocol.Opcode, wake bool) {
 }
 
 // endBurst writes what was answered during a burst, once, unless the writer is at it: it goes on then. What has been
-// added in the meantime is left to the writer too.
+// added in the meantime is left to the writer too, and so is more than a slow client may leave unread: the reader pauses
+// for that, and must not be held up in a write where nobody sees it.
 func (c *conn) endBurst() {
 	c.burst = 0
 	c.mu.Lock()
 	c.inBurst.Store(false)
-	if c.writing > 0 || c.out == nil {
+	if c.writing > 0 || c.out == nil || c.overLocked() {
+		wake := c.wakeLocked()
 		c.mu.Unlock()
+		if wake {
+			poke(c.wake)
+		}
 		return
 	}
 	o := c.takeLocked()

@@ -443,8 +443,14 @@ func TestLateAnswersToSlowReadersPauseThem(t *testing.T) {
 		all = append(all, c.query(i, "later")...)
 	}
 	c.send(all)
+	var later []Responder
 	for range 50 {
-		go (<-h.later).RespondBytes(protocol.OpResult, nil, make([]byte, 1<<20))
+		later = append(later, <-h.later)
+	}
+	// The reader has ended its burst: it does not write these answers itself, which would hold it up without a pause.
+	eventually(t, "the end of the read", func() bool { return s.Metrics().Requests[protocol.OpQuery].Load() == 50 })
+	for _, r := range later {
+		go r.RespondBytes(protocol.OpResult, nil, make([]byte, 1<<20))
 	}
 	eventually(t, "unsent answers", func() bool { return s.Connections()[0].UnsentSize > 1<<20 })
 	go c.nc.Write(all)
