@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -61,6 +62,7 @@ func TestTLSModes(t *testing.T) {
 				if want := ok[[2]TLSMode{dialer, peer}]; (err == nil && status == StatusOK) != want {
 					t.Errorf("dialer in mode %d, peer in mode %d: %v", dialer, peer, err)
 				}
+				synctest.Wait()
 				if err != nil && b.Metrics().Refused.Load() != 1 {
 					t.Errorf("dialer in mode %d, peer in mode %d: refusal not counted", dialer, peer)
 				}
