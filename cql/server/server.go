@@ -34,6 +34,7 @@ type Server struct {
 	conns     []*conn
 	addrs     map[netip.Addr]*clientAddr
 	lastID    uint64
+	ran       bool
 	drained   chan struct{} // closed when draining and no connection is left
 	wg        sync.WaitGroup
 }
@@ -152,17 +153,22 @@ func closeAll(listeners []net.Listener) {
 }
 
 // Run serves until ctx ends, and then closes all connections at once, or until Shutdown has drained them; it returns nil
-// in both cases, when all its goroutines have ended. A server runs once.
+// in both cases, when all its goroutines have ended, and also when Shutdown was called before it began. A server runs once.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.Listen(ctx); err != nil {
+	if err := s.Listen(ctx); err != nil && !errors.Is(err, ErrClosed) {
 		return err
 	}
 	s.mu.Lock()
-	if s.state != listening {
+	switch {
+	case s.ran || s.state == closed:
 		s.mu.Unlock()
 		return ErrClosed
+	case s.state == draining: // there is nothing left to serve
+		s.ran = true
+		s.mu.Unlock()
+		return nil
 	}
-	s.state = running
+	s.ran, s.state = true, running
 	s.wg.Add(len(s.listeners) + 1)
 	stop := make(chan struct{})
 	for i, l := range s.listeners {
