@@ -23,37 +23,12 @@ func (p *parser) selector() Selector {
 // selection reads an expression over columns: a sum of products of groups.
 func (p *parser) selection() Term {
 	p.enter()
-	left := p.selectionProduct()
-	for n := 0; p.at(tPlus) || p.at(tMinus); n++ {
-		if n >= nestingMax {
-			p.depth = nestingMax
-			p.enter()
-			break
-		}
-		op := &BinaryOp{Op: p.lex.text[p.tok.start], Left: left, Pos: p.pos0()}
-		p.advance()
-		op.Right = p.selectionProduct()
-		left = op
-	}
+	sum := p.binary(p.selectionProduct, func() bool { return p.at(tPlus) || p.at(tMinus) })
 	p.leave()
-	return left
+	return sum
 }
 
-func (p *parser) selectionProduct() Term {
-	left := p.selectionGroup()
-	for n := 0; p.at(tStar) || p.at(tSlash) || p.at(tPercent); n++ {
-		if n >= nestingMax {
-			p.depth = nestingMax
-			p.enter()
-			break
-		}
-		op := &BinaryOp{Op: p.lex.text[p.tok.start], Left: left, Pos: p.pos0()}
-		p.advance()
-		op.Right = p.selectionGroup()
-		left = op
-	}
-	return left
-}
+func (p *parser) selectionProduct() Term { return p.binary(p.selectionGroup, p.moreProduct) }
 
 // selections reads selection {, selection}.
 func (p *parser) selections() []Term {

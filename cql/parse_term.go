@@ -3,8 +3,15 @@ package cql
 // term reads a value as it stands in INSERT, UPDATE, WHERE and IF: a sum of products of simple terms.
 func (p *parser) term() Term {
 	p.enter()
-	left := p.product()
-	for n := 0; p.moreSum(); n++ {
+	sum := p.binary(p.product, p.moreSum)
+	p.leave()
+	return sum
+}
+
+// binary reads operand {operator operand}, left-associative, while more says that it goes on.
+func (p *parser) binary(operand func() Term, more func() bool) Term {
+	left := operand()
+	for n := 0; more(); n++ {
 		if n >= nestingMax {
 			p.depth = nestingMax
 			p.enter()
@@ -12,10 +19,9 @@ func (p *parser) term() Term {
 		}
 		op := &BinaryOp{Op: p.lex.text[p.tok.start], Left: left, Pos: p.pos0()}
 		p.advance()
-		op.Right = p.product()
+		op.Right = operand()
 		left = op
 	}
-	p.leave()
 	return left
 }
 
@@ -45,21 +51,9 @@ func (p *parser) moreSum() bool {
 	return false
 }
 
-func (p *parser) product() Term {
-	left := p.signed()
-	for n := 0; p.at(tStar) || p.at(tSlash) || p.at(tPercent); n++ {
-		if n >= nestingMax {
-			p.depth = nestingMax
-			p.enter()
-			break
-		}
-		op := &BinaryOp{Op: p.lex.text[p.tok.start], Left: left, Pos: p.pos0()}
-		p.advance()
-		op.Right = p.signed()
-		left = op
-	}
-	return left
-}
+func (p *parser) product() Term { return p.binary(p.signed, p.moreProduct) }
+
+func (p *parser) moreProduct() bool { return p.at(tStar) || p.at(tSlash) || p.at(tPercent) }
 
 func (p *parser) signed() Term {
 	if !p.at(tMinus) {

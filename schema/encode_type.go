@@ -73,55 +73,6 @@ func appendType(dst []byte, t *types.Type) []byte {
 	return dst
 }
 
-// scalarType returns the native scalar of a kind, nil for other kinds.
-func scalarType(k types.Kind) *types.Type {
-	switch k {
-	case types.KindAscii:
-		return types.Ascii
-	case types.KindBigint:
-		return types.Bigint
-	case types.KindBlob:
-		return types.Blob
-	case types.KindBoolean:
-		return types.Boolean
-	case types.KindCounter:
-		return types.Counter
-	case types.KindDecimal:
-		return types.Decimal
-	case types.KindDouble:
-		return types.Double
-	case types.KindFloat:
-		return types.Float
-	case types.KindInt:
-		return types.Int
-	case types.KindTimestamp:
-		return types.Timestamp
-	case types.KindUuid:
-		return types.Uuid
-	case types.KindText:
-		return types.Text
-	case types.KindVarint:
-		return types.Varint
-	case types.KindTimeuuid:
-		return types.Timeuuid
-	case types.KindInet:
-		return types.Inet
-	case types.KindDate:
-		return types.Date
-	case types.KindTime:
-		return types.Time
-	case types.KindSmallint:
-		return types.Smallint
-	case types.KindTinyint:
-		return types.Tinyint
-	case types.KindDuration:
-		return types.Duration
-	case types.KindEmpty:
-		return types.Empty
-	}
-	return nil
-}
-
 // typ reads a type. User types in it are references: they have the keyspace ks and a name but no fields.
 func (d *decoder) typ(ks string, depth int) *types.Type {
 	if depth > typeDepthMax {
@@ -162,7 +113,7 @@ func (d *decoder) typ(ks string, depth int) *types.Type {
 			return types.TupleOf(elems...)
 		}
 	default:
-		if t := scalarType(kind); t != nil && !frozen {
+		if t := types.Scalar(kind); t != nil && !frozen {
 			return t
 		}
 	}

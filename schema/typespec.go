@@ -209,7 +209,7 @@ func (s *TypeSpec) text(ks string) string {
 
 func nativeType(name string) (*types.Type, error) {
 	for _, k := range nativeKinds {
-		if t := scalarType(k); t.String() == name {
+		if t := types.Scalar(k); t.String() == name {
 			return t, nil
 		}
 	}
@@ -290,7 +290,7 @@ func classType(name string, args []*types.Type) *types.Type {
 		return types.Timestamp
 	case len(args) == 0:
 		for _, k := range nativeKinds {
-			if t := scalarType(k); t.JavaName() == marshalPackage+name {
+			if t := types.Scalar(k); t.JavaName() == marshalPackage+name {
 				return t
 			}
 		}

@@ -50,51 +50,18 @@ func appendUDT(dst []byte, v Version, t *types.Type) []byte {
 	return dst
 }
 
+// textAlias is the option id of text in protocol v1 and v2.
+const textAlias types.Kind = 0x0A
+
 // scalarOf returns the type without parameters that has this option id, nil if there is none.
 func scalarOf(kind types.Kind) *types.Type {
 	switch kind {
-	case types.KindAscii:
-		return types.Ascii
-	case types.KindBigint:
-		return types.Bigint
-	case types.KindBlob:
-		return types.Blob
-	case types.KindBoolean:
-		return types.Boolean
-	case types.KindCounter:
-		return types.Counter
-	case types.KindDecimal:
-		return types.Decimal
-	case types.KindDouble:
-		return types.Double
-	case types.KindFloat:
-		return types.Float
-	case types.KindInt:
-		return types.Int
-	case types.KindTimestamp:
-		return types.Timestamp
-	case types.KindUuid:
-		return types.Uuid
-	case 0x0A, types.KindText: // 0x0A is text, an alias that v1 and v2 sent
+	case textAlias:
 		return types.Text
-	case types.KindVarint:
-		return types.Varint
-	case types.KindTimeuuid:
-		return types.Timeuuid
-	case types.KindInet:
-		return types.Inet
-	case types.KindDate:
-		return types.Date
-	case types.KindTime:
-		return types.Time
-	case types.KindSmallint:
-		return types.Smallint
-	case types.KindTinyint:
-		return types.Tinyint
-	case types.KindDuration:
-		return types.Duration
+	case types.KindEmpty: // travels as a custom type
+		return nil
 	}
-	return nil
+	return types.Scalar(kind)
 }
 
 // option reads an [option]. Collections and UDTs come back unfrozen, because the wire does not

@@ -81,6 +81,55 @@ var (
 	Varint    = &Type{Kind: KindVarint}
 )
 
+// Scalar returns the type of a kind that has no parameters, nil for kinds that have some.
+func Scalar(k Kind) *Type {
+	switch k {
+	case KindAscii:
+		return Ascii
+	case KindBigint:
+		return Bigint
+	case KindBlob:
+		return Blob
+	case KindBoolean:
+		return Boolean
+	case KindCounter:
+		return Counter
+	case KindDecimal:
+		return Decimal
+	case KindDouble:
+		return Double
+	case KindFloat:
+		return Float
+	case KindInt:
+		return Int
+	case KindTimestamp:
+		return Timestamp
+	case KindUuid:
+		return Uuid
+	case KindText:
+		return Text
+	case KindVarint:
+		return Varint
+	case KindTimeuuid:
+		return Timeuuid
+	case KindInet:
+		return Inet
+	case KindDate:
+		return Date
+	case KindTime:
+		return Time
+	case KindSmallint:
+		return Smallint
+	case KindTinyint:
+		return Tinyint
+	case KindDuration:
+		return Duration
+	case KindEmpty:
+		return Empty
+	}
+	return nil
+}
+
 // ListOf returns list<e>. A frozen list freezes its element type too.
 func ListOf(e *Type, frozen bool) *Type {
 	return &Type{Kind: KindList, Frozen: frozen, Elems: frozenElems(frozen, e)}
