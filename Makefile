@@ -3,7 +3,7 @@ GO ?= go
 CACHE := $(CURDIR)/.cache
 export CGO_ENABLED = 0
 
-.PHONY: build dev test check unit race fuzz e2e bench peer-bench lint tools clean
+.PHONY: build dev test check unit race fuzz e2e test-faults bench peer-bench lint tools clean
 
 build: bin/helenus
 
@@ -23,6 +23,11 @@ test:
 
 lint unit race e2e:
 	./scripts/test.sh $@
+
+# test-faults: three nodes in network namespaces are killed, stopped, cut off and filled for FOR (default 3m, at least), under a
+# stock driver that keeps a ledger. make test has a short form of it. Needs root and ip.
+test-faults:
+	E2E=TestFaults HELENUS_E2E_FAULTS=$(or $(FOR),3m) ./scripts/test.sh e2e
 
 # fuzz: each fuzz target for FUZZTIME (default 30s).
 fuzz:

@@ -3,6 +3,7 @@
 # with stock drivers. Usage: scripts/test.sh [lint|unit|race|e2e]... (all of them without arguments).
 # Tools are pinned below and installed into .cache by this script. Needs Go and Python 3; Node.js and a JDK with Maven
 # are used where they are, else their driver's test is skipped with a notice.
+# E2E is a pattern of the names of the tests with real processes: those alone are run then.
 # HELENUS_LONG=1 gives the random tests of storage, row and protocol 20 times their time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,7 +43,7 @@ e2e() {
   ./scripts/python-env.sh "$CACHE"
   go build -trimpath -o bin/helenus ./cmd/helenus
   HELENUS_E2E=1 HELENUS_BIN=$PWD/bin/helenus HELENUS_PYTHON=$CACHE/python/bin/python HELENUS_CACHE=$CACHE \
-    go test -count=1 -v -timeout 25m ./internal/e2e/... > "$CACHE/e2e.log" 2>&1 || { tail -n 400 "$CACHE/e2e.log"; exit 1; }
+    go test -count=1 -v -timeout "${E2E_TIMEOUT:-25m}" -run "${E2E:-.}" ./internal/e2e/... > "$CACHE/e2e.log" 2>&1 || { tail -n 400 "$CACHE/e2e.log"; exit 1; }
   grep -E '^ *(--- |ok )|NOTICE' "$CACHE/e2e.log"
 }
 

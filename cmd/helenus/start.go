@@ -39,7 +39,7 @@ func run(c *cobra.Command, cfg *config.Config, clearSuspect bool) error {
 		return err
 	}
 	limitMemory(cfg)
-	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect})
+	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect, Now: wallClock()})
 	if err != nil {
 		return err
 	}

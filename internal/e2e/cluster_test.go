@@ -103,18 +103,23 @@ func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	for i := range n {
 		c.nodes = append(c.nodes, c.node(i, seeds, flags...))
 	}
-	t.Cleanup(func() {
+	c.cleanUp()
+	return c
+}
+
+// cleanUp ends the nodes with the test, and looks into their logs.
+func (c *cluster) cleanUp() {
+	c.t.Cleanup(func() {
 		for _, p := range c.nodes {
 			p.kill()
 			if log := p.log.String(); contains(log, "panic") || contains(log, "goroutine 1 [") {
-				t.Errorf("the log of %s shows a panic", p.addr)
+				c.t.Errorf("the log of %s shows a panic", p.addr)
 			}
-			if t.Failed() {
-				t.Logf("--- log of %s\n%s", p.addr, tail(p.log.String(), 60))
+			if c.t.Failed() {
+				c.t.Logf("--- log of %s\n%s", p.addr, tail(p.log.String(), 60))
 			}
 		}
 	})
-	return c
 }
 
 // unused tells whether nobody listens at the cluster's addresses: another run may be under way.
@@ -404,7 +409,14 @@ type script struct {
 // background starts a program; its output is collected, and printed when the test fails.
 func background(t *testing.T, name string, args ...string) *script {
 	t.Helper()
-	s := &script{t: t, cmd: exec.Command(name, args...), out: &logFile{}, done: make(chan struct{})}
+	return launch(t, exec.Command(name, args...))
+}
+
+// launch is background of a command that the caller has prepared.
+func launch(t *testing.T, cmd *exec.Cmd) *script {
+	t.Helper()
+	name, args := cmd.Path, cmd.Args[1:]
+	s := &script{t: t, cmd: cmd, out: &logFile{}, done: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		t.Fatalf("%s: %v", name, err)
