@@ -1,7 +1,9 @@
 package memnet
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/fnv"
 	"io"
 	"net"
 	"os"
@@ -77,7 +79,7 @@ func (c *conn) Close() error {
 	err := c.fail("close", net.ErrClosed)
 	c.once.Do(func() {
 		close(c.closed)
-		c.out.end(nil)
+		c.out.end(nil, true)
 		c.in.abandon()
 		c.net.forget(c)
 		err = nil
@@ -85,11 +87,11 @@ func (c *conn) Close() error {
 	return err
 }
 
-// reset ends the connection as a crash does: the other end reads an error.
-func (c *conn) reset() {
+// reset ends the connection as a crash does: the other end reads an error, which may overtake what was written.
+func (c *conn) reset(overtakes bool) {
 	c.once.Do(func() {
 		close(c.closed)
-		c.out.end(syscall.ECONNRESET)
+		c.out.end(syscall.ECONNRESET, overtakes)
 		c.in.abandon()
 		c.net.forget(c)
 	})
@@ -127,6 +129,7 @@ func (c *conn) open() error {
 type pipe struct {
 	net      *Network
 	from, to string
+	flow     *Flow
 
 	mu       sync.Mutex
 	segments []segment
@@ -147,8 +150,8 @@ type segment struct {
 	at   time.Time // zero: at once
 }
 
-func newPipe(n *Network, from, to string) *pipe {
-	return &pipe{net: n, from: from, to: to, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+func newPipe(n *Network, f *Flow) *pipe {
+	return &pipe{net: n, from: f.From, to: f.To, flow: f, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
 }
 
 func poke(c chan struct{}) {
@@ -178,17 +181,36 @@ func (p *pipe) setWriteDeadline(t time.Time) {
 	poke(p.writable)
 }
 
-// end marks the end of the stream, which arrives behind everything written before.
-func (p *pipe) end(err error) {
-	_, delay := p.net.state(p.from, p.to)
+// end marks the end of the stream, which arrives behind everything written before, unless it is an error that overtakes.
+func (p *pipe) end(err error, overtakes bool) {
+	delay := p.delay()
 	p.mu.Lock()
-	p.ended, p.endErr = true, err
-	if delay > 0 {
-		p.endAt = time.Now().Add(delay)
+	if !p.ended {
+		p.ended, p.endErr = true, err
+		if delay > 0 {
+			p.endAt = time.Now().Add(delay)
+		}
 	}
-	if err != nil {
-		p.segments, p.bytes = nil, 0 // a reset overtakes
+	if err != nil && overtakes {
+		p.segments, p.bytes = nil, 0
 	}
+	p.mu.Unlock()
+	p.refresh()
+}
+
+// delay returns how long what is written now is under way.
+func (p *pipe) delay() time.Duration {
+	if latency := p.net.opt.Latency; latency != nil {
+		return latency(p.flow)
+	}
+	_, delay := p.net.state(p.from, p.to)
+	return delay
+}
+
+// orphaned marks that what is written from now on is lost; what is under way arrives.
+func (p *pipe) orphaned() {
+	p.mu.Lock()
+	p.orphan = true
 	p.mu.Unlock()
 	p.refresh()
 }
@@ -210,7 +232,7 @@ func (p *pipe) read(b []byte, closed chan struct{}) (int, error) {
 		default:
 		}
 		cut, _ := p.net.state(p.from, p.to)
-		n, until, done, err := p.tryRead(b, cut)
+		n, until, done, err := p.tryRead(b, cut, p.net.isSilent(p.from))
 		if done {
 			return n, err
 		}
@@ -219,7 +241,7 @@ func (p *pipe) read(b []byte, closed chan struct{}) (int, error) {
 }
 
 // tryRead returns what can be read now; done false means to look again at until (zero: when poked).
-func (p *pipe) tryRead(b []byte, cut bool) (n int, until time.Time, done bool, err error) {
+func (p *pipe) tryRead(b []byte, cut, silent bool) (n int, until time.Time, done bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -245,7 +267,7 @@ func (p *pipe) tryRead(b []byte, cut bool) (n int, until time.Time, done bool, e
 			return 0, until, false, nil
 		}
 		return p.takeLocked(b, now), until, true, nil
-	case p.ended && due(p.endAt):
+	case p.ended && (p.endErr == nil || !silent) && due(p.endAt):
 		if p.endErr != nil {
 			return 0, until, true, p.endErr
 		}
@@ -279,9 +301,11 @@ func (p *pipe) write(b []byte, closed chan struct{}) (int, error) {
 			return total, net.ErrClosed
 		default:
 		}
-		cut, delay := p.net.state(p.from, p.to)
+		p.name(b)
+		cut, _ := p.net.state(p.from, p.to)
 		back, _ := p.net.state(p.to, p.from)
-		n, until, err := p.tryWrite(b[total:], delay, cut || back)
+		silent := p.net.isSilent(p.to)
+		n, until, err := p.tryWrite(b[total:], p.delay(), cut || back || silent)
 		total += n
 		if err != nil || total == len(b) {
 			return total, err
@@ -289,6 +313,19 @@ func (p *pipe) write(b []byte, closed chan struct{}) (int, error) {
 		wait(&p.wtimer, until, p.writable, closed)
 	}
 }
+
+// name labels the connection by what its dialer says first.
+func (p *pipe) name(b []byte) {
+	if !p.flow.Forward || len(b) == 0 || p.flow.label.Load() != 0 {
+		return
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(b[:min(len(b), labelBytesMax)])
+	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(p.flow.dialed.UnixNano())))
+	p.flow.label.CompareAndSwap(0, max(h.Sum64(), 1))
+}
+
+const labelBytesMax = 256
 
 // tryWrite buffers what fits; unaware means that the writer cannot know whether the reader has gone.
 func (p *pipe) tryWrite(b []byte, delay time.Duration, unaware bool) (n int, until time.Time, err error) {
@@ -303,6 +340,9 @@ func (p *pipe) tryWrite(b []byte, delay time.Duration, unaware bool) (n int, unt
 	}
 	n = min(p.net.opt.Buffer-p.bytes, len(b))
 	if n > 0 {
+		if observe := p.net.opt.Observe; observe != nil {
+			observe(p.flow, b[:n])
+		}
 		p.appendLocked(b[:n], now, delay)
 		poke(p.readable)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,7 +24,29 @@ type Options struct {
 	Buffer int
 	// Delay is the one-way latency between different hosts; see SetDelay.
 	Delay time.Duration
+	// Latency, when it is set, decides in place of Delay and SetDelay how long after this instant arrives what is written
+	// now. Everything written in one instant must get the same answer: how a stream is cut into writes then cannot be
+	// seen at the other end. It is called without locks held and must not use the network.
+	Latency func(*Flow) time.Duration
+	// Observe, when it is set, is told of the bytes that enter a flow, in order. It is called under the lock of that
+	// flow: it must neither keep the bytes nor use the network.
+	Observe func(*Flow, []byte)
 }
+
+// Flow is one direction of a connection.
+type Flow struct {
+	From, To string // hosts
+	Port     int    // that was dialed
+	Forward  bool   // From has dialed
+	User     any    // the observer's
+
+	label  *atomic.Uint64 // shared by both directions
+	dialed time.Time
+}
+
+// Label is a hash (FNV-1a, 64 bits) of what the dialer's first Write began with, up to 256 bytes, and of when it dialed; 0 until
+// that Write. It names a connection by what it is for, where port numbers depend on who was first.
+func (f *Flow) Label() uint64 { return f.label.Load() }
 
 // Network connects hosts. Its methods may be used from any goroutine.
 type Network struct {
@@ -35,6 +58,7 @@ type Network struct {
 	cuts      map[direction]bool
 	delays    map[direction]time.Duration
 	isolated  map[string]bool
+	silent    map[string]bool
 	conns     []*conn       // open ones, in the order of their creation
 	changed   chan struct{} // closed and replaced whenever a fault or a listener changes
 }
@@ -47,7 +71,7 @@ func New(opt Options) *Network {
 		opt.Buffer = bufferDefault
 	}
 	return &Network{opt: opt, listeners: map[string]*listener{}, ports: map[string]int{}, cuts: map[direction]bool{},
-		delays: map[direction]time.Duration{}, isolated: map[string]bool{}, changed: make(chan struct{})}
+		delays: map[direction]time.Duration{}, isolated: map[string]bool{}, silent: map[string]bool{}, changed: make(chan struct{})}
 }
 
 // Host is one machine on the network; its name is usually an IP address.
@@ -109,7 +133,7 @@ func (h *Host) Listen(addr string) (net.Listener, error) {
 	if n.listeners[at.String()] != nil {
 		return nil, opError("listen", at, syscall.EADDRINUSE)
 	}
-	l := &listener{net: n, host: h.name, addr: at, queue: make(chan *conn, backlog), closed: make(chan struct{})}
+	l := &listener{net: n, host: h.name, addr: at, port: port, queue: make(chan *conn, backlog), closed: make(chan struct{})}
 	n.listeners[at.String()] = l
 	n.changedLocked()
 	return l, nil
@@ -137,7 +161,13 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 			return nil, err
 		}
 		if c != nil {
-			return c, settle(ctx, c, rtt)
+			if latency := n.opt.Latency; latency != nil {
+				rtt = latency(c.out.flow) + latency(c.in.flow)
+			}
+			if err := settle(ctx, c, rtt); err != nil {
+				return nil, err
+			}
+			return c, nil
 		}
 		select {
 		case <-changed:
@@ -168,7 +198,7 @@ func (n *Network) dialLocked(from, addr string) (*conn, time.Duration, error) {
 	if err != nil {
 		return nil, 0, opError("dial", nil, err)
 	}
-	if n.cutLocked(from, to) || n.cutLocked(to, from) {
+	if n.cutLocked(from, to) || n.cutLocked(to, from) || n.silent[to] {
 		return nil, 0, nil
 	}
 	l := n.listeners[addr]
@@ -179,14 +209,16 @@ func (n *Network) dialLocked(from, addr string) (*conn, time.Duration, error) {
 		return nil, 0, nil
 	}
 	local := addrOf(from, n.portLocked(from))
-	here, there := n.pairLocked(from, to, local, l.addr)
+	here, there := n.pairLocked(from, to, local, l.addr, l.port)
 	l.queue <- there // does not block: only holders of n.mu send
 	return here, n.delayLocked(from, to) + n.delayLocked(to, from), nil
 }
 
 // pairLocked returns the two ends of a new connection.
-func (n *Network) pairLocked(from, to string, local, remote net.Addr) (here, there *conn) {
-	out, in := newPipe(n, from, to), newPipe(n, to, from)
+func (n *Network) pairLocked(from, to string, local, remote net.Addr, port int) (here, there *conn) {
+	label := new(atomic.Uint64)
+	out := newPipe(n, &Flow{From: from, To: to, Port: port, Forward: true, label: label, dialed: time.Now()})
+	in := newPipe(n, &Flow{From: to, To: from, Port: port, label: label})
 	here = newConn(n, from, in, out, local, remote)
 	there = newConn(n, to, out, in, remote, local)
 	here.peer, there.peer = there, here
@@ -237,6 +269,13 @@ func (n *Network) Isolate(host string, on bool) {
 	})
 }
 
+// Open tells whether what one host sends would reach the other now.
+func (n *Network) Open(from, to string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.cutLocked(from, to)
+}
+
 // SetDelay sets the latency of what is written from now on in one direction.
 func (n *Network) SetDelay(from, to string, d time.Duration) {
 	n.fault(func() { n.delays[direction{from, to}] = d })
@@ -255,9 +294,56 @@ func (n *Network) fault(change func()) {
 }
 
 // Crash ends the processes of a host: its listeners close, its connections break at once, and the other ends see a
-// reset unless the path to them is cut.
+// reset, which overtakes what is under way, unless the path to them is cut.
 func (n *Network) Crash(host string) {
+	for _, c := range n.closeHost(host, false) {
+		c.reset(true)
+	}
+}
+
+// Kill is Crash with what is under way arriving first. With silent set nobody learns of the end, as after a loss of power: what
+// is written to the host vanishes and dials to it wait, until Silence(host, false) lets the resets through.
+func (n *Network) Kill(host string, silent bool) {
+	for _, c := range n.closeHost(host, silent) {
+		c.reset(false)
+	}
+}
+
+// Silence tells whether a host is off: see Kill.
+func (n *Network) Silence(host string, on bool) {
+	n.fault(func() {
+		if on {
+			n.silent[host] = true
+		} else {
+			delete(n.silent, host)
+		}
+	})
+}
+
+// Break resets all connections between two hosts, as a middlebox that has lost its state does: both ends see a reset behind
+// what is under way.
+func (n *Network) Break(a, b string) {
 	n.mu.Lock()
+	var dead []*conn
+	for _, c := range n.conns {
+		if c.host == a && c.peer.host == b || c.host == b && c.peer.host == a {
+			dead = append(dead, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range dead {
+		c.out.end(syscall.ECONNRESET, false)
+		c.in.orphaned()
+	}
+}
+
+// closeHost closes the listeners of a host and returns its connections.
+func (n *Network) closeHost(host string, silent bool) []*conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if silent {
+		n.silent[host] = true
+	}
 	var dead []*conn
 	for _, c := range n.conns {
 		if c.host == host {
@@ -271,10 +357,7 @@ func (n *Network) Crash(host string) {
 		}
 	}
 	n.changedLocked()
-	n.mu.Unlock()
-	for _, c := range dead {
-		c.reset()
-	}
+	return dead
 }
 
 // state returns whether a direction is cut, and its delay.
@@ -284,10 +367,17 @@ func (n *Network) state(from, to string) (cut bool, delay time.Duration) {
 	return n.cutLocked(from, to), n.delayLocked(from, to)
 }
 
+func (n *Network) isSilent(host string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.silent[host]
+}
+
 type listener struct {
 	net    *Network
 	host   string
 	addr   net.Addr
+	port   int
 	queue  chan *conn
 	closed chan struct{} // closed under net.mu, once the listener is out of net.listeners
 }
@@ -325,7 +415,7 @@ func (l *listener) Close() error {
 	for {
 		select {
 		case c := <-l.queue:
-			c.reset()
+			c.reset(true)
 		default:
 			return nil
 		}
