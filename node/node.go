@@ -50,7 +50,7 @@ type Node struct {
 	endLife  context.CancelFunc
 	apart    sync.WaitGroup // goroutines of life
 
-	detector   atomic.Pointer[gossip.Gossip]
+	detector   atomic.Pointer[Detector]
 	introduced atomic.Pointer[introduction]
 	catchingUp atomic.Bool
 	retired    chan struct{} // a table generation is gone; capacity 1
@@ -347,6 +347,10 @@ func (n *Node) newSession(from ring.HostID, _ rpc.Class) rpc.Session {
 	return m
 }
 
+// catchUpAfter is how long newer metadata that a peer has may come through the log by themselves, as they do with every change,
+// before the whole state is pulled. Requests that cannot wait for them pull at once (coordinator).
+const catchUpAfter = 20 * time.Millisecond
+
 // hearEpoch pulls newer metadata that a peer has, one pull at a time.
 func (n *Node) hearEpoch(from ring.HostID, epoch uint64) {
 	if epoch <= n.log.Current().Epoch || !n.catchingUp.CompareAndSwap(false, true) {
@@ -354,6 +358,9 @@ func (n *Node) hearEpoch(from ring.HostID, epoch uint64) {
 	}
 	n.goLife(func() {
 		defer n.catchingUp.Store(false)
+		if sleep(n.life, catchUpAfter); epoch <= n.log.Current().Epoch {
+			return
+		}
 		ctx, cancel := context.WithTimeout(n.life, 5*time.Second)
 		defer cancel()
 		if err := n.log.CatchUp(ctx, from); err != nil && n.life.Err() == nil {
@@ -457,7 +464,7 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 			}
 		case e.Node != nil:
 			n.o.Logger.Info("membership changed", "host", e.Node.Node.ID.String(), "address", e.Node.Node.Internode.String(), "state", e.Node.Node.State.String())
-			if g := n.detector.Load(); g != nil {
+			if g := n.liveness(); g != nil {
 				n.goLife(func() { g.SetPeers(n.gossipPeers()) })
 			}
 			if e.Node.Kind == meta.NodeUpdated {
@@ -560,12 +567,20 @@ func (n *Node) alive(id ring.HostID) bool {
 	if n.home != nil && id == n.home.HostID {
 		return true
 	}
-	g := n.detector.Load()
+	g := n.liveness()
 	return g != nil && g.Alive(id)
 }
 
+// liveness returns the failure detector, nil before it runs.
+func (n *Node) liveness() Detector {
+	if g := n.detector.Load(); g != nil {
+		return *g
+	}
+	return nil
+}
+
 func (n *Node) downSince(id ring.HostID) time.Time {
-	g := n.detector.Load()
+	g := n.liveness()
 	if g == nil {
 		return n.started
 	}
@@ -609,9 +624,9 @@ func (n *Node) startGossip(ctx context.Context) error {
 		keys = [][]byte{key}
 	}
 	s := n.log.Current()
-	g, err := gossip.New(gossip.Options{HostID: n.home.HostID, Generation: n.home.Generation, ClusterID: fmt.Sprintf("%x", s.ClusterID),
+	g, err := n.o.Detector(gossip.Options{HostID: n.home.HostID, Generation: n.home.Generation, ClusterID: fmt.Sprintf("%x", s.ClusterID),
 		Bind: c.Gossip(), Advertise: n.gossipAddr(), Seeds: n.gossipPeers(), Keys: keys, Meta: n.nodeMeta(),
-		Events: gossip.Events{Up: n.memberUp, Down: n.memberDown, Update: n.memberUpdate, Superseded: n.superseded}, Logger: n.o.Logger})
+		Events: gossip.Events{Up: n.memberUp, Down: n.memberDown, Update: n.memberUpdate, Superseded: n.superseded}, Now: n.o.Now, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}
@@ -623,7 +638,7 @@ func (n *Node) startGossip(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	n.detector.Store(g)
+	n.detector.Store(&g)
 	if peers := n.gossipPeers(); len(peers) > 0 {
 		join, cancel := context.WithTimeout(ctx, gossipJoinTime)
 		defer cancel()
@@ -660,7 +675,7 @@ func (n *Node) keepFacts(ctx context.Context) error {
 			continue
 		}
 		last = m
-		if err := n.detector.Load().UpdateMeta(m); err != nil {
+		if err := n.liveness().UpdateMeta(m); err != nil {
 			n.o.Logger.Warn("facts about this node were not spread", "err", err)
 		}
 	}
@@ -721,7 +736,7 @@ const goodbyeTime = 2 * time.Second
 func (n *Node) sayGoodbye(gentle context.Context) {
 	ctx, cancel := context.WithTimeout(gentle, goodbyeTime)
 	defer cancel()
-	if err := n.detector.Load().Leave(ctx); err != nil {
+	if err := n.liveness().Leave(ctx); err != nil {
 		n.o.Logger.Debug("leaving gossip", "err", err)
 	}
 }

@@ -139,7 +139,7 @@ func TestStopTellsTheOthers(t *testing.T) {
 	for first.alive(id) {
 		time.Sleep(time.Millisecond)
 	}
-	if s, ok := first.detector.Load().State(id); !ok || !s.Left {
+	if s, ok := first.liveness().State(id); !ok || !s.Left {
 		t.Errorf("the other node had to find out: %+v %v", s, ok)
 	}
 	again := testNode(t, 5, seeds, func(o *Options) { o.FS = fs })

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/config"
+	"github.com/helenusdb/helenus/gossip"
 	"github.com/helenusdb/helenus/storage"
 )
 
@@ -19,11 +20,29 @@ type Network interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 }
 
+// Detector is the failure detector of a node: *gossip.Gossip, or a deterministic one in simulations.
+type Detector interface {
+	gossip.Detector
+	// Run watches the others until ctx ends. Before Ready is closed the detector knows only the node itself.
+	Run(ctx context.Context) error
+	Ready() <-chan struct{}
+	// Join contacts the addresses now and returns how many were reached.
+	Join(ctx context.Context, addrs []string) (reached int, err error)
+	// SetPeers replaces the addresses that the cluster metadata name.
+	SetPeers(addrs []string)
+	// UpdateMeta spreads new facts about this node.
+	UpdateMeta(m gossip.NodeMeta) error
+	// Leave tells the others that this node stops.
+	Leave(ctx context.Context) error
+}
+
 // Options are what a node needs besides its configuration. Zero values mean the real world.
 type Options struct {
 	Config *config.Config
 	FS     storage.FS // nil: the disk
 	Net    Network    // nil: TCP
+	// Detector makes the failure detector from the identity, the facts and the events of the node. nil: gossip.New
+	Detector func(gossip.Options) (Detector, error)
 	// Now tells the wall clock where time is data: timestamps, TTL, the age of hints. nil: time.Now
 	Now func() time.Time
 	// Random fills b; everything random in the node comes from it. nil: crypto/rand
@@ -47,6 +66,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Net == nil {
 		o.Net = tcp{}
+	}
+	if o.Detector == nil {
+		o.Detector = func(g gossip.Options) (Detector, error) { return gossip.New(g) }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

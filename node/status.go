@@ -86,7 +86,7 @@ func (n *Node) nodeStatus(m meta.Node, owned map[string]float64) NodeStatus {
 		Hints: n.coord.Hints().PendingFor(m.ID)}
 	if m.ID == n.home.HostID {
 		st.Load = n.engine.Stats().DiskBytes
-	} else if g := n.detector.Load(); g != nil {
+	} else if g := n.liveness(); g != nil {
 		if s, ok := g.State(m.ID); ok {
 			st.Load = s.Meta.LoadBytes
 		}

@@ -52,7 +52,7 @@ var owners = []struct {
 	rooms   []string
 	why     string
 }{
-	{"github.com/cockroachdb/pebble", []string{"storage", "meta/raftlog"}, "one engine, one owner: rows live in storage, the Raft log in meta/raftlog"},
+	{"github.com/cockroachdb/pebble", []string{"storage", "meta/raftlog", "internal/sim"}, "one engine, one owner: rows live in storage, the Raft log in meta/raftlog; the simulator brings the file system"},
 	{"github.com/hashicorp/memberlist", []string{"gossip"}, "liveness stands behind gossip's failure-detector interface"},
 	{"github.com/spf13/viper", []string{"config"}, "configuration is read in one place and is immutable afterwards"},
 	{"go.etcd.io/raft", []string{"meta/raftlog"}, "the state machine of meta stays pure"},
