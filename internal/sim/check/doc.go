@@ -1,0 +1,2 @@
+// Package check holds what the simulator's checkers say.
+package check

@@ -1,0 +1,38 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/helenusdb/helenus/internal/sim/check"
+)
+
+// Report is what became of a run. It is JSON between the test binary and cmd/simulate.
+type Report struct {
+	Seed       uint64            `json:"seed"`
+	Scenario   string            `json:"scenario"`
+	Swarm      bool              `json:"swarm"`
+	Nodes      int               `json:"nodes"`
+	Simulated  time.Duration     `json:"simulated_ns"`
+	Real       time.Duration     `json:"real_ns"` // set outside of the bubble
+	Ops        map[string]int64  `json:"operations"`
+	Faults     map[Kind]int      `json:"faults"`
+	Scheduled  int               `json:"faults_scheduled"`
+	Notes      map[string]int64  `json:"notes,omitempty"`
+	Goroutines int               `json:"goroutines_max"`
+	Trace      string            `json:"trace"` // hash
+	Events     int64             `json:"trace_events"`
+	Violations []check.Violation `json:"violations,omitempty"`
+}
+
+func (w *World) report() *Report {
+	hash, events := w.trace.sum()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := &Report{Seed: w.opts.Seed, Scenario: w.opts.Scenario, Swarm: w.opts.Swarm, Nodes: w.plan.nodes, Simulated: time.Since(w.begun),
+		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines,
+		Trace: traceName(hash), Events: events, Violations: w.violations}
+	for _, l := range w.loads {
+		r.Ops[l.Name()] += l.Ops()
+	}
+	return r
+}

@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/helenusdb/helenus/internal/sim/workload"
+)
+
+// Kind is a kind of fault.
+type Kind string
+
+// The kinds of faults. What each one does stands with its function in faults.go.
+const (
+	Crash     Kind = "crash"
+	Restart   Kind = "restart"
+	Pause     Kind = "pause"
+	Isolate   Kind = "isolate"
+	Partition Kind = "partition"
+	OneWay    Kind = "one-way"
+	Slow      Kind = "slow"
+	Reset     Kind = "reset"
+	ClockJump Kind = "clock-jump"
+	ClockSkew Kind = "clock-skew"
+	DiskFull  Kind = "disk-full"
+	NoSpace   Kind = "no-space"
+	BadSync   Kind = "bad-sync"
+	BitFlip   Kind = "bit-flip"
+)
+
+// hostsMax bounds the nodes of a run.
+const hostsMax = 9
+
+// weight is how often a kind occurs among the faults of a scenario.
+type weight struct {
+	kind Kind
+	of   int
+}
+
+// Scenario is a kind of run: which clients, which faults, how often.
+type Scenario struct {
+	Name      string
+	Workloads []string // of package workload; none: all
+	faults    []weight
+	every     time.Duration // mean time between faults
+	lossMax   int           // per mille of instants in which a flow loses something
+	skewMax   time.Duration // of the clocks from the start
+	nodes     [2]int        // at least, at most
+}
+
+// Scenarios returns all scenarios, in a fixed order.
+func Scenarios() []Scenario {
+	network := []weight{{Isolate, 4}, {Partition, 4}, {OneWay, 4}, {Slow, 3}, {Reset, 4}, {Pause, 3}}
+	machines := []weight{{Crash, 8}, {Restart, 3}, {BadSync, 2}, {DiskFull, 2}, {NoSpace, 1}}
+	clocks := []weight{{ClockJump, 6}, {ClockSkew, 4}, {Pause, 2}}
+	all := slices.Concat(network, machines, clocks[:2], []weight{{BitFlip, 1}})
+	return []Scenario{
+		{Name: "calm", nodes: [2]int{5, 5}},
+		{Name: "registers", faults: all, every: 3 * time.Second, lossMax: 3, skewMax: 200 * time.Millisecond, nodes: [2]int{3, 5}},
+		{Name: "quorum", faults: network, every: 3 * time.Second, lossMax: 10, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}},
+		{Name: "crashes", faults: machines, every: 3 * time.Second, lossMax: 1, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}},
+		{Name: "clocks", faults: append(clocks, weight{Crash, 2}, weight{Isolate, 2}), every: 2 * time.Second, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 5}},
+		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
+	}
+}
+
+// ScenarioNamed returns a scenario.
+func ScenarioNamed(name string) (Scenario, error) {
+	var known []string
+	for _, s := range Scenarios() {
+		if s.Name == name {
+			return s, nil
+		}
+		known = append(known, s.Name)
+	}
+	return Scenario{}, fmt.Errorf("sim: no scenario %q; there are %v", name, known)
+}
+
+// Fault is one event of a schedule.
+type Fault struct {
+	At    time.Duration // after the workloads have begun
+	Kind  Kind
+	Host  int
+	Peer  int
+	For   time.Duration
+	Point string // of a crash or of a failing sync: the class of file-system calls; "": between calls
+	Keep  int    // percent of unsynced data that survives a crash
+	Arg   int64
+}
+
+func (f Fault) String() string {
+	return fmt.Sprintf("%s host=%d peer=%d for=%s point=%q keep=%d arg=%d", f.Kind, f.Host, f.Peer, f.For, f.Point, f.Keep, f.Arg)
+}
+
+// plan is what the seed decides before anything runs.
+type plan struct {
+	seed      draw
+	scenario  Scenario
+	nodes     int
+	racks     int
+	tokens    int
+	partition string // partitioner
+	sync      string
+	loss      int
+	features  workload.Features
+	kinds     []weight // what is left of the scenario's after swarm
+	schedule  []Fault
+}
+
+// makePlan returns the plan of a seed. Swarm switches a random subset of faults and features off. span is how long faults are
+// injected; at most faults of them are (negative: all).
+func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults int) plan {
+	d := draw(seed).of("seed", seed)
+	p := plan{seed: d, scenario: s, kinds: s.faults}
+	p.nodes = s.nodes[0] + int(d.of("nodes").below(int64(s.nodes[1]-s.nodes[0]+1)))
+	p.racks = 1 + int(d.of("racks").below(int64(p.nodes)))
+	p.tokens = []int{1, 4, 8, 16}[d.of("tokens").below(4)]
+	p.partition = []string{"Murmur3Partitioner", "XXHashPartitioner"}[d.of("partitioner").below(2)]
+	p.sync = []string{"group", "group", "batch"}[d.of("sync").below(3)]
+	p.loss = int(d.of("loss").below(int64(s.lossMax + 1)))
+	p.features = workload.Features{LWT: true, Counters: true, LoggedBatches: true, TTL: true, Deletes: true, Pages: true, ServerTimestamps: true}
+	if swarm {
+		p.swarm()
+	}
+	p.schedule = p.draft(span)
+	if faults >= 0 && faults < len(p.schedule) {
+		p.schedule = p.schedule[:faults]
+	}
+	return p
+}
+
+func (p *plan) swarm() {
+	f := &p.features
+	for i, on := range []*bool{&f.LWT, &f.Counters, &f.LoggedBatches, &f.TTL, &f.Deletes, &f.Pages, &f.ServerTimestamps} {
+		*on = p.seed.of("feature", uint64(i)).percent(60)
+	}
+	var left []weight
+	for _, w := range p.kinds {
+		if p.seed.of("kind " + string(w.kind)).percent(50) {
+			left = append(left, w)
+		}
+	}
+	if len(left) == 0 && len(p.kinds) > 0 {
+		left = []weight{p.kinds[p.seed.of("kind").below(int64(len(p.kinds)))]}
+	}
+	p.kinds = left
+}
+
+// draft draws the schedule: the gaps between faults are between nothing and twice the mean.
+func (p *plan) draft(span time.Duration) []Fault {
+	if len(p.kinds) == 0 {
+		return nil
+	}
+	var out []Fault
+	at := time.Duration(0)
+	for i := uint64(0); ; i++ {
+		d := p.seed.of("fault", i)
+		at += time.Duration(1 + d.of("gap").below(int64(2*p.scenario.every)))
+		if at >= span {
+			return out
+		}
+		out = append(out, p.fault(d, at))
+	}
+}
+
+func (p *plan) fault(d draw, at time.Duration) Fault {
+	f := Fault{At: at, Kind: p.kindOf(d.of("kind")), Host: int(d.of("host").below(int64(p.nodes))), Arg: int64(d.of("arg") >> 1)}
+	f.Peer = (f.Host + 1 + int(d.of("peer").below(int64(p.nodes-1)))) % p.nodes
+	f.For = 200*time.Millisecond + time.Duration(d.of("for").below(int64(6*time.Second)))
+	if d.of("long").percent(10) {
+		f.For += time.Duration(d.of("longer").below(int64(20 * time.Second)))
+	}
+	f.Keep = []int{0, 0, 50, 100, int(d.of("keep").below(101))}[d.of("keeps").below(5)]
+	f.Point = p.pointOf(d, f.Kind)
+	return f
+}
+
+func (p *plan) kindOf(d draw) Kind {
+	total := 0
+	for _, w := range p.kinds {
+		total += w.of
+	}
+	at := int(d.below(int64(total)))
+	for _, w := range p.kinds {
+		if at -= w.of; at < 0 {
+			return w.kind
+		}
+	}
+	panic("sim: weights")
+}
+
+// pointOf chooses the class of file-system calls of a fault.
+func (p *plan) pointOf(d draw, k Kind) string {
+	pick := func(from []string) string { return from[d.of("point").below(int64(len(from)))] }
+	switch {
+	case k == BadSync:
+		return pick([]string{"store log sync", "store log sync", "meta log sync"})
+	case k != Crash || d.of("between").percent(20):
+		return ""
+	case d.of("float").percent(30):
+		return pick(crashClassesFloat)
+	}
+	return pick(crashClasses)
+}

@@ -1,0 +1,2 @@
+// Package workload holds what simulated clients do, and what they check.
+package workload
