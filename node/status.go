@@ -22,6 +22,7 @@ type Status struct {
 	Self        string       `json:"self"`
 	Version     string       `json:"version"`
 	Uptime      float64      `json:"uptime_seconds"`
+	InFlight    int64        `json:"requests_in_flight"` // coordinated by this node
 	Keyspaces   []Ownership  `json:"keyspaces"`
 	Nodes       []NodeStatus `json:"nodes"`
 }
@@ -52,7 +53,8 @@ type NodeStatus struct {
 func (n *Node) Status() Status {
 	s := n.log.Current()
 	out := Status{Cluster: s.ClusterName, ClusterID: storageID(s.ClusterID), Epoch: s.Epoch, Schema: schema.ID(s.Catalog.Version).String(),
-		Partitioner: s.Partitioner, Self: n.home.HostID.String(), Version: n.o.Version, Uptime: time.Since(n.started).Seconds()}
+		Partitioner: s.Partitioner, Self: n.home.HostID.String(), Version: n.o.Version, Uptime: time.Since(n.started).Seconds(),
+		InFlight: int64(n.coord.InFlight())}
 	if id, ok := n.log.Leader(); ok {
 		out.Leader = id.String()
 	}

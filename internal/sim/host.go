@@ -85,6 +85,9 @@ func (h *host) boot(trap func(*life) *trap) {
 	var ctx context.Context
 	ctx, l.cancel = context.WithCancel(context.Background())
 	h.life = l
+	h.w.mu.Lock()
+	h.w.current[h.i] = l
+	h.w.mu.Unlock()
 	h.w.lives.Go(func() {
 		defer close(l.done)
 		l.err = n.Run(ctx)
@@ -218,12 +221,14 @@ func (l *life) up() bool { return !l.hasEnded() }
 func (h *host) up() bool { return h.life != nil && h.life.up() }
 
 // ready tells whether it serves clients.
-func (h *host) ready() bool {
-	if !h.up() {
+func (h *host) ready() bool { return h.life != nil && h.life.ready() }
+
+func (l *life) ready() bool {
+	if l.hasEnded() || l.stopped.Load() {
 		return false
 	}
 	select {
-	case <-h.life.node.Ready():
+	case <-l.node.Ready():
 		return true
 	default:
 		return false

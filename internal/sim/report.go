@@ -15,10 +15,12 @@ type Report struct {
 	Simulated  time.Duration     `json:"simulated_ns"`
 	Real       time.Duration     `json:"real_ns"` // set outside of the bubble
 	Ops        map[string]int64  `json:"operations"`
+	Checks     int64             `json:"checks"` // of bounds and of the cluster's state, beside those of operations
 	Faults     map[Kind]int      `json:"faults"`
 	Scheduled  int               `json:"faults_scheduled"`
 	Notes      map[string]int64  `json:"notes,omitempty"`
 	Goroutines int               `json:"goroutines_max"`
+	Hints      int64             `json:"hints_max"`
 	Trace      string            `json:"trace"` // hash
 	Events     int64             `json:"trace_events"`
 	Violations []check.Violation `json:"violations,omitempty"`
@@ -29,7 +31,7 @@ func (w *World) report() *Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &Report{Seed: w.opts.Seed, Scenario: w.opts.Scenario, Swarm: w.opts.Swarm, Nodes: w.plan.nodes, Simulated: time.Since(w.begun),
-		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines,
+		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines, Hints: w.hints, Checks: w.checks,
 		Trace: traceName(hash), Events: events, Violations: w.violations}
 	for _, l := range w.loads {
 		r.Ops[l.Name()] += l.Ops()

@@ -53,12 +53,15 @@ type World struct {
 	mu         sync.Mutex
 	cuts       map[[2]int]int
 	away       int
+	current    [hostsMax]*life // of hosts
 	injected   map[Kind]int
 	notes      map[string]int64
 	violations []check.Violation
 	step       string
 	stepSince  time.Time
-	goroutines int // most at once
+	goroutines int   // most at once
+	hints      int64 // most at once, on all nodes
+	checks     int64
 }
 
 // Run carries one run out. It must be called in a synctest bubble of its own.
@@ -182,7 +185,8 @@ func (w *World) heal() bool {
 		w.unflip(h)
 	}
 	return w.await("all nodes serve clients again", 3*time.Minute, w.allReady) &&
-		w.await("all nodes see all", 2*time.Minute, w.allSeen) && w.await("hints are delivered", StuckAfter/2, w.noHints)
+		w.await("all nodes see all", 2*time.Minute, w.allSeen) && w.await("hints are delivered", StuckAfter/2, w.noHints) &&
+		w.await("no request is under way", time.Minute, w.idle)
 }
 
 // revive starts the node of a host that is down.
@@ -230,13 +234,23 @@ func (w *World) verify() {
 	w.bounds()
 }
 
-// goroutinesMax is how many goroutines a node and its clients may have.
-const goroutinesMax = 600
+// Bounds that no run may exceed: goroutines per node, its clients included, and hints of the cluster.
+const (
+	goroutinesMax = 600
+	hintsMax      = 200_000
+)
 
 // bounds checks that nothing has grown without end.
 func (w *World) bounds() {
-	if most := w.plan.nodes * goroutinesMax; w.goroutines > most {
-		w.violate("bounded", "%d goroutines at once, at most %d are expected", w.goroutines, most)
+	w.mu.Lock()
+	goroutines, hints := w.goroutines, w.hints
+	w.mu.Unlock()
+	w.checks += 2
+	if most := w.plan.nodes * goroutinesMax; goroutines > most {
+		w.violate("bounded", "%d goroutines at once, at most %d are expected", goroutines, most)
+	}
+	if hints > hintsMax {
+		w.violate("bounded", "%d hints at once, at most %d are expected", hints, hintsMax)
 	}
 }
 
@@ -266,6 +280,7 @@ func (w *World) ended(l *life) {
 // await waits until cond holds, and reports when it does not within the time.
 func (w *World) await(what string, within time.Duration, cond func() bool) bool {
 	w.enter(what)
+	w.checks++
 	for end := time.Now().Add(within); !cond(); {
 		if time.Now().After(end) {
 			w.violate("progress", "not within %s: %s: %s", within, what, w.state())
@@ -295,15 +310,37 @@ func (w *World) allSeen() bool {
 	return true
 }
 
-func (w *World) noHints() bool {
-	for _, h := range w.hosts {
-		for _, n := range h.life.node.Status().Nodes {
-			if n.Hints != 0 {
-				return false
-			}
+func (w *World) noHints() bool { return w.allHints() == 0 }
+
+// allHints counts the hints that wait on the nodes that serve clients.
+func (w *World) allHints() (n int64) {
+	for _, l := range w.serving() {
+		for _, m := range l.node.Status().Nodes {
+			n += m.Hints
+		}
+	}
+	return n
+}
+
+func (w *World) idle() bool {
+	for _, l := range w.serving() {
+		if l.node.Status().InFlight != 0 {
+			return false
 		}
 	}
 	return true
+}
+
+// serving returns the lives whose nodes serve clients.
+func (w *World) serving() (out []*life) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.current {
+		if l != nil && l.ready() {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // state describes the cluster for a message.
@@ -323,12 +360,15 @@ func (w *World) state() string {
 	return out
 }
 
+const watchEach = 5*time.Second + 13
+
 // watch looks for a run that does not go on: virtual time passes and no client gets an answer, or one step never ends.
 func (w *World) watch(ctx context.Context) {
 	last, since := int64(-1), time.Now()
-	for sleep(ctx, time.Second+13) {
+	for sleep(ctx, watchEach) {
+		hints := w.allHints()
 		w.mu.Lock()
-		w.goroutines = max(w.goroutines, runtime.NumGoroutine())
+		w.hints, w.goroutines = max(w.hints, hints), max(w.goroutines, runtime.NumGoroutine())
 		step, stepSince := w.step, w.stepSince
 		w.mu.Unlock()
 		if ops := w.ops(); ops != last {
