@@ -90,8 +90,8 @@ type Hints struct {
 	number  atomic.Uint32
 	nudge   chan struct{}
 	missed  chan missedWrite
-	waiting atomic.Int64   // bytes in missed
-	commits sync.WaitGroup // of missed writes; the Run goroutine's
+	waiting atomic.Int64 // bytes in missed
+	commits atomic.Int32 // of missed writes, whose outcome storage has not told yet
 
 	mu      sync.Mutex // guards targets and closed; held for an instant
 	targets map[ring.HostID]*target
@@ -266,7 +266,7 @@ func (h *Hints) Run(ctx context.Context, settled <-chan struct{}) {
 		case <-ctx.Done():
 			h.finish(settled)
 			wg.Wait()
-			h.commits.Wait()
+			h.awaitCommits()
 			return
 		case m := <-h.missed:
 			h.store(m)
@@ -281,6 +281,24 @@ func (h *Hints) Run(ctx context.Context, settled <-chan struct{}) {
 				wg.Go(func() { h.deliverAll(ctx, d) })
 			}
 		default:
+		}
+	}
+}
+
+const (
+	commitsTick = 5 * time.Millisecond
+	commitsMax  = 5 * time.Second
+)
+
+// awaitCommits waits until storage has told what became of the last hints. A store that has failed tells nobody, so there is
+// an end to it.
+func (h *Hints) awaitCommits() {
+	t := time.NewTicker(commitsTick)
+	defer t.Stop()
+	for end := time.Now().Add(commitsMax); h.commits.Load() > 0; <-t.C {
+		if time.Now().After(end) {
+			h.o.Logger.Warn("stopping before hints are known to be stored", "commits", h.commits.Load())
+			return
 		}
 	}
 }
@@ -349,7 +367,7 @@ func (h *Hints) store(m missedWrite) {
 	}
 	h.commits.Add(1)
 	b.Commit(func(err error) {
-		defer h.commits.Done()
+		defer h.commits.Add(-1)
 		if err == nil {
 			return
 		}
