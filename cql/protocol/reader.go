@@ -266,6 +266,9 @@ func (r *FrameReader) nextBare() (Frame, bool, *BadFrame) {
 	}
 	h, rest, _ := DecodeHeader(b)
 	if HeaderLen+h.Length > r.max {
+		if !r.client && r.version == 0 {
+			return Frame{}, false, r.stranger(h)
+		}
 		r.startSkip(h)
 		return r.skipTooLong()
 	}
@@ -318,6 +321,14 @@ func (r *FrameReader) startSkip(h Header) {
 	r.skip = HeaderLen + h.Length
 	r.tooLong = r.bad(h, Errorf(CodeInvalid, "Request is too big: length %d exceeds maximum allowed length %d.",
 		HeaderLen+h.Length, r.max))
+}
+
+// stranger returns the fatal error about an envelope that is too long where STARTUP has not come yet. Who sends such a thing
+// first is no client, and nothing is lost by not waiting for the rest of it, of up to 2 GiB.
+func (r *FrameReader) stranger(h Header) *BadFrame {
+	bad := r.bad(h, protocolErr("Request is too big: length %d exceeds maximum allowed length %d before STARTUP.", HeaderLen+h.Length, r.max))
+	bad.Fatal = true
+	return bad
 }
 
 func (r *FrameReader) skipTooLong() (Frame, bool, *BadFrame) {

@@ -395,12 +395,20 @@ func TestClaimedLengthsCostNothing(t *testing.T) {
 	}
 }
 
+// TestPreStartupLimit: what is too long is refused before it has come while nobody has said STARTUP, and skipped afterwards.
 func TestPreStartupLimit(t *testing.T) {
-	r := NewFrameReader(ReaderOptions{})
 	in := AppendHeader(nil, Header{Version: V4, Op: OpStartup, Stream: 4, Length: PreStartupMax})
-	r.Feed(append(in, make([]byte, PreStartupMax)...))
-	r.Feed(AppendOptions(nil, V3, 5))
 	var bad *BadFrame
+	r := NewFrameReader(ReaderOptions{})
+	r.Feed(in)
+	if _, err := drain(r); !errors.As(err, &bad) || !bad.Fatal || bad.Stream != 4 || bad.Version != V4 || bad.Err.Code != CodeProtocol {
+		t.Errorf("before STARTUP: %v", bad)
+	}
+	r = NewFrameReader(ReaderOptions{})
+	r.SetVersion(V4)
+	r.Feed(append(in, make([]byte, PreStartupMax)...))
+	r.Feed(AppendOptions(nil, V4, 5))
+	bad = nil
 	if _, err := drain(r); !errors.As(err, &bad) || bad.Fatal || bad.Stream != 4 || bad.Err.Code != CodeInvalid {
 		t.Errorf("%v", bad)
 	}
