@@ -17,6 +17,7 @@ const formatVersion = 1
 const (
 	flagVoter = 1 << 0
 	flagQuiet = 1 << 1
+	healthBit = 2 // of two bits
 
 	stringMax  = 1 << 16
 	changesMax = 1 << 16
@@ -160,6 +161,7 @@ func appendNode(dst []byte, n *Node) []byte {
 	if n.Quiet {
 		flags |= flagQuiet
 	}
+	flags |= byte(n.Health) << healthBit
 	dst = append(dst, byte(n.State), flags)
 	dst = binary.AppendUvarint(dst, n.Since)
 	dst = binary.AppendUvarint(dst, uint64(n.Version))
@@ -276,7 +278,8 @@ func (d *decoder) node() (n Node) {
 		d.err = fmt.Errorf("meta: decode: node state %d is unknown: this build is older than the cluster", n.State)
 	}
 	flags := d.byte()
-	if flags&^(flagVoter|flagQuiet) != 0 && d.err == nil {
+	n.Health = Health(flags >> healthBit & 3)
+	if (flags>>(healthBit+2) != 0 || n.Health > Healing) && d.err == nil {
 		d.err = fmt.Errorf("meta: decode: node flags %#x are unknown: this build is older than the cluster", flags)
 	}
 	n.Voter, n.Quiet = flags&flagVoter != 0, flags&flagQuiet != 0

@@ -30,16 +30,18 @@ func commands(t testing.TB) []*meta.Command {
 		{Kind: meta.SetVoters, Voters: []ring.HostID{host(1), host(2), host(3)}},
 		{Kind: meta.Schema, BaseEpoch: 9, BaseSchema: [16]byte{7}, Changes: createKeyspace(t, s, "ks")},
 		{Kind: meta.SetVersion, Version: 1},
+		{Kind: meta.SetHealth, Node: meta.Node{ID: host(2), Generation: 7, Health: meta.Healing}},
 	}
 }
 
 func states(t testing.TB) map[string]*meta.State {
 	three := joined(t, 3)
 	return map[string]*meta.State{
-		"empty":  meta.Empty(),
-		"found":  joined(t, 1),
-		"quiet":  must(t, three, &meta.Command{Kind: meta.AddPending, ID: [16]byte{9}, Node: with(member(4), func(n *meta.Node) { n.Quiet = true })}),
-		"schema": must(t, three, &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: host(2)}}, &meta.Command{Kind: meta.Schema, BaseSchema: three.Catalog.Version, Changes: createKeyspace(t, three, "ks")}),
+		"empty":   meta.Empty(),
+		"found":   joined(t, 1),
+		"quiet":   must(t, three, &meta.Command{Kind: meta.AddPending, ID: [16]byte{9}, Node: with(member(4), func(n *meta.Node) { n.Quiet = true })}),
+		"schema":  must(t, three, &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: host(2)}}, &meta.Command{Kind: meta.Schema, BaseSchema: three.Catalog.Version, Changes: createKeyspace(t, three, "ks")}),
+		"suspect": must(t, three, &meta.Command{Kind: meta.UpdateNode, Node: with(member(2), func(n *meta.Node) { n.Generation, n.Health = 1<<33, meta.Suspect })}),
 	}
 }
 
@@ -92,7 +94,7 @@ func TestStateRoundTrip(t *testing.T) {
 func TestNewerFormatsAreRefused(t *testing.T) {
 	command := found().Append(nil)
 	kind := bytes.Clone(command)
-	kind[1] = 9
+	kind[1] = 10
 	command[0] = 2
 	state := joined(t, 1).Encode()
 	state[0] = 2
@@ -114,7 +116,7 @@ func TestGolden(t *testing.T) {
 		fmt.Fprintf(&b, "command %d %s\n", c.Kind, hex.EncodeToString(c.Append(nil)))
 	}
 	all := states(t)
-	for _, name := range []string{"empty", "found", "quiet", "schema"} {
+	for _, name := range []string{"empty", "found", "quiet", "schema", "suspect"} {
 		fmt.Fprintf(&b, "state %s %s\n", name, hex.EncodeToString(all[name].Encode()))
 	}
 	path := filepath.Join("testdata", "golden.txt")

@@ -16,13 +16,14 @@ const (
 	Found      CommandKind = 1 // the first command of a log: identity of the cluster and its first node, Normal with tokens
 	AddPending CommandKind = 2 // Node: announced, with the tokens it will own
 	CommitJoin CommandKind = 3 // Node.ID becomes Normal
-	UpdateNode CommandKind = 4 // Node: new generation, addresses, versions of a member
+	UpdateNode CommandKind = 4 // Node: new generation, addresses, versions, health of a member
 	RemoveNode CommandKind = 5 // Node.ID: Pending is forgotten; others have Left
 	SetVoters  CommandKind = 6 // Voters: who votes in Raft
 	Schema     CommandKind = 7 // Changes of the catalog whose version is BaseSchema
 	SetVersion CommandKind = 8 // ClusterVersion: all members understand it; never goes back
+	SetHealth  CommandKind = 9 // Node: ID, Generation, Health: the next step in the healing of that start of a member
 
-	kindMax = SetVersion
+	kindMax = SetHealth
 )
 
 // Command is one entry of the log. Which fields matter depends on Kind; the others are zero.
@@ -104,6 +105,8 @@ func (s *State) apply(c *Command) error {
 		return s.changeSchema(c)
 	case SetVersion:
 		return s.setVersion(c)
+	case SetHealth:
+		return s.setHealth(c)
 	}
 	return refused("command %d is none", c.Kind) // DecodeCommand lets none through: nodes must not differ in what they refuse
 }
@@ -114,7 +117,7 @@ func (s *State) found(c *Command) error {
 	}
 	s.ClusterID, s.ClusterName, s.Partitioner, s.Secret = c.ClusterID, c.ClusterName, c.Partitioner, c.Secret
 	n := c.Node
-	n.State, n.Voter, n.Quiet, n.Since, n.Tokens = Normal, true, false, s.Epoch, slices.Sorted(slices.Values(n.Tokens))
+	n.State, n.Voter, n.Quiet, n.Health, n.Since, n.Tokens = Normal, true, false, Sound, s.Epoch, slices.Sorted(slices.Values(n.Tokens))
 	if err := n.check(); err != nil {
 		return err
 	}
@@ -139,7 +142,7 @@ func (n *Node) check() error {
 
 func (s *State) addPending(c *Command) error {
 	n := c.Node
-	n.State, n.Tokens, n.Voter, n.Since = Pending, slices.Sorted(slices.Values(n.Tokens)), false, s.Epoch
+	n.State, n.Tokens, n.Voter, n.Health, n.Since = Pending, slices.Sorted(slices.Values(n.Tokens)), false, announced(n.Health), s.Epoch
 	if err := cmp.Or(s.Admissible(&n), n.check()); err != nil {
 		return err
 	}
@@ -221,8 +224,34 @@ func (s *State) updateNode(c *Command) error {
 		}
 	}
 	n.Generation, n.Internode, n.Gossip, n.Native = c.Node.Generation, c.Node.Internode, c.Node.Gossip, c.Node.Native
-	n.Version, n.ReleaseVersion = c.Node.Version, c.Node.ReleaseVersion
+	n.Version, n.ReleaseVersion, n.Health = c.Node.Version, c.Node.ReleaseVersion, announced(c.Node.Health)
 	s.Nodes[i] = n
+	return nil
+}
+
+// announced is the health of a member that says h of itself: either it has lost something since it was last healed, or it has
+// not, whatever is known of its former starts.
+func announced(h Health) Health {
+	if h == Sound {
+		return Sound
+	}
+	return Suspect
+}
+
+// setHealth moves a member one step further: Suspect, Healing, Sound.
+func (s *State) setHealth(c *Command) error {
+	i, ok := s.find(c.Node.ID)
+	if !ok || s.Nodes[i].State == Left {
+		return refused("host id %s is no member", c.Node.ID)
+	}
+	n := &s.Nodes[i]
+	if c.Node.Generation != n.Generation { // it has started again since, and may have lost something since
+		return ErrConflict
+	}
+	if from, to := n.Health, c.Node.Health; !(from == Suspect && to == Healing || from == Healing && to == Sound) {
+		return refused("member %s is %s and cannot become %s", n.ID, from, to)
+	}
+	n.Health = c.Node.Health
 	return nil
 }
 
@@ -239,7 +268,7 @@ func (s *State) removeNode(c *Command) error {
 	if n.owns() && !slices.ContainsFunc(s.Nodes, func(o Node) bool { return o.owns() && o.ID != n.ID }) {
 		return refused("host id %s is the last member", n.ID)
 	}
-	n.State, n.Voter, n.Tokens = Left, false, nil
+	n.State, n.Voter, n.Health, n.Tokens = Left, false, Sound, nil
 	s.Nodes[i] = n
 	return nil
 }

@@ -53,6 +53,31 @@ func (s NodeState) String() string {
 	return fmt.Sprintf("state(%d)", uint8(s))
 }
 
+// Health says how far a member's copy of the metadata log can be trusted.
+type Health uint8
+
+// The healths. A member that finds the end of a log of its own missing may have forgotten what it promised to others: a vote,
+// an entry. It takes no part in the log until the others have removed it from their number (so that no promise of its former
+// self counts any more), added it as a learner, and sent it what it lacks.
+const (
+	Sound   Health = 0
+	Suspect Health = 1 // has told that it lost the end of a log: the leader removes it from Raft's membership
+	Healing Health = 2 // is out of it, or in it again as a learner that is being sent what it lacks
+)
+
+// String returns the word that logs and `helenus status` show.
+func (h Health) String() string {
+	switch h {
+	case Sound:
+		return "sound"
+	case Suspect:
+		return "suspect"
+	case Healing:
+		return "healing"
+	}
+	return fmt.Sprintf("health(%d)", uint8(h))
+}
+
 // Node is one member.
 type Node struct {
 	ID             ring.HostID
@@ -65,7 +90,8 @@ type Node struct {
 	State          NodeState
 	Since          uint64 // epoch of its announcement, by which attempts to join are told apart
 	Quiet          bool   // while it is Pending, user tables take no writes: see State.Quiet
-	Voter          bool
+	Voter          bool   // has a seat among the voters; who is not Sound does not vote meanwhile
+	Health         Health // of its copy of the metadata log
 	Version        uint32 // highest Version its build understands
 	ReleaseVersion string
 }

@@ -220,17 +220,26 @@ func (n *Node) openStorage(ctx context.Context) error {
 	return n.openClock()
 }
 
-// lookAtTail says what it means that the end of the log was found missing, at this start or an earlier one.
+// lookAtTail says what it means that the end of a log was found missing, at this start or an earlier one. A disk that lost the
+// end of one log is not believed about the other: the node votes only after it has learned the metadata anew.
 func (n *Node) lookAtTail() error {
+	rows, metadata := n.engine.Suspect(), n.log.Suspect()
 	switch {
-	case !n.engine.Suspect():
+	case !rows && !metadata:
 		return nil
-	case !n.o.ClearSuspect:
-		n.o.Logger.Error("the end of the write-ahead log is missing: writes acknowledged before a stop may be gone from this node, and it purges no tombstones. Read the affected tables at ALL, which brings them back from the others, then start it once with --clear-suspect")
-		return nil
+	case n.o.ClearSuspect:
+		n.o.Logger.Warn("a store whose log was too short counts as whole again, as the operator says", "rows", rows, "metadata", metadata)
+		return errors.Join(n.engine.ClearSuspect(), n.log.ClearSuspect())
 	}
-	n.o.Logger.Warn("a store whose log was too short counts as whole again, as the operator says")
-	return n.engine.ClearSuspect()
+	if rows {
+		n.o.Logger.Error("the end of the write-ahead log is missing: writes acknowledged before a stop may be gone from this node, and it purges no tombstones. Read the affected tables at ALL, which brings them back from the others, then start it once with --clear-suspect")
+		n.log.Distrust()
+	}
+	if metadata {
+		n.o.Logger.Error("the end of the metadata log is missing: this node does not vote until the others have sent it what it lacks, which needs a majority of voters without it. Where there is none, start it once with --clear-suspect: then its copy counts as whole")
+	}
+	n.self.Health = meta.Suspect
+	return nil
 }
 
 // afterGrace: until there is repair, tombstones may go gc_grace_seconds after they were made (docs/design/0005-purge.md).

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/helenusdb/helenus/config"
+	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/storage"
 )
 
@@ -156,7 +157,8 @@ func TestStopTellsTheOthers(t *testing.T) {
 	}
 }
 
-// TestSuspect: a store whose log is too short says so, with a way out, until the operator has cleared it.
+// TestSuspect: a store whose log is too short says so, with a way out, until the operator has cleared it; till then the node
+// does not vote.
 func TestSuspect(t *testing.T) {
 	fs := storage.Memory()
 	start := func(clear bool) (suspect bool, log string) {
@@ -167,6 +169,9 @@ func TestSuspect(t *testing.T) {
 		ended, stop := run(n)
 		awaitReady(t, n, ended)
 		suspect = n.engine.Suspect()
+		if n.log.Suspect() != suspect {
+			t.Errorf("rows are suspect: %v, metadata: %v", suspect, n.log.Suspect())
+		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -182,6 +187,35 @@ func TestSuspect(t *testing.T) {
 		suspect, log := start(step.clear)
 		if suspect != step.suspect || strings.Contains(log, "--clear-suspect") != step.suspect {
 			t.Errorf("start %d: suspect %v\n%s", i, suspect, log)
+		}
+	}
+}
+
+// TestSuspectMetadata: the same for the metadata log.
+func TestSuspectMetadata(t *testing.T) {
+	fs := storage.Memory()
+	start := func(clear bool) bool {
+		n := testNode(t, 8, "127.0.88.8", func(o *Options) { o.FS, o.ClearSuspect = fs, clear })
+		ended, stop := run(n)
+		awaitReady(t, n, ended)
+		suspect := n.log.Suspect()
+		if n.engine.Suspect() || n.self.Health != map[bool]meta.Health{true: meta.Suspect}[suspect] {
+			t.Errorf("rows are suspect: %v, the node announces %s", n.engine.Suspect(), n.self.Health)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		return suspect
+	}
+	if start(false) {
+		t.Error("a new store is suspect")
+	}
+	if err := fs.Remove("helenus-data/meta/WATERMARK"); err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct{ clear, suspect bool }{{false, true}, {false, true}, {true, false}, {false, false}} {
+		if got := start(step.clear); got != step.suspect {
+			t.Errorf("start %d: suspect %v", i, got)
 		}
 	}
 }

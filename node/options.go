@@ -51,7 +51,7 @@ type Options struct {
 	Fatal   func(error)
 	Logger  *slog.Logger // nil: discard
 	Version string       // of the binary, for logs and status
-	// ClearSuspect: a store whose log was found too short counts as whole again (storage.Engine.Suspect).
+	// ClearSuspect: stores whose logs were found too short count as whole again (storage.Engine.Suspect, raftlog.Service.Suspect).
 	ClearSuspect bool
 }
 

@@ -147,6 +147,12 @@ func (n *Node) metrics() []admin.Metric {
 		counter("helenus_row_cache_hits_total", "rows found in the row cache", e.CacheHits.Load),
 		counter("helenus_row_cache_misses_total", "rows not found in the row cache", e.CacheMisses.Load),
 		counter("helenus_purged_keys_total", "keys rewritten or removed by purge", e.PurgeChanged.Load),
+		gauge("helenus_meta_suspect", "1 while this node takes no part in the metadata log because the end of a log was found missing", func() float64 {
+			if n.log.Suspect() {
+				return 1
+			}
+			return 0
+		}),
 		gauge("helenus_storage_suspect", "1 when the end of the log was found missing: acknowledged writes may be gone from this node", func() float64 {
 			if n.engine.Suspect() {
 				return 1

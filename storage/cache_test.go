@@ -127,19 +127,19 @@ func TestVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := testOptions(vfs.NewCrashableMem())
 		e := openTest(t, o)
-		before := e.water.mark.beat
+		before := e.water.Mark().Beat
 		write(t, e, put(genPlain, pkey(1), "", 1, "x"))
 		synctest.Wait()
 		for range 3 {
 			write(t, e, put(genPlain, pkey(1), "", 1, "y"))
 			<-time.After(2 * watermarkInterval)
 		}
-		if after := e.water.mark.beat; after < before+3 {
+		if after := e.water.Mark().Beat; after < before+3 {
 			t.Errorf("%d beats in 6 s with writes", after-before)
 		}
-		beats := e.water.mark.beat
+		beats := e.water.Mark().Beat
 		<-time.After(10 * watermarkInterval)
-		if e.water.mark.beat != beats {
+		if e.water.Mark().Beat != beats {
 			t.Error("an idle engine beats")
 		}
 		if err := e.Close(); err != nil {

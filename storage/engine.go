@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/helenusdb/helenus/internal/watermark"
 	"github.com/helenusdb/helenus/schema"
 )
 
@@ -32,7 +33,7 @@ type Engine struct {
 	many    manyMarkers
 	dropped atomic.Pointer[[]schema.Generation] // ascending; DropGeneration is the only writer
 	reserve reserve
-	water   *watermark
+	water   *watermarks
 	folds   foldQueue
 	readers chan *reader       // free list
 	batches chan *pebble.Batch // free list
@@ -130,7 +131,7 @@ func checkFormat(dir string, fs vfs.FS) (existed bool, err error) {
 	}
 	if desc.Exists && desc.FormatMajorVersion < FormatMajorVersion {
 		files, err := fs.List(dir)
-		if err != nil || !slices.Contains(files, watermarkName) {
+		if err != nil || !slices.Contains(files, watermark.Name) {
 			return false, err
 		}
 	}
@@ -234,7 +235,7 @@ func (e *Engine) abandon() error {
 		err = errors.Join(err, e.db.Close())
 	}
 	if e.water != nil {
-		err = errors.Join(err, e.water.close())
+		err = errors.Join(err, e.water.Close())
 	}
 	if e.lock != nil {
 		err = errors.Join(err, e.lock.Close())

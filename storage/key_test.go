@@ -14,7 +14,6 @@ import (
 func TestKeyVectors(t *testing.T) {
 	row := append(appendPartition(nil, spaceRows, 0x01020304, -2, []byte("k\x00y")), kindRow)
 	row = append(row, 0x40, 'c')
-	m := mark{turn: 3, beat: 0x1122, clean: true, suspect: true}
 	for _, v := range []struct {
 		name string
 		got  []byte
@@ -25,7 +24,6 @@ func TestKeyVectors(t *testing.T) {
 		{"markers", appendPartition(nil, spaceMarkers, 1, 5, []byte{0}), "4d00000001800000000000000500ff0001"},
 		{"death", appendDeath(nil, deathExpiry, 5000, row), "44010203040200000004" + "7ffffffffffffffe6b00ff79000120" + "4063"},
 		{"truncation", appendTruncationKey(nil, 7), "597400000007"},
-		{"watermark", appendMark(nil, m), "484c574d01030000000000000000000300000000000011220000000089d7e50e"},
 	} {
 		if got := hex.EncodeToString(v.got); got != v.want {
 			t.Errorf("%s: %s, want %s", v.name, got, v.want)
@@ -92,7 +90,6 @@ func FuzzPartition(f *testing.F) {
 		}
 		decodePartition(nil, key) // outside bytes
 		split(key)
-		decodeMark(key)
 		appendDeathKey(nil, key)
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/helenusdb/helenus/internal/watermark"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -227,7 +228,7 @@ func TestShortLogTailIsNoticed(t *testing.T) {
 	}
 	// The newer watermark beside the older log.
 	after := mem.CrashClone(vfs.CrashCloneCfg{})
-	copyFile(t, after, before, "data/"+watermarkName)
+	copyFile(t, after, before, "data/"+watermark.Name)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +258,35 @@ func TestShortLogTailIsNoticed(t *testing.T) {
 	}
 }
 
+// A power loss at any call of the file system while a store is created, before anything was acknowledged, is no short tail.
+func TestCreationCutShortIsNotSuspect(t *testing.T) {
+	for at, more := int64(1), true; more; at += 1 {
+		mem := vfs.NewCrashableMem()
+		var calls atomic.Int64
+		var clone *vfs.MemFS
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(errorfs.Op) error {
+			if calls.Add(1) == at {
+				clone = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(at%3) * 50, RNG: testRand(uint64(at))})
+			}
+			return nil
+		}))
+		e := openTest(t, testOptions(fs))
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if more = clone != nil; !more {
+			return
+		}
+		e = openTest(t, testOptions(clone))
+		if e.Suspect() {
+			t.Errorf("power loss at call %d: suspect", at)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func copyFile(t *testing.T, from, to vfs.FS, name string) {
 	t.Helper()
 	f, err := from.Open(name)
@@ -264,7 +294,7 @@ func copyFile(t *testing.T, from, to vfs.FS, name string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	data := make([]byte, 2*slotStride)
+	data := make([]byte, 2*4096)
 	n, _ := f.ReadAt(data, 0)
 	w, err := to.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -562,7 +592,7 @@ func TestOlderFormatIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(context.Background(), testOptions(fs)); !errors.Is(err, ErrFormat) {

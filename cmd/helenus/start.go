@@ -28,7 +28,7 @@ func startCommand() *cobra.Command {
 			return run(c, cfg, clearSuspect)
 		}}
 	c.Flags().BoolVar(&printConfig, "print-config", false, "print the configuration as it would be used, and exit")
-	c.Flags().BoolVar(&clearSuspect, "clear-suspect", false, "the end of the log was found missing and what was lost is back from the other nodes (docs/OPERATIONS.md): purge again")
+	c.Flags().BoolVar(&clearSuspect, "clear-suspect", false, "the end of a log was found missing and what was lost is back from the other nodes (docs/OPERATIONS.md): purge and vote again")
 	config.AddFlags(c.Flags())
 	return c
 }

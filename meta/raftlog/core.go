@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,12 +18,15 @@ import (
 
 // This file is what the loop does with the Raft state machine; all of it runs on the loop's goroutine.
 
-func (s *Service) tick() {
+func (s *Service) tick() error {
 	s.expire(time.Now())
+	if s.health != meta.Sound {
+		return s.heal()
+	}
 	if s.role == raft.StateLeader {
 		s.rn.Tick()
 		s.lead()
-		return
+		return nil
 	}
 	// Only the lease on the leader is counted by Raft: elections are timed by s.election, see the package comment.
 	s.rn.TickQuiesced() //nolint:staticcheck // see above
@@ -31,10 +35,14 @@ func (s *Service) tick() {
 			s.opts.Logger.Debug("raft campaign", "err", err)
 		}
 	}
+	return nil
 }
 
 func (s *Service) step(m message) {
 	s.inboxBytes.Add(-int64(m.size))
+	if s.health != meta.Sound && !s.fitToHear(m.Message) {
+		return
+	}
 	before := s.rn.BasicStatus().HardState
 	vote, term := before.GetVote(), before.GetTerm()
 	if err := s.rn.Step(m.Message); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
@@ -179,7 +187,8 @@ func (s *Service) leadership(soft *raft.SoftState) {
 	was := s.role
 	s.role = soft.RaftState
 	if s.role == raft.StateLeader {
-		s.chores = chores{}
+		last, _ := s.store.mem.LastIndex() // MemoryStorage returns no error; nothing is asked before what is in the log is applied
+		s.chores = chores{asked: last}
 		return
 	}
 	if was == raft.StateLeader {
@@ -284,7 +293,7 @@ func (s *Service) send(messages []*pb.Message) {
 		if !ok {
 			continue
 		}
-		raw, err := proto.Marshal(m)
+		raw, err := s.envelope(m)
 		if err != nil || len(raw) > rpc.BodyMax {
 			s.opts.Logger.Error("raft message cannot be sent", "type", m.GetType().String(), "bytes", len(raw), "err", err)
 			continue
@@ -294,6 +303,12 @@ func (s *Service) send(messages []*pb.Message) {
 			s.rn.ReportSnapshot(m.GetTo(), raft.SnapshotFinish)
 		}
 	}
+}
+
+// envelope is a message with the generation of this start before it: what a former start has promised counts no more once
+// the log knows of a newer one.
+func (s *Service) envelope(m *pb.Message) ([]byte, error) {
+	return proto.MarshalOptions{}.MarshalAppend(binary.BigEndian.AppendUint64(nil, uint64(s.opts.Generation)), m)
 }
 
 // elections counts ticks of silence of the leader.

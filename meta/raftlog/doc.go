@@ -11,6 +11,9 @@
 // A node that is behind (CatchUp) pulls the whole state from any peer that is ahead; that needs no quorum either. The
 // pulled state is durable before it is used, so metadata never goes backwards on this node.
 //
+// A node that finds the end of its log missing is silent until the others have taken it out of Raft's membership and let it
+// learn the log anew: see heal.go.
+//
 // Elections are timed here, not by the Raft library, whose timeouts come from the system's random source: with the
 // random function given at construction the same seed gives the same elections.
 package raftlog

@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,9 @@ type cluster struct {
 	loss     atomic.Int64 // of 100 Raft messages, this many are lost
 	lostAcks atomic.Int64 // of 100 calls, this many are carried out and their answers lost
 	rand     *lockedRand
+
+	historyM sync.Mutex
+	history  map[uint64][32]byte // by epoch: the state that some node has applied, which all others must come to
 }
 
 // lockedRand is for decisions of several goroutines.
@@ -76,9 +80,10 @@ type node struct {
 
 	ops     atomic.Int64 // file system calls until the power fails, 0: never
 	cut     chan struct{}
-	leaves  *vfs.MemFS // what the power failure left
-	percent int        // of the unsynced data that survives it
-	seenCut int        // len(seen) then: what was current has to survive, what came later nobody heard of
+	leaves  *vfs.MemFS  // what the power failure left
+	percent int         // of the unsynced data that survives it
+	seenCut int         // len(seen) then: what was current has to survive, what came later nobody heard of
+	dark    atomic.Bool // the power has failed: what the node does now leaves no trace
 }
 
 func hostID(i int) ring.HostID { return ring.HostID{0: byte(i + 1), 15: byte(i + 1)} }
@@ -92,7 +97,7 @@ func addrOf(i, port int) netip.AddrPort {
 // newCluster returns n hosts of which the first has founded the cluster; the others are empty and not started.
 func newCluster(t testing.TB, seed uint64, n int, tune func(*cluster)) *cluster {
 	c := &cluster{t: t, seed: seed, net: memnet.New(memnet.Options{Delay: time.Millisecond}), every: compactEvery,
-		rand: &lockedRand{r: rand.New(rand.NewPCG(seed, 99))}}
+		rand: &lockedRand{r: rand.New(rand.NewPCG(seed, 99))}, history: map[uint64][32]byte{}}
 	for i := range n {
 		c.nodes = append(c.nodes, &node{c: c, i: i, id: hostID(i), fs: vfs.NewCrashableMem(), rack: fmt.Sprintf("r%d", i%3)})
 	}
@@ -174,6 +179,7 @@ func (n *node) open() {
 
 func (n *node) tryOpen() error {
 	n.gen++
+	n.dark.Store(false)
 	r := rand.New(rand.NewPCG(n.c.seed, uint64(n.i)<<32|uint64(n.gen)))
 	o := Options{Dir: "meta", FS: errorfs.Wrap(n.fs, errorfs.InjectorFunc(n.op)), Self: n.id, Peers: peers{n}, Generation: n.gen, Rand: r.IntN, OnApply: n.applied,
 		Fatal: func(err error) { n.c.t.Errorf("node %d: fatal: %v", n.i, err) }}
@@ -193,7 +199,10 @@ func (n *node) tryOpen() error {
 	}
 	n.svc = svc
 	if epoch := svc.Current().Epoch; len(n.seen) > 0 && epoch < n.seen[len(n.seen)-1] {
-		n.c.t.Errorf("seed %d: node %d went back from epoch %d to %d", n.c.seed, n.i, n.seen[len(n.seen)-1], epoch)
+		if !svc.Suspect() {
+			n.c.t.Errorf("seed %d: node %d went back from epoch %d to %d", n.c.seed, n.i, n.seen[len(n.seen)-1], epoch)
+		}
+		n.seen = nil
 	}
 	return nil
 }
@@ -205,6 +214,20 @@ func (n *node) applied(before, after *meta.State, _ []meta.Event) {
 		n.c.t.Errorf("seed %d: node %d: epoch %d after %d", n.c.seed, n.i, after.Epoch, before.Epoch)
 	}
 	n.seen = append(n.seen, after.Epoch)
+	if !n.dark.Load() {
+		n.c.compare(n.i, after)
+	}
+}
+
+// compare notices two histories: all states of one epoch are the same, whoever applied them and whenever.
+func (c *cluster) compare(i int, s *meta.State) {
+	sum := sha256.Sum256(s.Encode())
+	c.historyM.Lock()
+	defer c.historyM.Unlock()
+	if known, ok := c.history[s.Epoch]; ok && known != sum {
+		c.t.Errorf("seed %d: node %d has another epoch %d than a node before it", c.seed, i, s.Epoch)
+	}
+	c.history[s.Epoch] = sum
 }
 
 // run starts transport and loop of an open service.
@@ -226,6 +249,11 @@ func (n *node) run() {
 	wg.Go(func() { errLog = svc.Run(ctx) })
 	n.up = true
 	time.Sleep(time.Millisecond) // the transport listens
+	if svc.Suspect() {
+		self := n.member()
+		self.Health = meta.Suspect
+		n.pulls.Go(func() { announce(ctx, svc, self) })
+	}
 	n.stop = func() error {
 		cancel()
 		wg.Wait()
@@ -234,6 +262,25 @@ func (n *node) run() {
 			errRPC = nil
 		}
 		return errors.Join(errRPC, errLog)
+	}
+}
+
+// announce tells the cluster of this start, as the node does.
+func announce(ctx context.Context, svc *Service, self meta.Node) {
+	for ctx.Err() == nil {
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := svc.Propose(attempt, func(s *meta.State) (*meta.Command, bool, error) {
+			me := s.Node(self.ID)
+			return &meta.Command{Kind: meta.UpdateNode, Node: self}, me != nil && me.Generation < self.Generation, nil
+		})
+		cancel()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
 	}
 }
 
@@ -265,14 +312,19 @@ func (n *node) crash() {
 		return
 	}
 	n.up = false
+	n.dark.Store(true)
 	n.c.net.Crash(hostName(n.i))
 	percent := []int{0, 0, 50, 100}[n.c.rand.IntN(4)]
+	n.seenM.Lock()
+	seen := len(n.seen) // the loop runs on while the disk is copied: what it does then may be gone
+	n.seenM.Unlock()
 	left := n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(n.c.seed, uint64(n.gen)))})
 	_ = n.stop()
 	n.ops.Store(0)
 	if n.leaves != nil {
-		left, n.seen = n.leaves, n.seen[:n.seenCut]
+		left, seen = n.leaves, n.seenCut
 	}
+	n.seen = n.seen[:seen]
 	n.fs, n.leaves = left, nil
 	n.c.net.Isolate(hostName(n.i), false)
 }
@@ -287,6 +339,7 @@ func (n *node) failPowerIn(k, percent int) <-chan struct{} {
 
 func (n *node) op(errorfs.Op) error {
 	if n.ops.Load() > 0 && n.ops.Add(-1) == 0 {
+		n.dark.Store(true)
 		n.c.net.Isolate(hostName(n.i), true)
 		n.seenM.Lock()
 		n.seenCut = len(n.seen)

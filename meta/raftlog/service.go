@@ -120,6 +120,7 @@ type Service struct {
 	encoded atomic.Pointer[encodedState]
 	leader  atomic.Uint64 // raft id of the leader as far as known, 0: none
 	pledged atomic.Pointer[[16]byte]
+	suspect atomic.Bool // health is not Sound
 	nextID  atomic.Uint32
 
 	inbox         chan message
@@ -144,6 +145,7 @@ type Service struct {
 	grown     int    // bytes of entries applied since the last snapshot
 	pending   []pendingProposal
 	role      raft.StateType
+	health    meta.Health // of this node's copy of the log as it sees it itself, see heal.go
 	election  elections
 	chores    chores
 	changing  bool // ApplyConfChange runs: membership and applied index do not belong together
@@ -218,6 +220,9 @@ func (s *Service) Open() error {
 	}
 	s.store, s.log, s.applied, s.compacted = st, l.state, l.applied, l.applied
 	s.pledged.Store(&l.pledged)
+	if st.suspect {
+		s.distrust()
+	}
 	err = s.guard(func() error {
 		if err := understood(l.state); err != nil {
 			return err
@@ -322,6 +327,9 @@ func (s *Service) hostOf(id uint64) (ring.HostID, bool) {
 // Found begins a new cluster with this node as its only voter. It must be called between Open and Run, on a store that
 // has never been part of a cluster.
 func (s *Service) Found(c *meta.Command) error {
+	if s.suspect.Load() {
+		return errors.New("raftlog: the end of the metadata log is missing: this node may belong to a cluster already")
+	}
 	if s.applied != 0 || s.Current().Founded() || s.Pledged() != [16]byte{} {
 		return errors.New("raftlog: this node belongs to a cluster already")
 	}
@@ -354,7 +362,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) loop(ctx context.Context) error {
 	tick := time.NewTicker(s.opts.Tick)
 	defer tick.Stop()
-	if voters := s.store.conf.GetVoters(); len(voters) == 1 && voters[0] == s.id { // nobody else is to be asked
+	if voters := s.store.conf.GetVoters(); len(voters) == 1 && voters[0] == s.id && s.health == meta.Sound { // nobody else is to be asked
 		if err := s.rn.Campaign(); err != nil {
 			return err
 		}
@@ -367,7 +375,9 @@ func (s *Service) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			s.tick()
+			if err := s.tick(); err != nil {
+				return err
+			}
 		case m := <-s.inbox:
 			s.step(m)
 			for range len(s.inbox) { // what has arrived meanwhile shares one sync

@@ -53,7 +53,11 @@ func (h *Session) Close() {}
 
 func (h *Session) raft(req *rpc.Request) {
 	m := &pb.Message{}
-	if err := proto.Unmarshal(req.Body, m); err != nil || m.GetTo() != h.s.id || m.GetFrom() != raftID(h.from) || !betweenNodes(m.GetType()) {
+	generation, body, ok := cutGeneration(req.Body)
+	if n := h.s.Current().Node(h.from); ok && n != nil && generation < n.Generation {
+		return // from a former start of the member
+	}
+	if err := proto.Unmarshal(body, m); err != nil || !ok || m.GetTo() != h.s.id || m.GetFrom() != raftID(h.from) || !betweenNodes(m.GetType()) {
 		h.s.opts.Logger.Warn("raft message refused", "from", h.from.String(), "type", m.GetType().String(), "err", err)
 		return
 	}
@@ -67,6 +71,13 @@ func (h *Session) raft(req *rpc.Request) {
 	default:
 		h.s.inboxBytes.Add(-int64(size))
 	}
+}
+
+func cutGeneration(body []byte) (generation int64, rest []byte, ok bool) {
+	if len(body) < 8 {
+		return 0, nil, false
+	}
+	return int64(binary.BigEndian.Uint64(body)), body[8:], true
 }
 
 // betweenNodes tells whether one node may send such a message to another. Proposals come by VerbPropose, which looks at

@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/helenusdb/helenus/internal/watermark"
 	"github.com/helenusdb/helenus/meta"
 )
 
@@ -22,6 +23,7 @@ const (
 	keyPulled    = "P" // meta.State pulled from a peer, when it is ahead of the log
 	keyIdentity  = "I" // raft id of this node, so that a store is never opened under another identity
 	keyPledge    = "J" // id of the cluster that this node has asked to join
+	keyBeat      = "B" // number of the newest commit, which the watermark beside the store knows too
 	keyEntry     = 'L' // 'L' + index (8 bytes, big endian): raftpb.Entry
 )
 
@@ -32,10 +34,16 @@ const memtableBytes = 1 << 20
 
 // store is the durable part of the log. The log itself stays in memory too (it is compacted to a few thousand
 // entries), which is what the Raft library reads.
+//
+// Its log could lose its tail without a trace, and with it votes and entries that this node has promised to others. So each
+// commit counts one up, in the store and then in a watermark beside it, before anything that depends on it leaves the node.
 type store struct {
-	db   *pebble.DB
-	mem  *raft.MemoryStorage
-	conf *pb.ConfState
+	db      *pebble.DB
+	water   *watermark.Watermark
+	beat    uint64 // of the newest commit
+	suspect bool   // what was committed is gone, at this or an earlier start
+	mem     *raft.MemoryStorage
+	conf    *pb.ConfState
 }
 
 // loaded is what a store held when it was opened.
@@ -66,11 +74,66 @@ func openStore(dir string, fs vfs.FS, id uint64, log *slog.Logger, fatal func(er
 		return nil, nil, fmt.Errorf("raftlog: open %s: %w", dir, err)
 	}
 	s := &store{db: db, mem: raft.NewMemoryStorage()}
-	l, err := s.load(id)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("raftlog: open %s: %w", dir, err), db.Close())
+	if err = s.openWatermark(fs, dir, log); err == nil {
+		var l *loaded
+		if l, err = s.load(id); err == nil {
+			return s, l, nil
+		}
 	}
-	return s, l, nil
+	return nil, nil, errors.Join(fmt.Errorf("raftlog: open %s: %w", dir, err), s.close())
+}
+
+// openWatermark opens or creates the watermark and compares the store with it.
+func (s *store) openWatermark(fs vfs.FS, dir string, log *slog.Logger) error {
+	f, err := fs.OpenReadWrite(fs.PathJoin(dir, watermark.Name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("watermark: %w", err)
+	}
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return errors.Join(fmt.Errorf("watermark: %w", err), f.Close())
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return errors.Join(fmt.Errorf("watermark: %w", err), f.Close())
+	}
+	if s.water, err = watermark.Open(f); err != nil {
+		return err
+	}
+	raw, _, err := s.get(keyBeat)
+	if err != nil {
+		return err
+	}
+	if len(raw) == 8 {
+		s.beat = binary.BigEndian.Uint64(raw)
+	}
+	mark := s.water.Mark()
+	lost := s.water.Lost(s.beat)
+	if lost {
+		log.Error("raftlog: the metadata log is shorter than what was committed to it", "beat", s.beat, "watermark", mark.Beat)
+	}
+	s.beat, s.suspect = max(s.beat, mark.Beat), mark.Suspect || lost
+	if mark.Turn == 0 || lost { // before the first commit: a power loss after it must not look like a lost watermark
+		return s.water.Write(watermark.Mark{Beat: mark.Beat, Suspect: s.suspect})
+	}
+	return nil
+}
+
+// trust makes it durable that the store counts as whole.
+func (s *store) trust() error {
+	s.suspect = false
+	return s.water.Write(watermark.Mark{Beat: s.water.Mark().Beat})
+}
+
+// commit makes b durable, and then that it was.
+func (s *store) commit(b *pebble.Batch) error {
+	if err := b.Set([]byte(keyBeat), binary.BigEndian.AppendUint64(nil, s.beat+1), nil); err != nil {
+		return err
+	}
+	if err := b.Commit(pebble.Sync); err != nil {
+		return err
+	}
+	s.beat++
+	return s.water.Write(watermark.Mark{Beat: s.beat, Suspect: s.suspect})
 }
 
 type fatalLogger struct {
@@ -132,7 +195,7 @@ func (s *store) checkIdentity(id uint64) error {
 	}
 	mine := binary.BigEndian.AppendUint64(nil, id)
 	if !found {
-		return s.db.Set([]byte(keyIdentity), mine, pebble.Sync)
+		return s.keep(keyIdentity, mine)
 	}
 	if string(raw) != string(mine) {
 		return fmt.Errorf("the log belongs to another host id")
@@ -217,7 +280,7 @@ func (s *store) save(hard *pb.HardState, entries []*pb.Entry, snap *pb.Snapshot)
 	if b.Empty() {
 		return nil
 	}
-	return b.Commit(pebble.Sync)
+	return s.commit(b)
 }
 
 // putSnapshot replaces the log up to the snapshot: everything before it is gone, and so is a tail that does not fit.
@@ -296,7 +359,7 @@ func (s *store) compact(applied uint64, state *meta.State) error {
 	if err := b.DeleteRange(entryKey(0), entryKey(applied+1), nil); err != nil {
 		return err
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := s.commit(b); err != nil {
 		return err
 	}
 	if applied <= trailingEntries {
@@ -310,7 +373,12 @@ func (s *store) compact(applied uint64, state *meta.State) error {
 
 // keep makes one value durable.
 func (s *store) keep(key string, value []byte) error {
-	return s.db.Set([]byte(key), value, pebble.Sync)
+	b := s.db.NewBatch()
+	defer b.Close()
+	if err := b.Set([]byte(key), value, nil); err != nil {
+		return err
+	}
+	return s.commit(b)
 }
 
 // found begins the log of a new cluster: a snapshot at index 1 whose only voter is this node.
@@ -321,4 +389,10 @@ func (s *store) found(id uint64, state *meta.State) error {
 	return s.save(hard, nil, snap)
 }
 
-func (s *store) close() error { return s.db.Close() }
+func (s *store) close() error {
+	err := s.db.Close()
+	if s.water != nil {
+		err = errors.Join(err, s.water.Close())
+	}
+	return err
+}

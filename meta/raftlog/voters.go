@@ -77,6 +77,9 @@ func (s *Service) listen() {
 	})
 	for i := range s.log.Nodes {
 		n := &s.log.Nodes[i]
+		if n.Health != meta.Sound && !isMember(s.store.conf, raftID(n.ID)) {
+			c.silent[raftID(n.ID)]++ // Raft does not count it
+		}
 		w := c.joining[n.ID]
 		switch {
 		case n.State != meta.Pending:
@@ -99,7 +102,12 @@ func (s *Service) chore() *meta.Command {
 			return &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: n.ID}}
 		}
 	}
-	want := chooseVoters(s.log, s.standings())
+	standings := s.standings()
+	if c := healing(s.log, s.store.conf, func(id ring.HostID) bool { return standings(id).ready }); c != nil {
+		s.opts.Logger.Info("a member that lost the end of its metadata log heals", "host", c.Node.ID.String(), "is", c.Node.Health.String())
+		return c
+	}
+	want := chooseVoters(s.log, standings)
 	if len(want) == 0 || slices.Equal(want, s.log.Voters()) {
 		return nil
 	}
@@ -119,9 +127,15 @@ func (s *Service) standings() func(ring.HostID) standing {
 	}
 }
 
+// isMember tells whether Raft knows the node.
+func isMember(have *pb.ConfState, id uint64) bool {
+	return slices.Contains(have.GetVoters(), id) || slices.Contains(have.GetLearners(), id)
+}
+
 // chooseVoters returns who should vote: an odd number of at most meta.VotersMax members that own ranges, spread over
 // racks and data centres, ascending. Those that vote already are kept where that does not spread them worse, whether they
-// can be reached or not, until they are gone for so long that another takes their place. Others must be ready.
+// can be reached or not, until they are gone for so long that another takes their place, or lost the end of their log. Others
+// must be ready.
 func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.HostID {
 	type candidate struct {
 		*meta.Node
@@ -133,7 +147,9 @@ func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.Ho
 		if n.State != meta.Normal {
 			continue
 		}
-		if st := standings(n.ID); n.Voter || st.ready {
+		st := standings(n.ID)
+		st.gone = st.gone || n.Health != meta.Sound
+		if n.Voter || st.ready && n.Health == meta.Sound {
 			candidates = append(candidates, candidate{n, st})
 		}
 	}
@@ -169,27 +185,29 @@ func first(a, b bool) int {
 }
 
 // confChange returns the step that brings Raft's membership closer to the state's: voters vote, every other member
-// learns, those that left are removed; nil when they agree. All changes of voters are one step: while it is made,
-// majorities of the voters before and of those after are needed, so no even number of voters stands between.
+// learns, those that left are removed, and those that lost the end of their log until they begin anew as learners; nil when
+// they agree. All changes of voters are one step: while it is made, majorities of the voters before and of those after are
+// needed, so no even number of voters stands between.
 func confChange(s *meta.State, have *pb.ConfState) *pb.ConfChangeV2 {
 	var voters, learners, gone []*pb.ConfChangeSingle
 	member := map[uint64]bool{}
 	votes := false
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		if n.State == meta.Left {
+		if n.State == meta.Left || n.Health == meta.Suspect {
 			continue
 		}
 		id := raftID(n.ID)
 		member[id] = true
-		votes = votes || n.Voter
 		isVoter, isLearner := slices.Contains(have.GetVoters(), id), slices.Contains(have.GetLearners(), id)
+		should := n.Voter && n.Health == meta.Sound
+		votes = votes || should && (isVoter || isLearner)
 		switch {
-		case n.Voter && !isVoter:
+		case should && isLearner:
 			voters = append(voters, change(pb.ConfChangeAddNode, id))
-		case !n.Voter && isVoter:
+		case !should && isVoter:
 			voters = append(voters, change(pb.ConfChangeAddLearnerNode, id))
-		case !n.Voter && !isLearner:
+		case !isVoter && !isLearner:
 			learners = append(learners, change(pb.ConfChangeAddLearnerNode, id))
 		}
 	}

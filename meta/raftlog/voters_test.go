@@ -12,7 +12,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	pb "go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
@@ -60,6 +59,9 @@ func TestChooseVoters(t *testing.T) {
 		{"one that is gone does not", stateOf(n("a", true), n("a", true), n("a", true), n("a", false)), gone(1), []int{0, 2, 3}},
 		{"unless nobody can take its place", stateOf(n("a", true), n("a", true), n("a", true)), gone(1), []int{0, 1, 2}},
 		{"leaving and joining nodes do not vote", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "b", State: meta.Pending}, meta.Node{DC: "dc", Rack: "b", State: meta.Leaving, Voter: true}), allReady, []int{0}},
+		{"one that lost the end of its log keeps its seat", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Voter: true, Health: meta.Suspect}, n("a", true)), ready(0, 2), []int{0, 1, 2}},
+		{"unless another is ready", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Voter: true, Health: meta.Healing}, n("a", true), n("a", false)), allReady, []int{0, 2, 3}},
+		{"and gets none before it is sound", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Health: meta.Healing}, n("a", false)), allReady, []int{0}},
 		{"data centres", stateOf(meta.Node{DC: "x", Rack: "1"}, meta.Node{DC: "x", Rack: "2"}, meta.Node{DC: "x", Rack: "3"}, meta.Node{DC: "y", Rack: "1"}), allReady, []int{0, 1, 3}},
 	}
 	for _, c := range cases {
@@ -121,14 +123,14 @@ func TestGarbageFromPeers(t *testing.T) {
 		}
 		for _, kind := range []pb.MessageType{pb.MsgHup, pb.MsgBeat, pb.MsgProp, pb.MsgSnapStatus, pb.MsgTransferLeader, pb.MsgReadIndex, pb.MsgForgetLeader, pb.MsgStorageAppend} {
 			self, to := raftID(from.id), raftID(lead.id)
-			raw, err := proto.Marshal(&pb.Message{Type: &kind, From: &self, To: &to, Entries: []*pb.Entry{{Data: []byte("garbage")}}})
+			raw, err := from.svc.envelope(&pb.Message{Type: &kind, From: &self, To: &to, Entries: []*pb.Entry{{Data: []byte("garbage")}}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			send(raw)
 		}
 		kind, self, to, term := pb.MsgApp, raftID(lead.id), raftID(lead.id), uint64(99)
-		raw, err := proto.Marshal(&pb.Message{Type: &kind, From: &self, To: &to, Term: &term})
+		raw, err := from.svc.envelope(&pb.Message{Type: &kind, From: &self, To: &to, Term: &term})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +225,7 @@ func TestPinnedFormat(t *testing.T) {
 
 // TestStoreKeys pins the keys that docs/format/meta.md names.
 func TestStoreKeys(t *testing.T) {
-	if got := keyHardState + keySnapshot + keyPulled + keyIdentity + keyPledge + string(entryKey(0x0102)); got != "HSPIJL\x00\x00\x00\x00\x00\x00\x01\x02" {
+	if got := keyHardState + keySnapshot + keyPulled + keyIdentity + keyPledge + keyBeat + string(entryKey(0x0102)); got != "HSPIJBL\x00\x00\x00\x00\x00\x00\x01\x02" {
 		t.Errorf("keys %q", got)
 	}
 	if raftID(ring.HostID{7: 5, 15: 9}) != 5 || raftID(ring.HostID{15: 9}) != 1 {
