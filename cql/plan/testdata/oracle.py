@@ -16,6 +16,16 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+CHANGES_SYSTEM = re.compile(r'(?i)\b(into|update|from|truncate(\s+table|\s+columnfamily)?)\s+"?system|^\s*use\s+"?system')
+
+
+def guard(text):
+    """Ends the program before a statement that would change rows of a system keyspace: Cassandra without authentication
+    does it, and cannot be believed about its system tables afterwards."""
+    if not re.match(r'(?i)\s*(select|describe|desc|list)\b', text) and CHANGES_SYSTEM.search(text):
+        sys.exit('not sent: ' + text)
+
+
 class Client:
     def __init__(self, host, port):
         self.sock = socket.create_connection((host, port))
@@ -62,6 +72,7 @@ class Client:
         return self.request(9, self.long_string(text))
 
     def query(self, text, values=None, page=None):
+        guard(text)
         flags = (1 if values else 0) | (4 if page else 0)
         body = self.long_string(text) + struct.pack('>HB', 1, flags)
         if values:
