@@ -37,7 +37,8 @@ func (n *Node) startCQL(ctx context.Context) error {
 	tables, err := system.New(system.Options{Current: n.log.Current, Self: n.home.HostID, Native: c.Native(),
 		Listen: n.self.Internode, Settings: func() []system.Setting { return settings(c) },
 		Clients:  func() []server.ConnState { return s.server.Connections() },
-		Prepared: func(fn func(id [16]byte, keyspace, text string)) { s.executor.Prepared(fn) }})
+		Prepared: func(fn func(id [16]byte, keyspace, text string)) { s.executor.Prepared(fn) },
+		Sizes:    (&sizes{n: n, token: make(chan struct{}, 1)}).get, Caches: n.caches, Pools: s.pools})
 	if err != nil {
 		return err
 	}

@@ -54,18 +54,20 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 
 // Stats is a picture of the engine's sizes.
 type Stats struct {
-	DiskBytes       uint64 // tables and log
-	LogBytes        uint64
-	MemtableBytes   uint64
-	BlockCacheBytes int64
-	RowCacheEntries int
-	RowCacheBytes   int64
-	Tables          int64 // sstables
-	Compactions     int64
-	Flushes         int64
-	CompactionDebt  uint64 // bytes still to be compacted
-	ReadAmp         int    // sorted runs that a read may have to look at
-	InFlight        uint64 // batches applied and not yet durable
+	DiskBytes                                           uint64 // tables and log
+	LogBytes                                            uint64
+	MemtableBytes                                       uint64
+	BlockCacheBytes                                     int64
+	BlockCacheEntries, BlockCacheHits, BlockCacheMisses int64
+	RowCacheEntries                                     int
+	RowCacheBytes                                       int64
+	Tables                                              int64 // sstables
+	Compactions                                         int64
+	Flushes                                             int64
+	Compacting, Flushing                                int64  // under way
+	CompactionDebt                                      uint64 // bytes still to be compacted
+	ReadAmp                                             int    // sorted runs that a read may have to look at
+	InFlight                                            uint64 // batches applied and not yet durable
 }
 
 // Stats returns the engine's sizes now. It takes Pebble's lock for a moment.
@@ -78,9 +80,11 @@ func (e *Engine) Stats() Stats {
 		BlockCacheBytes: m.BlockCache.Size,
 		Compactions:     m.Compact.Count,
 		Flushes:         m.Flush.Count,
-		CompactionDebt:  m.Compact.EstimatedDebt,
-		ReadAmp:         m.ReadAmp(),
-		InFlight:        e.pipe.assigned.Load() - e.pipe.synced.Load(),
+		Compacting:      m.Compact.NumInProgress, Flushing: m.Flush.NumInProgress,
+		BlockCacheEntries: m.BlockCache.Count, BlockCacheHits: m.BlockCache.Hits, BlockCacheMisses: m.BlockCache.Misses,
+		CompactionDebt: m.Compact.EstimatedDebt,
+		ReadAmp:        m.ReadAmp(),
+		InFlight:       e.pipe.assigned.Load() - e.pipe.synced.Load(),
 	}
 	for _, l := range m.Levels {
 		s.Tables += l.TablesCount

@@ -75,6 +75,10 @@ func (s *Tables) systemRows(state *meta.State, table string) []record {
 		return out
 	case "prepared_statements":
 		return s.prepared()
+	case "size_estimates":
+		return s.sizeEstimates()
+	case "table_estimates":
+		return s.tableEstimates()
 	}
 	return nil
 }
@@ -155,8 +159,12 @@ func (s *Tables) prepared() []record {
 // viewRows returns the rows of a table of system_views.
 func (s *Tables) viewRows(table string) []record {
 	switch table {
+	case "caches":
+		return s.caches()
 	case "clients":
 		return s.clients()
+	case "disk_usage":
+		return s.diskUsage()
 	case "settings":
 		if s.o.Settings == nil {
 			return nil
@@ -166,6 +174,8 @@ func (s *Tables) viewRows(table string) []record {
 			out = append(out, record{"name": text(v.Name), "value": text(v.Value)})
 		}
 		return out
+	case "thread_pools":
+		return s.threadPools()
 	}
 	return nil
 }

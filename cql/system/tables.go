@@ -34,6 +34,11 @@ type Options struct {
 	Prepared func(fn func(id [16]byte, keyspace, text string))
 	// Settings returns the configuration, for system_views.settings; may be nil.
 	Settings func() []Setting
+	// Sizes returns what the tables hold here, for the size estimates and system_views.disk_usage; may be nil.
+	Sizes func() []Size
+	// Caches and Pools are for the tables of system_views that Cassandra calls caches and thread_pools; may be nil.
+	Caches func() []CacheState
+	Pools  func() []Pool
 }
 
 // Tables evaluates virtual tables. It is safe for concurrent use.
