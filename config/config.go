@@ -48,6 +48,11 @@ type Config struct {
 	HintThrottle    Bytes         `key:"hinted_handoff_throttle" default:"16MiB" doc:"hint replay per second and target; 0: unlimited"`
 	HintsPerHostMax Bytes         `key:"max_hints_size_per_host" default:"4GiB" doc:"hints kept for one replica; more are dropped and counted"`
 
+	BatchWarn        Bytes `key:"batch_size_warn_threshold" default:"5KiB" doc:"batches over several partitions beyond this size warn the client"`
+	BatchFail        Bytes `key:"batch_size_fail_threshold" default:"50KiB" doc:"batches over several partitions beyond this size are refused"`
+	UnloggedWarn     int   `key:"unlogged_batch_across_partitions_warn_threshold" default:"10" doc:"unlogged batches over more partitions warn the client"`
+	BatchlogThrottle Bytes `key:"batchlog_replay_throttle" default:"1024KiB" doc:"bytes per second of logged batches that the whole cluster replays after a coordinator was lost; each node takes its share. 0: unlimited"`
+
 	MaxConnections   int           `key:"native_transport_max_connections" default:"10000" doc:"client connections"`
 	MaxConnectionsIP int           `key:"native_transport_max_connections_per_ip" default:"5000" doc:"client connections from one address"`
 	InFlight         Bytes         `key:"native_transport_max_request_data_in_flight" default:"256MiB" doc:"bytes of requests and answers in flight; beyond it requests are answered OVERLOADED"`
@@ -206,6 +211,10 @@ func (c *Config) Validate() error {
 	within("block_cache_size", int64(c.BlockCache), 1<<20, 1<<37, " bytes")
 	within("row_cache_size", int64(c.RowCache), 0, 1<<37, " bytes")
 	within("prepared_statements_cache_size", int64(c.PreparedCache), 1<<20, 1<<37, " bytes")
+	within("batch_size_warn_threshold", int64(c.BatchWarn), 1, 1<<30, " bytes")
+	within("batch_size_fail_threshold", int64(c.BatchFail), 1, 1<<30, " bytes")
+	within("unlogged_batch_across_partitions_warn_threshold", int64(c.UnloggedWarn), 1, 1<<30, "")
+	within("batchlog_replay_throttle", int64(c.BatchlogThrottle), 0, 1<<40, " bytes")
 	within("max_hints_size_per_host", int64(c.HintsPerHostMax), 1<<20, 1<<50, " bytes")
 	for key, d := range map[string]time.Duration{"read_request_timeout": c.ReadTimeout, "range_request_timeout": c.RangeTimeout, "write_request_timeout": c.WriteTimeout, "ddl_timeout": c.DDLTimeout, "commit_sync_period": c.CommitSyncPeriod} {
 		if d < 10*time.Millisecond || d > time.Hour {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/coordinator/hints"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
@@ -39,6 +40,7 @@ type Options struct {
 	Transport Transport
 	Storage   Storage
 	Hints     HintStore
+	Batchlog  BatchlogStore
 	// Alive says whether a member is believed to be up; it takes no lock. This node itself is always asked as alive.
 	Alive func(ring.HostID) bool
 	// DownSince returns when a member that is down was last seen up.
@@ -52,6 +54,11 @@ type Options struct {
 	WriteTimeout time.Duration // default 2 s
 	InFlightMax  int           // requests under way; default 65536. Further ones are Overloaded
 	ApartMax     int           // goroutines for reads that are not bounded, reconciliations and retries; default 1024
+
+	LoggedMax        int           // logged batches over several partitions under way; default 4096. Further ones are Overloaded
+	BatchlogInterval time.Duration // between two looks for batches that were left behind; default 1 s
+	BatchlogThrottle int64         // bytes per second that the cluster replays; each node takes its share. 0: unlimited
+	Seed             uint64        // of what is left to chance, different at each start: which nodes keep a batch, and batch ids
 
 	HintsOff      bool
 	HintWindow    time.Duration // default 3 h
@@ -77,6 +84,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ApartMax == 0 {
 		o.ApartMax = 1024
+	}
+	if o.LoggedMax == 0 {
+		o.LoggedMax = 4096
+	}
+	if o.BatchlogInterval == 0 {
+		o.BatchlogInterval = time.Second
 	}
 	if o.HintWindow == 0 {
 		o.HintWindow = 3 * time.Hour
@@ -115,6 +128,9 @@ type Coordinator struct {
 	peers     peerSet
 	current   atomic.Pointer[view]
 	hints     *hints.Hints
+	batchlog  *batchlog.Log
+	batches   atomic.Uint32 // number of the last logged batch
+	draws     atomic.Uint64 // random numbers so far
 	inFlight  atomic.Int64
 	owing     atomic.Int64 // writes of which a replica may yet need a hint
 	latencies latencies
@@ -125,6 +141,7 @@ type Coordinator struct {
 	writes, reads, groups, replicaGroups, localWaits sync.Pool
 
 	apart   chan struct{} // a place for each goroutine apart
+	logging chan struct{} // a place for each logged batch
 	mu      sync.Mutex    // guards closing and the first Add of running; held for an instant
 	closing bool
 	running sync.WaitGroup // goroutines apart
@@ -133,11 +150,13 @@ type Coordinator struct {
 // New returns a coordinator that has started nothing.
 func New(o Options) (*Coordinator, error) {
 	o = o.withDefaults()
-	if o.Cluster == nil || o.Transport == nil || o.Storage == nil || o.Hints == nil || o.Alive == nil || o.DownSince == nil ||
+	if o.Cluster == nil || o.Transport == nil || o.Storage == nil || o.Hints == nil || o.Batchlog == nil || o.Alive == nil || o.DownSince == nil ||
 		o.IsUnknownTable == nil || o.IsBatchFull == nil || o.IsInvalid == nil {
-		return nil, errors.New("coordinator: Cluster, Transport, Storage, Hints, Alive, DownSince and the error classes are needed")
+		return nil, errors.New("coordinator: Cluster, Transport, Storage, Hints, Batchlog, Alive, DownSince and the error classes are needed")
 	}
-	c := &Coordinator{o: o, peers: peerSet{self: o.Self, base: time.Now(), all: map[ring.HostID]*peer{}}, apart: make(chan struct{}, o.ApartMax)}
+	c := &Coordinator{o: o, peers: peerSet{self: o.Self, base: time.Now(), all: map[ring.HostID]*peer{}}, apart: make(chan struct{}, o.ApartMax),
+		logging: make(chan struct{}, o.LoggedMax)}
+	c.batches.Store(uint32(o.Seed))
 	c.writes.New = func() any { return &writeOp{} }
 	c.reads.New = func() any { return &readOp{} }
 	c.groups.New = func() any { return &commitGroup{} }
@@ -148,6 +167,7 @@ func New(o Options) (*Coordinator, error) {
 	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
 		Alive: o.Alive, Gone: c.gone, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
 		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
+	c.batchlog = c.newBatchlog()
 	return c, nil
 }
 
@@ -160,7 +180,7 @@ type committedFunc func(error)
 
 func (f committedFunc) Committed(err error) { f(err) }
 
-// Run drives speculation, deadlines and the delivery of hints until ctx ends. Then it waits, no longer than a write may
+// Run drives speculation, deadlines, the delivery of hints and the replay of batches until ctx ends. Then it waits, no longer than a write may
 // take, for what has become of the writes under way, stores a hint for every replica that missed one, and returns when all
 // goroutines have. The transport and the storage have to outlast it.
 func (c *Coordinator) Run(ctx context.Context) error {
@@ -169,6 +189,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	defer still()
 	settled := make(chan struct{})
 	hinting.Go(func() { c.hints.Run(ctx, settled) })
+	hinting.Go(func() { c.batchlog.Run(ctx) })
 	clocks.Go(func() { c.wheel.run(ticking) })
 	clocks.Go(func() { c.runOverdue(ticking) })
 	<-ctx.Done()
@@ -213,23 +234,26 @@ func (c *Coordinator) Hints() *hints.Hints { return c.hints }
 func (c *Coordinator) live(p *peer) bool { return p.self || c.o.Alive(p.id) }
 
 // spawn runs f on a goroutine that Run waits for; false when there are too many, or the node is stopping.
-func (c *Coordinator) spawn(f func()) bool {
+func (c *Coordinator) spawn(f func()) bool { return c.spawnIn(c.apart, f) }
+
+// spawnIn is spawn with a bound of its own.
+func (c *Coordinator) spawnIn(places chan struct{}, f func()) bool {
 	select {
-	case c.apart <- struct{}{}:
+	case places <- struct{}{}:
 	default:
 		return false
 	}
 	c.mu.Lock()
 	if c.closing {
 		c.mu.Unlock()
-		<-c.apart
+		<-places
 		return false
 	}
 	c.running.Add(1)
 	c.mu.Unlock()
 	go func() {
 		defer c.running.Done()
-		defer func() { <-c.apart }()
+		defer func() { <-places }()
 		f()
 	}()
 	return true

@@ -30,6 +30,7 @@ type layout struct {
 	dcs      []string          // data centre of each node
 	keyspace []schema.Pair     // replication; default SimpleStrategy with RF 3, or as many as there are nodes
 	options  []schema.Property // of the tables
+	racks    []string          // rack of each node; default r1
 	vnodes   int               // tokens of a node; default 1
 	tune     func(*coordinator.Options)
 	fs       func(node int) vfs.FS
@@ -129,6 +130,9 @@ func (c *cluster) newState() *meta.State {
 	n := len(c.lay.dcs)
 	for i, dc := range c.lay.dcs {
 		m := meta.Node{ID: hostID(i), Internode: addrOf(i), Native: netip.AddrPortFrom(addrOf(i).Addr(), 9042), DC: dc, Rack: "r1", Version: meta.Version}
+		if c.lay.racks != nil {
+			m.Rack = c.lay.racks[i]
+		}
 		for v := range c.lay.vnodes {
 			step := ^uint64(0)/uint64(n*c.lay.vnodes) + 1
 			m.Tokens = append(m.Tokens, ring.Token(uint64(1<<63)+step*uint64(v*n+i)+12345))
@@ -215,11 +219,19 @@ func (e engine) ScanHints(start, end []byte, fn func(key, value []byte) bool) er
 	return e.Space(storage.SpaceHints).Scan(start, end, fn)
 }
 
+func (e engine) ScanBatchlog(start, end []byte, fn func(key, value []byte) bool) error {
+	return e.Space(storage.SpaceBatchlog).Scan(start, end, fn)
+}
+
 type batch struct{ *storage.Batch }
 
 func (b batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
 
 func (b batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
+
+func (b batch) PutBatchlog(key, value []byte) error { return b.Set(storage.SpaceBatchlog, key, value) }
+
+func (b batch) DeleteBatchlog(key []byte) error { return b.Delete(storage.SpaceBatchlog, key) }
 
 func (b batch) Commit(c coordinator.Committed) { b.Batch.Commit(c) }
 
@@ -242,7 +254,7 @@ func (n *node) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	o := coordinator.Options{Self: n.id, Cluster: n, Transport: n, Storage: engine{n.engine}, Hints: engine{n.engine}, Alive: c.alive, DownSince: c.downSince,
+	o := coordinator.Options{Self: n.id, Cluster: n, Transport: n, Storage: engine{n.engine}, Hints: engine{n.engine}, Batchlog: engine{n.engine}, Alive: c.alive, DownSince: c.downSince,
 		IsUnknownTable: func(err error) bool { return errors.Is(err, storage.ErrUnknownTable) },
 		IsBatchFull:    func(err error) bool { return errors.Is(err, storage.ErrTooLarge) },
 		IsInvalid: func(err error) bool {

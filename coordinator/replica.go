@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -28,6 +29,8 @@ type replicaSession struct {
 	cmd       row.Command
 	mutations []row.Mutation // empty; reused
 	out       []byte
+	stored    []batchlog.ID // in batch
+	removed   []batchlog.ID // reused
 }
 
 // NewSession is for rpc's accepted connections.
@@ -42,6 +45,10 @@ func (s *replicaSession) Handle(req *rpc.Request, rsp rpc.Responder) {
 		s.mutate(req, rsp)
 	case VerbRead:
 		s.read(req, rsp)
+	case VerbBatchStore:
+		s.storeBatch(req, rsp)
+	case VerbBatchRemove:
+		s.removeBatches(req, rsp)
 	default:
 		rsp.Reply(rpc.StatusUnknownVerb, nil)
 	}
@@ -57,6 +64,7 @@ func (s *replicaSession) Flush() {
 	g := s.c.replicaGroups.Get().(*replicaGroup)
 	g.c = s.c
 	g.acks, s.acks = s.acks, g.acks[:0]
+	g.stored, s.stored = s.stored, g.stored[:0]
 	b.Commit(g)
 }
 
@@ -70,8 +78,9 @@ func (s *replicaSession) Close() {
 
 // replicaGroup is what one batch of a session acknowledges.
 type replicaGroup struct {
-	c    *Coordinator
-	acks []rpc.Responder
+	c      *Coordinator
+	acks   []rpc.Responder
+	stored []batchlog.ID // entries of the batchlog in it
 }
 
 // Committed implements Committed.
@@ -80,6 +89,10 @@ func (g *replicaGroup) Committed(err error) {
 	if err != nil {
 		status = rpc.StatusFailed
 	}
+	for i := range g.stored {
+		g.c.batchlog.Stored(g.stored[i])
+	}
+	g.stored = g.stored[:0]
 	for i := range g.acks {
 		g.acks[i].Reply(status, nil)
 		g.acks[i] = rpc.Responder{}
@@ -115,18 +128,23 @@ func (s *replicaSession) apply(body []byte) (status rpc.Status, why string) {
 	if status := s.c.writable(body); status != rpc.StatusOK {
 		return status, ""
 	}
-	if s.bytes > 0 && s.bytes+len(body) > burstBytesMax {
+	status, why, s.mutations = s.c.applyAll(s.room(len(body)), body, s.mutations)
+	return status, why
+}
+
+// room returns the session's batch with room for n more bytes.
+func (s *replicaSession) room(n int) Batch {
+	if s.bytes > 0 && s.bytes+n > burstBytesMax {
 		s.Flush()
 	}
-	s.bytes += len(body)
+	s.bytes += n
 	if s.batch == nil {
 		if s.spare == nil {
 			s.spare = s.c.o.Storage.NewBatch()
 		}
 		s.batch = s.spare
 	}
-	status, why, s.mutations = s.c.applyAll(s.batch, body, s.mutations)
-	return status, why
+	return s.batch
 }
 
 // writable checks every mutation before the first is applied, so that none is when one is refused for what it is.

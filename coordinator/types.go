@@ -50,6 +50,7 @@ const (
 	Simple        WriteType = "SIMPLE"
 	LoggedBatch   WriteType = "BATCH"
 	UnloggedBatch WriteType = "UNLOGGED_BATCH"
+	BatchLog      WriteType = "BATCH_LOG" // of the error of a logged batch that was not made, for the batchlog does not have it
 )
 
 // Failure is a replica that answered with an error.
@@ -75,10 +76,14 @@ const (
 type Unavailable struct {
 	Level           Level
 	Required, Alive int
+	Batchlog        bool // of nodes to keep a logged batch
 }
 
 // Error returns Cassandra's text.
 func (e *Unavailable) Error() string {
+	if e.Batchlog {
+		return fmt.Sprintf("Cannot achieve consistency level %s for batchlog in local DC, required:%d, available:%d", e.Level, e.Required, e.Alive)
+	}
 	return "Cannot achieve consistency level " + e.Level.String()
 }
 
@@ -206,6 +211,8 @@ type Batch interface {
 	ApplyAll(ms []row.Mutation) error
 	PutHint(key, value []byte) error
 	DeleteHint(key []byte) error
+	PutBatchlog(key, value []byte) error
+	DeleteBatchlog(key []byte) error
 	Len() int
 	Commit(c Committed)
 	Discard()

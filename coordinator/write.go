@@ -98,8 +98,9 @@ func (b *Burst) begin(v *view, w *Write, again bool) {
 	op := b.c.writes.Get().(*writeOp)
 	op.begin(b.c, v, w, again)
 	if err := op.plan(w); err != nil {
-		op.w = nil
-		b.c.writeDone(w, err)
+		op.refuse(w, b.unkept(op, w, err))
+	} else if op.isLogged() {
+		b.log(op, w)
 	} else {
 		b.dispatch(op, w)
 	}

@@ -37,6 +37,10 @@ func (e engine) ScanHints(start, end []byte, fn func(key, value []byte) bool) er
 	return e.Space(storage.SpaceHints).Scan(start, end, fn)
 }
 
+func (e engine) ScanBatchlog(start, end []byte, fn func(key, value []byte) bool) error {
+	return e.Space(storage.SpaceBatchlog).Scan(start, end, fn)
+}
+
 // isUnknownTable tells of refusals that newer metadata may end.
 func isUnknownTable(err error) bool {
 	return errors.Is(err, storage.ErrUnknownTable) || errors.Is(err, errJoining)

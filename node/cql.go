@@ -44,7 +44,8 @@ func (n *Node) startCQL(ctx context.Context) error {
 	}
 	s.executor, err = exec.New(exec.Options{Coordinator: n.coord, Schema: ddl{n}, System: tables, Native: c.Native(),
 		Clock: n.clock.Timestamp, NewTimeUUID: s.uuids.next, NewUUID: n.o.uuid, Now: n.o.Now,
-		Limits:       exec.Limits{PreparedBytes: int64(c.PreparedCache), Heavy: c.HeavyQueries},
+		Limits: exec.Limits{PreparedBytes: int64(c.PreparedCache), Heavy: c.HeavyQueries, BatchWarn: int(c.BatchWarn), BatchFail: int(c.BatchFail),
+			UnloggedWarn: c.UnloggedWarn},
 		FailWritesTo: c.FailWritesTo, IsInvalid: isInvalid, Logger: n.o.Logger})
 	if err != nil {
 		return err

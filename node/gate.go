@@ -91,6 +91,12 @@ func (b *batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHin
 
 func (b *batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
 
+func (b *batch) PutBatchlog(key, value []byte) error {
+	return b.Set(storage.SpaceBatchlog, key, value)
+}
+
+func (b *batch) DeleteBatchlog(key []byte) error { return b.Delete(storage.SpaceBatchlog, key) }
+
 // Commit makes the batch visible before it returns.
 func (b *batch) Commit(c coordinator.Committed) {
 	b.Batch.Commit(c)

@@ -384,6 +384,7 @@ func (n *Node) makeCoordinator(context.Context) error {
 	n.coord, err = coordinator.New(coordinator.Options{Self: n.home.HostID, Cluster: n.log, Transport: n.rpc, Storage: engine{n.engine, &n.gate},
 		Hints: engine{n.engine, &n.gate}, Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
 		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout,
+		Batchlog: engine{n.engine, &n.gate}, BatchlogThrottle: int64(c.BatchlogThrottle), Seed: n.o.uint64(),
 		HintsOff: !c.HintedHandoff, HintWindow: c.HintWindow, HintThrottle: int64(c.HintThrottle), HintsBytesMax: int64(c.HintsPerHostMax),
 		Now: n.o.Now, Logger: n.o.Logger})
 	return err
@@ -486,7 +487,7 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 	}
 }
 
-// anyRows tells whether a user table holds a row here, and fails while a hint waits to become one elsewhere. While a node is
+// anyRows tells whether a user table holds a row here, and fails while a hint or a batch waits to become one elsewhere. While a node is
 // joining no further write is let in, and it answers when those that were are visible.
 func (n *Node) anyRows(ctx context.Context) (bool, error) {
 	if n.log.Current().Quiet() {
@@ -494,13 +495,15 @@ func (n *Node) anyRows(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	hinted := false
-	err := n.engine.Space(storage.SpaceHints).Scan(nil, nil, func(_, _ []byte) bool { hinted = true; return false })
-	if hinted && err == nil {
-		err = errors.New("node: hints wait here for another node")
-	}
-	if err != nil {
-		return false, err
+	for _, id := range []storage.SpaceID{storage.SpaceHints, storage.SpaceBatchlog} {
+		waiting := false
+		err := n.engine.Space(id).Scan(nil, nil, func(_, _ []byte) bool { waiting = true; return false })
+		if waiting && err == nil {
+			err = errors.New("node: hints or logged batches wait here for other nodes")
+		}
+		if err != nil {
+			return false, err
+		}
 	}
 	gens, err := n.engine.Generations()
 	for _, g := range gens {

@@ -123,7 +123,7 @@ func (n *Node) metrics() []admin.Metric {
 		m.Label = "replica=" + replica
 		return m
 	}
-	e, c, h := n.engineMetrics, n.coord.Metrics(), n.coord.Hints()
+	e, c, h, b := n.engineMetrics, n.coord.Metrics(), n.coord.Hints(), n.coord.Batchlog().Metrics()
 	out := []admin.Metric{
 		gauge("helenus_metadata_epoch", "epoch of the cluster metadata on this node", func() float64 { return float64(n.log.Current().Epoch) }),
 		gauge("helenus_hints_pending", "hints that wait for their target", func() float64 { v, _ := h.Pending(); return float64(v) }),
@@ -132,6 +132,12 @@ func (n *Node) metrics() []admin.Metric {
 		counter("helenus_hints_delivered_total", "hints delivered", h.Metrics().Delivered.Load),
 		counter("helenus_hints_expired_total", "hints that became useless before they were delivered", h.Metrics().Expired.Load),
 		counter("helenus_hints_dropped_total", "hints that were not kept: window, bound, or full disk", h.Metrics().Dropped.Load),
+		counter("helenus_batchlog_logged_total", "logged batches over several partitions coordinated here that are in the batchlog", b.Logged.Load),
+		counter("helenus_batchlog_stored_total", "batches kept here for a coordinator", b.Stored.Load),
+		counter("helenus_batchlog_replayed_total", "batches that were left behind and were made again from here", b.Replayed.Load),
+		counter("helenus_batchlog_dropped_total", "batches left behind that nobody wants any more: tables gone, older than gc_grace, damaged", b.Dropped.Load),
+		gauge("helenus_batchlog_pending", "batches kept here at the last look, once a second", func() float64 { return float64(b.Pending.Load()) }),
+		gauge("helenus_batchlog_stuck", "those of them that could not be replayed: a replica is down and no hint is kept for it, or it refuses", func() float64 { return float64(b.Stuck.Load()) }),
 		gauge("helenus_coordinator_in_flight", "requests under way", func() float64 { return float64(n.coord.InFlight()) }),
 		routed("here", &c.Here),
 		routed("elsewhere", &c.Elsewhere),

@@ -7,15 +7,16 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// SpaceID is the first key byte of a part of the store that another component owns: hints, the node's identity, Paxos state. The
+// SpaceID is the first key byte of a part of the store that another component owns: hints, batches, the node's identity, Paxos state. The
 // engine's own ones, 'D', 'M', 'R' and 'Y', are not available.
 type SpaceID byte
 
 // The spaces in use.
 const (
-	SpaceHints SpaceID = 'H'
-	SpaceNode  SpaceID = 'N'
-	SpacePaxos SpaceID = 'P'
+	SpaceBatchlog SpaceID = 'B'
+	SpaceHints    SpaceID = 'H'
+	SpaceNode     SpaceID = 'N'
+	SpacePaxos    SpaceID = 'P'
 )
 
 func (id SpaceID) check() {

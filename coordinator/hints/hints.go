@@ -190,6 +190,22 @@ func (h *Hints) put(b Putter, to ring.HostID, body []byte, at time.Time) error {
 	return nil
 }
 
+// PutAt is Put for a write that was made at an earlier time, from which its age counts. The caller keeps the write when the
+// hint is not kept, and it does not count as dropped; none is kept for a write from before the window, which would end the
+// window for all others.
+func (h *Hints) PutAt(b Putter, to ring.HostID, body []byte, at time.Time) error {
+	t := h.target(to)
+	if h.o.Now().Sub(at) >= h.o.Window || !h.wanted(to, t, len(body)) {
+		return ErrNotKept
+	}
+	if err := b.PutHint(h.key(to, at), body); err != nil {
+		return err
+	}
+	t.stored(len(body), at.UnixMicro())
+	h.metrics.Stored.Add(1)
+	return nil
+}
+
 // Revoke takes back a Put of a body of that size whose batch failed: the hint does not exist.
 func (h *Hints) Revoke(to ring.HostID, size int) {
 	h.target(to).removed(size)

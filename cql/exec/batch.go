@@ -1,11 +1,8 @@
 package exec
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/cql/plan"
@@ -72,7 +69,7 @@ func (o *op) batchItems() {
 		o.fail(err)
 		return
 	}
-	o.startWrite(muts, writeType(partitions(muts)))
+	o.startWrite(muts, o.kind)
 }
 
 // batchOf returns a statement that stands for the whole BATCH.
@@ -135,7 +132,7 @@ func (o *op) checkBatch() error {
 	return o.checkLevel()
 }
 
-// batchMutations makes the mutations of a BATCH or of BEGIN BATCH and checks their sizes.
+// batchMutations makes the mutations of a BATCH or of BEGIN BATCH, checks their sizes and sets the write type.
 func (o *op) batchMutations(ctx context.Context) ([]row.Mutation, error) {
 	logged := o.batch.Type == protocol.BatchLogged
 	var muts []row.Mutation
@@ -169,58 +166,6 @@ func (o *op) appendModify(ctx context.Context, m *plan.Modify) error {
 	return m.AppendMutations(&o.buf, &o.args)
 }
 
-// partitions counts the partitions that mutations touch; those of one partition are next to one another.
-func partitions(muts []row.Mutation) int {
-	n := 0
-	for i := range muts {
-		if i == 0 || muts[i].Token != muts[i-1].Token || !bytes.Equal(muts[i].Key, muts[i-1].Key) {
-			n++
-		}
-	}
-	return n
-}
-
-// checkMutations refuses batches that are too large or that would need a batch log, and warns of large ones, in
-// Cassandra's words.
-func (o *op) checkMutations(muts []row.Mutation, logged bool) error {
-	n := partitions(muts)
-	if n <= 1 {
-		return nil
-	}
-	if logged {
-		return invalid("Logged batches over more than one partition are not supported yet: batch log. Use an UNLOGGED batch")
-	}
-	size := 0
-	for i := range muts {
-		size += len(muts[i].Key) + len(muts[i].Fragment)
-	}
-	l := &o.x.o.Limits
-	if l.BatchFail >= 0 && size > l.BatchFail {
-		return invalid("Batch too large")
-	}
-	if l.BatchWarn >= 0 && size > l.BatchWarn {
-		o.warn(fmt.Sprintf("Batch for %s is of size %d, exceeding specified threshold of %d by %d.", o.tableNames(), size, l.BatchWarn, size-l.BatchWarn))
-	}
-	if l.UnloggedWarn >= 0 && n > l.UnloggedWarn {
-		plural := ""
-		if len(o.compiled.tables) > 1 {
-			plural = "s"
-		}
-		o.warn(fmt.Sprintf("Unlogged batch covering %d partitions detected against table%s %s. You should use a logged batch for atomicity, "+
-			"or asynchronous writes for performance.", n, plural, o.tableNames()))
-	}
-	return nil
-}
-
-func (o *op) tableNames() string {
-	var names []string
-	for _, t := range o.compiled.tables {
-		names = append(names, t.Keyspace+"."+t.Name)
-	}
-	slices.Sort(names)
-	return "[" + strings.Join(names, ", ") + "]"
-}
-
 // dispatchBatch runs BEGIN BATCH.
 func (o *op) dispatchBatch() {
 	o.x.metrics.Writes.Add(1)
@@ -235,7 +180,7 @@ func (o *op) dispatchBatch() {
 		o.fail(err)
 		return
 	}
-	o.startWrite(muts, writeType(partitions(muts)))
+	o.startWrite(muts, o.kind)
 }
 
 // runBatchApart runs a batch on a goroutine of its own.
@@ -243,7 +188,7 @@ func runBatchApart(ctx context.Context, o *op) {
 	o.beginTrace("Execute CQL3 query", o.text())
 	muts, err := o.batchMutations(ctx)
 	if err == nil {
-		err = o.writeSync(ctx, muts, writeType(partitions(muts)))
+		err = o.writeSync(ctx, muts, o.kind)
 	}
 	o.finish(err, o.x.void.b)
 }

@@ -57,7 +57,7 @@ func start(t testing.TB, o options) *cluster {
 	}
 	c.engine = engine
 	adapter := engineOf{engine}
-	c.coord, err = coordinator.New(coordinator.Options{Self: selfID, Cluster: c, Transport: noTransport{}, Storage: adapter, Hints: adapter,
+	c.coord, err = coordinator.New(coordinator.Options{Self: selfID, Cluster: c, Transport: noTransport{}, Storage: adapter, Hints: adapter, Batchlog: adapter,
 		Alive: func(id ring.HostID) bool { return id == selfID }, DownSince: func(ring.HostID) time.Time { return time.Now() },
 		IsUnknownTable: func(err error) bool { return errors.Is(err, storage.ErrUnknownTable) },
 		IsBatchFull:    func(err error) bool { return errors.Is(err, storage.ErrTooLarge) },
@@ -216,10 +216,18 @@ func (e engineOf) ScanHints(start, end []byte, fn func(key, value []byte) bool) 
 	return e.Space(storage.SpaceHints).Scan(start, end, fn)
 }
 
+func (e engineOf) ScanBatchlog(start, end []byte, fn func(key, value []byte) bool) error {
+	return e.Space(storage.SpaceBatchlog).Scan(start, end, fn)
+}
+
 type batchOf struct{ *storage.Batch }
 
 func (b batchOf) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
 func (b batchOf) DeleteHint(key []byte) error     { return b.Delete(storage.SpaceHints, key) }
+func (b batchOf) PutBatchlog(key, value []byte) error {
+	return b.Set(storage.SpaceBatchlog, key, value)
+}
+func (b batchOf) DeleteBatchlog(key []byte) error { return b.Delete(storage.SpaceBatchlog, key) }
 func (b batchOf) Commit(c coordinator.Committed)  { b.Batch.Commit(c) }
 
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

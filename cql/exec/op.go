@@ -45,7 +45,8 @@ type op struct {
 	stmt     *stmt
 	compiled *compiled
 	mode     protocol.MetadataMode
-	items    []batchItem // of a BATCH
+	items    []batchItem           // of a BATCH
+	kind     coordinator.WriteType // of a batch
 
 	args     plan.Args
 	buf      plan.Buffer

@@ -37,8 +37,8 @@ func (f *File) Keyspace() string { return "diff_" + f.Name }
 //	@trace         ask for a trace
 //	@differs=name  Helenus answers something else on purpose; docs/compat.md has the name
 //
-// %{a|b|c} makes one statement of each alternative, several of them every combination. A line that starts with a
-// space continues the line before; # starts a comment line.
+// %{a|b|c} makes one statement of each alternative, several of them every combination; %*50x is the byte x 50 times. A
+// line that starts with a space continues the line before; # starts a comment line.
 type Step struct {
 	Line    int    // in the file
 	Source  string // directives and statement
@@ -130,8 +130,8 @@ func expand(l string) []string {
 }
 
 // ParseStep parses one statement with its directives.
-func ParseStep(source string) (Step, error) {
-	s := Step{Source: source, version: protocol.V5, params: protocol.QueryParams{Consistency: protocol.One}}
+func ParseStep(source string) (s Step, err error) {
+	s = Step{Source: source, version: protocol.V5, params: protocol.QueryParams{Consistency: protocol.One}}
 	rest := source
 	for strings.HasPrefix(rest, "@") {
 		end := directiveEnd(rest)
@@ -140,8 +140,29 @@ func ParseStep(source string) (Step, error) {
 		}
 		rest = strings.TrimLeft(rest[end:], " \n")
 	}
-	s.Text = rest
-	return s, nil
+	s.Text, err = repeat(rest)
+	return s, err
+}
+
+// repeatMax bounds what one %*n makes.
+const repeatMax = 1 << 20
+
+// repeat writes out every %*n: the byte after it n times.
+func repeat(s string) (string, error) {
+	head, rest, found := strings.Cut(s, "%*")
+	if !found {
+		return s, nil
+	}
+	digits := 0
+	for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
+		digits++
+	}
+	n, err := strconv.Atoi(rest[:digits])
+	if err != nil || n > repeatMax || digits == len(rest) {
+		return "", fmt.Errorf("%%*%s: want a number up to %d and a byte", rest[:digits], repeatMax)
+	}
+	tail, err := repeat(rest[digits+1:])
+	return head + strings.Repeat(rest[digits:digits+1], n) + tail, err
 }
 
 // directiveEnd is the end of the directive that s starts with: a space outside brackets.

@@ -1,0 +1,306 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/helenusdb/helenus/coordinator/batchlog"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/rpc"
+)
+
+// This file is the coordinator's half of logged batches over several partitions; batchlog.go is the other half.
+
+// loggedBytesMax bounds the mutations of one logged batch: they travel, and are stored, as one.
+const loggedBytesMax = rpc.BodyMax - batchlog.EntryBytes
+
+// loggedOp is a logged batch under way: planned at once, then on a goroutine of its own written to the batchlog, made, and
+// removed from the batchlog.
+type loggedOp struct {
+	c       *Coordinator
+	op      *writeOp // planned and not dispatched; a reference
+	outer   *Write   // the caller's, answered by WriteDone
+	inner   Write    // its mutations, in memory of op's
+	keepers []*peer
+	id      batchlog.ID
+	body    []byte     // of the request to store
+	made    chan error // how the mutations ended; capacity 1
+}
+
+// isLogged tells whether the write goes through the batchlog: a batch that touches several partitions. What every node has
+// of its own is not replicated, and does not count.
+func (op *writeOp) isLogged() bool {
+	if op.kind != LoggedBatch || op.again {
+		return false
+	}
+	n := 0
+	for i := range op.parts {
+		if op.parts[i].plan.placement != nil {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// log begins a planned batch: nothing is sent to its replicas before the batchlog has it.
+func (b *Burst) log(op *writeOp, w *Write) {
+	c := b.c
+	keepers, err := c.keepers(op.view, op.level)
+	if err != nil {
+		op.refuse(w, err)
+		return
+	}
+	l := &loggedOp{c: c, op: op, outer: w, keepers: keepers, made: make(chan error, 1)}
+	if err := l.encode(); err != nil {
+		op.refuse(w, err)
+		return
+	}
+	op.w = &l.inner
+	op.refs.Add(1)
+	if !c.spawnIn(c.logging, l.run) {
+		op.refs.Add(-1) // the caller has one
+		op.refuse(w, &Overloaded{"too many logged batches are under way on this coordinator"})
+	}
+}
+
+// refuse ends a write of which nothing was sent.
+func (op *writeOp) refuse(w *Write, err error) {
+	op.w = nil
+	op.c.writeDone(w, err)
+}
+
+// unkept is the error of a logged batch that was refused for err, unless there is nobody to keep it, which Cassandra
+// looks at first.
+func (b *Burst) unkept(op *writeOp, w *Write, err error) error {
+	if never := (*Unavailable)(nil); w.Type != LoggedBatch || op.again || !errors.As(err, &never) {
+		return err
+	}
+	var none *Unavailable
+	if _, unkept := b.c.keepers(op.view, op.level); errors.As(unkept, &none) && none.Alive == 0 {
+		return none
+	}
+	return err
+}
+
+// keepers chooses the nodes that keep a batch. At ANY, and for want of others, it is this one.
+func (c *Coordinator) keepers(v *view, level Level) ([]*peer, error) {
+	var nodes []batchlog.Node
+	rack := ""
+	for i, n := range v.state.Ring.Nodes() {
+		if n.DC != v.localDC {
+			continue
+		}
+		if n.ID == c.o.Self {
+			rack = n.Rack
+		}
+		nodes = append(nodes, batchlog.Node{ID: n.ID, Rack: n.Rack, Alive: c.live(v.members[i])})
+	}
+	chosen, enough := batchlog.Choose(c.o.Self, rack, nodes, c.random)
+	if !enough {
+		if level != Any {
+			return nil, &Unavailable{Level: Two, Required: batchlog.Keepers, Alive: len(chosen), Batchlog: true}
+		}
+		chosen = []ring.HostID{c.o.Self}
+	}
+	out := make([]*peer, len(chosen))
+	for i, id := range chosen {
+		out[i] = c.peers.of(id)
+	}
+	return out, nil
+}
+
+// encode makes the request to store from the encoded parts, and mutations that outlive the caller's.
+func (l *loggedOp) encode() error {
+	size := 0
+	for i := range l.op.parts {
+		size += len(l.op.parts[i].body)
+	}
+	if size > loggedBytesMax {
+		return &TooLarge{size, loggedBytesMax}
+	}
+	w := l.outer
+	l.inner = Write{Mutations: make([]row.Mutation, 0, len(w.Mutations)), Level: w.Level, Type: w.Type, Timeout: w.Timeout, Trace: w.Trace, Done: l, unhinted: w.unhinted}
+	l.id = batchlog.NewID(l.c.o.Now(), l.c.o.Self, l.c.batches.Add(1))
+	l.body = append(make([]byte, 0, size+batchlog.EntryBytes), l.id[:]...)
+	for i := range l.op.parts {
+		p := &l.op.parts[i]
+		if p.plan.placement != nil {
+			l.body = append(l.body, p.body...)
+		}
+		for src := p.body; len(src) > 0; {
+			m, rest, err := row.DecodeMutation(src)
+			if err != nil {
+				return fmt.Errorf("coordinator: logged batch: %w", err)
+			}
+			l.inner.Mutations, src = append(l.inner.Mutations, m), rest
+		}
+	}
+	return nil
+}
+
+// run takes the batch through its steps. It holds a reference of op.
+func (l *loggedOp) run() {
+	defer l.op.release()
+	if err := l.store(); err != nil {
+		l.op.refuse(l.outer, err)
+		return
+	}
+	l.c.batchlog.Metrics().Logged.Add(1)
+	b := l.c.NewBurst()
+	b.dispatch(l.op, &l.inner)
+	b.Close()
+	if <-l.made == nil {
+		l.remove()
+	}
+}
+
+// WriteDone implements WriteDone: the mutations have reached their level, or have not.
+func (l *loggedOp) WriteDone(_ *Write, err error) {
+	err = l.truth(err)
+	l.outer.Done.WriteDone(l.outer, err)
+	l.made <- err
+}
+
+// truth is what may be said of a batch that is in the batchlog: it has been made, or is going to be. That it failed, or
+// that nothing was sent, it cannot be any more.
+func (l *loggedOp) truth(err error) error {
+	if err == nil {
+		return nil
+	}
+	if late := (*WriteTimeout)(nil); errors.As(err, &late) {
+		return err
+	}
+	out := &WriteTimeout{Level: l.inner.Level, BlockFor: 1, Type: LoggedBatch}
+	if failed := (*WriteFailure)(nil); errors.As(err, &failed) {
+		out.Received, out.BlockFor = failed.Received, failed.BlockFor
+	}
+	l.c.o.Logger.Debug("a logged batch is left to the batchlog", "err", err)
+	return out
+}
+
+// stored is the answer of one keeper.
+type stored struct {
+	peer *peer
+	out  outcome
+	why  string
+}
+
+// store has the batch stored and waits until all keepers have said that it is durable.
+func (l *loggedOp) store() error {
+	answers := make(chan stored, len(l.keepers))
+	for _, p := range l.keepers {
+		l.storeAt(p, answers)
+	}
+	timer := time.NewTimer(time.Until(l.op.deadline))
+	defer timer.Stop()
+	got, unknown := 0, 0
+	var failures []Failure
+	for range l.keepers {
+		select {
+		case a := <-answers:
+			switch a.out {
+			case outcomeAcked:
+				got++
+			case outcomeTimeout:
+				unknown++
+			default:
+				f := a.peer.failure(ReasonUnknown)
+				f.Why = a.why
+				failures = append(failures, f)
+			}
+		case <-timer.C:
+			return l.storeError(got, 1, failures)
+		}
+	}
+	if got == len(l.keepers) {
+		return nil
+	}
+	return l.storeError(got, unknown, failures)
+}
+
+// storeError is the truth about a batch that not all keepers have, and of which nothing was sent to its replicas. A
+// keeper that has it, or may have it, is going to replay it.
+func (l *loggedOp) storeError(got, unknown int, failures []Failure) error {
+	level := Two
+	if len(l.keepers) == 1 {
+		level = One
+	}
+	if got == 0 && unknown == 0 {
+		return &WriteFailure{Level: level, BlockFor: len(l.keepers), Type: BatchLog, Failures: failures}
+	}
+	return &WriteTimeout{Level: level, Received: got, BlockFor: len(l.keepers), Type: BatchLog}
+}
+
+func (l *loggedOp) storeAt(p *peer, answers chan<- stored) {
+	if t := l.op.trace; t != nil {
+		t.Event("Sending BATCH_STORE_REQ message to %s", p.address())
+	}
+	if !p.self {
+		l.c.o.Transport.Send(p.id, rpc.Data, VerbBatchStore, l.op.deadline, l.body, &storeAnswer{p, answers})
+		return
+	}
+	id, mutations, _ := batchlog.DecodeStore(l.body)
+	b := l.c.o.Storage.NewBatch()
+	if err := b.PutBatchlog(id[:], batchlog.AppendValue(nil, l.c.o.Now(), mutations)); err != nil {
+		b.Discard()
+		answers <- stored{p, outcomeFailed, err.Error()}
+		return
+	}
+	b.Commit(committedFunc(func(err error) {
+		l.c.batchlog.Stored(id)
+		if err != nil {
+			answers <- stored{p, outcomeTimeout, err.Error()} // it may be durable
+			return
+		}
+		answers <- stored{p, outcomeAcked, ""}
+	}))
+}
+
+// storeAnswer is the callback of a keeper's answer.
+type storeAnswer struct {
+	peer    *peer
+	answers chan<- stored
+}
+
+// Done implements rpc.Callback.
+func (a *storeAnswer) Done(r *rpc.Response) {
+	var e *rpc.Error
+	switch {
+	case r.Err == nil && r.Status == rpc.StatusOK:
+		a.answers <- stored{a.peer, outcomeAcked, ""}
+	case r.Err == nil && r.Status == rpc.StatusFailed && len(r.Body) == 0: // it is there, and not durable
+		a.answers <- stored{a.peer, outcomeTimeout, ""}
+	case r.Err == nil:
+		a.answers <- stored{a.peer, outcomeFailed, string(r.Body[:min(len(r.Body), whyBytesMax)])}
+	case errors.As(r.Err, &e) && !e.Sent:
+		a.answers <- stored{a.peer, outcomeUnsent, ""}
+	default:
+		a.answers <- stored{a.peer, outcomeTimeout, ""}
+	}
+}
+
+// remove asks the keepers to forget the batch, and does not wait: where that is not heard it is replayed, which changes
+// nothing.
+func (l *loggedOp) remove() {
+	deadline := time.Now().Add(l.c.o.WriteTimeout)
+	for _, p := range l.keepers {
+		if !p.self {
+			l.c.o.Transport.Send(p.id, rpc.Data, VerbBatchRemove, deadline, l.id[:], unheard{})
+			continue
+		}
+		b := l.c.o.Storage.NewBatch()
+		if b.DeleteBatchlog(l.id[:]) != nil {
+			b.Discard()
+			continue
+		}
+		b.Commit(committedFunc(func(error) {}))
+	}
+}
+
+// unheard is the callback of a request whose answer does not matter.
+type unheard struct{}
+
+// Done implements rpc.Callback.
+func (unheard) Done(*rpc.Response) {}
