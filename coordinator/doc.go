@@ -10,6 +10,9 @@
 // timeout (it may be applied); nothing is ever retried as if it had failed, except on replicas that say that they
 // refused it.
 //
+// A logged batch over several partitions is first stored by other nodes, then made, then removed there (package batchlog);
+// what is said of it afterwards is never that it failed, for it is going to be made.
+//
 // # Reads
 //
 // Data comes from the best replica (this node first, then by latency and outstanding requests), digests from as many

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 )
@@ -24,6 +25,10 @@ func TestGoldenMessages(t *testing.T) {
 			switch {
 			case m.verb == coordinator.VerbMutate:
 				sent["mutate"] = hex.EncodeToString(m.body)
+			case m.verb == coordinator.VerbBatchStore:
+				sent["store"] = hex.EncodeToString(m.body)
+			case m.verb == coordinator.VerbBatchRemove:
+				sent["remove"] = hex.EncodeToString(m.body)
 			case m.to == 1: // the digest is asked of one, the data of this node
 				sent["read"] = hex.EncodeToString(m.body)
 			}
@@ -32,13 +37,23 @@ func TestGoldenMessages(t *testing.T) {
 		c.setDown(2, true)
 		c.mustWrite(0, coordinator.Quorum, c.put(c.wide, key(1), "a", 1_000_000, "x"), c.put(c.plain, key(1), "", 1_000_001, "y"))
 		c.mustRead(0, coordinator.Quorum, row.Command{Generation: c.wide.Generation, Now: 1_700_000_000, Token: tokenOf(key(1)), Key: key(1), WithStatic: true, Limit: 10})
+		mutate := sent["mutate"]
+		if err := c.nodes[0].logged(coordinator.One, c.put(c.plain, key(2), "", 1_000_002, "y"), c.put(c.plain, key(3), "", 1_000_002, "z")); err != nil {
+			t.Fatal(err)
+		}
+		sent["mutate"] = mutate
 		time.Sleep(time.Second)
-		err := engine{c.nodes[0].engine}.ScanHints(nil, nil, func(key, value []byte) bool {
+		batch, err := hex.DecodeString(sent["store"])
+		if err != nil || len(batch) < 28 {
+			t.Fatal(err)
+		}
+		sent["entry"] = hex.EncodeToString(batchlog.AppendValue(nil, time.UnixMicro(1_700_000_000_123_999), batch[28:]))
+		err = engine{c.nodes[0].engine}.ScanHints(nil, nil, func(key, value []byte) bool {
 			sent["key"] = hex.EncodeToString(key)
 			if got := hex.EncodeToString(value); got != sent["mutate"] {
 				t.Errorf("the hint is %s", got)
 			}
-			return true
+			return false
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +62,7 @@ func TestGoldenMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"mutate", "read", "key"} {
+		for _, name := range []string{"mutate", "read", "key", "store", "remove", "entry"} {
 			if want := lineOf(string(doc), name); want == "" || sent[name] != want {
 				t.Errorf("%s: got  %s\nwant %s", name, sent[name], want)
 			}
