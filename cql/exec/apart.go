@@ -103,6 +103,9 @@ func (r *reader) next(ctx context.Context, cmd *row.Command) (*row.Page, error) 
 		return &r.scan.Page, o.x.o.Coordinator.ScanPage(ctx, &r.scan)
 	}
 	r.read.Command, r.read.Level, r.read.Trace = *cmd, level, o.trace
+	if o.params.Consistency.IsSerial() {
+		return &r.read.Page, o.x.o.Consensus.SerialRead(ctx, &r.read)
+	}
 	return &r.read.Page, o.x.o.Coordinator.ReadPage(ctx, &r.read)
 }
 
@@ -168,13 +171,7 @@ func (o *op) rowsOf(columns []protocol.Column, rows [][][]byte, state []byte) []
 	}
 	dst, mark := protocol.BeginRows(o.out[:0], o.version, specs, mode)
 	for _, r := range rows {
-		for _, v := range r {
-			if v == nil {
-				dst = protocol.AppendNull(dst)
-			} else {
-				dst = protocol.AppendValue(dst, v)
-			}
-		}
+		dst = appendRow(dst, r)
 	}
 	o.out = protocol.EndRows(dst, mark, len(rows), state)
 	return o.out

@@ -59,6 +59,10 @@ func (o *op) batchItems() {
 	}
 	o.setArgs()
 	o.x.metrics.Writes.Add(1)
+	if o.compiled.Conditional {
+		o.later(&o.x.cas, runConditional)
+		return
+	}
 	if reads || o.apart {
 		o.later(&o.x.heavy, runBatchApart)
 		return
@@ -76,6 +80,7 @@ func (o *op) batchItems() {
 func (o *op) batchOf() *compiled {
 	c := &compiled{Statement: &plan.Statement{Kind: plan.KindBatch}}
 	for _, item := range o.items {
+		c.Conditional = c.Conditional || item.c.Conditional
 		if !slices.Contains(c.tables, item.c.Table) {
 			c.tables = append(c.tables, item.c.Table)
 		}
@@ -129,6 +134,15 @@ func (o *op) checkBatch() error {
 	if o.batch.Type == protocol.BatchCounter {
 		return invalid("Cannot include non-counter statement in a counter batch")
 	}
+	if o.compiled.Conditional {
+		var list []*plan.Modify
+		for i := range o.items {
+			list = append(list, o.items[i].c.Modify)
+		}
+		if err := plan.CheckBatch(list, false); err != nil {
+			return err
+		}
+	}
 	return o.checkLevel()
 }
 
@@ -169,6 +183,10 @@ func (o *op) appendModify(ctx context.Context, m *plan.Modify) error {
 // dispatchBatch runs BEGIN BATCH.
 func (o *op) dispatchBatch() {
 	o.x.metrics.Writes.Add(1)
+	if o.compiled.Conditional {
+		o.later(&o.x.cas, runConditional)
+		return
+	}
 	reads := slices.ContainsFunc(o.compiled.Batch.Statements, (*plan.Modify).ReadsFirst)
 	if o.traced || o.apart || reads {
 		o.later(&o.x.heavy, runBatchApart)

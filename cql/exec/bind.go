@@ -66,11 +66,8 @@ func (o *op) checkLevelOf(level protocol.Consistency) error {
 		if level == protocol.Any {
 			return invalid("ANY ConsistencyLevel is only supported for writes")
 		}
-		if level.IsSerial() && !o.compiled.Table.Virtual {
-			return invalid("Reads at %s are not supported yet: lightweight transactions", level)
-		}
 	case plan.KindModify:
-		if level.IsSerial() {
+		if level.IsSerial() && !o.compiled.Conditional {
 			return invalid("You must use conditional updates for serializable writes")
 		}
 	}

@@ -52,7 +52,7 @@ func (x *Executor) countError(code protocol.ErrorCode) {
 	switch code {
 	case protocol.CodeUnavailable:
 		x.metrics.Unavailable.Add(1)
-	case protocol.CodeWriteTimeout, protocol.CodeReadTimeout:
+	case protocol.CodeWriteTimeout, protocol.CodeReadTimeout, protocol.CodeCASWriteUnknown:
 		x.metrics.Timeouts.Add(1)
 	case protocol.CodeWriteFailure, protocol.CodeReadFailure:
 		x.metrics.Failures.Add(1)
@@ -110,6 +110,7 @@ func replicaError(err error) *protocol.Error {
 		unavailable  *coordinator.Unavailable
 		writeTimeout *coordinator.WriteTimeout
 		writeFailure *coordinator.WriteFailure
+		casUnknown   *coordinator.CASWriteUnknown
 		readTimeout  *coordinator.ReadTimeout
 		readFailure  *coordinator.ReadFailure
 	)
@@ -124,6 +125,9 @@ func replicaError(err error) *protocol.Error {
 		return &protocol.Error{Code: protocol.CodeWriteFailure, Message: failureText(writeFailure.Received, writeFailure.Failures),
 			Consistency: protocol.Consistency(writeFailure.Level), Received: int32(writeFailure.Received), BlockFor: int32(writeFailure.BlockFor),
 			WriteType: protocol.WriteType(writeFailure.Type), Failures: failures(writeFailure.Failures)}
+	case errors.As(err, &casUnknown):
+		return &protocol.Error{Code: protocol.CodeCASWriteUnknown, Message: casUnknown.Error(), Consistency: protocol.Consistency(casUnknown.Level),
+			Received: int32(casUnknown.Received), BlockFor: int32(casUnknown.BlockFor)}
 	case errors.As(err, &readTimeout):
 		return &protocol.Error{Code: protocol.CodeReadTimeout, Message: readTimeout.Error(), Consistency: protocol.Consistency(readTimeout.Level),
 			Received: int32(readTimeout.Received), BlockFor: int32(readTimeout.BlockFor), DataPresent: readTimeout.DataPresent}

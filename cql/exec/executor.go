@@ -21,6 +21,7 @@ type Executor struct {
 
 	ops   sync.Pool
 	heavy lane
+	cas   lane // conditional writes and serial reads: they wait for one another, and nothing else for them
 	ddl   lane
 	void  bytesBody // RESULT Void
 	trace *tracer
@@ -39,6 +40,7 @@ func New(o Options) (*Executor, error) {
 	x.statements = newCache(o.Limits.StatementsBytes, &x.stmtBytes, &x.unused, func(h uint64) uint8 { return uint8(h) })
 	x.ops.New = func() any { return x.newOp() }
 	x.heavy.init(o.Limits.HeavyQueue)
+	x.cas.init(o.Limits.CASQueue)
 	x.ddl.init(o.Limits.DDLQueue)
 	x.trace = newTracer(x)
 	return x, nil
@@ -51,11 +53,15 @@ func (x *Executor) Run(ctx context.Context) error {
 	for range x.o.Limits.Heavy {
 		wg.Go(func() { x.heavy.work(ctx) })
 	}
+	for range x.o.Limits.CAS {
+		wg.Go(func() { x.cas.work(ctx) })
+	}
 	for range x.o.Limits.DDL {
 		wg.Go(func() { x.ddl.work(ctx) })
 	}
 	<-ctx.Done()
 	x.heavy.close()
+	x.cas.close()
 	x.ddl.close()
 	wg.Wait()
 	return nil

@@ -4,8 +4,8 @@ import "sync/atomic"
 
 // Metrics counts since the executor was made. All fields may be read at any time.
 type Metrics struct {
-	Inline, Heavy, DDL atomic.Int64 // requests begun, by the way they took
-	Overloaded         atomic.Int64 // requests refused because a queue was full
+	Inline, Heavy, CAS, DDL atomic.Int64 // requests begun, by the way they took
+	Overloaded              atomic.Int64 // requests refused because a queue was full
 
 	Prepared          atomic.Int64 // prepared statements held now
 	PreparedBytes     atomic.Int64 // their estimated size

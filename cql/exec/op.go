@@ -176,9 +176,12 @@ func (o *op) guard(ctx context.Context, f func(context.Context, *op)) {
 
 // later queues the op for a goroutine of the lane; run answers it.
 func (o *op) later(l *lane, run func(context.Context, *op)) {
-	if l == &o.x.ddl {
+	switch l {
+	case &o.x.ddl:
 		o.x.metrics.DDL.Add(1)
-	} else {
+	case &o.x.cas:
+		o.x.metrics.CAS.Add(1)
+	default:
 		o.x.metrics.Heavy.Add(1)
 	}
 	if !l.submit(work{o, run}) {

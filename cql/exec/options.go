@@ -33,6 +33,9 @@ type Limits struct {
 	// Heavy is the number of goroutines for requests that do not run inline, HeavyQueue how many requests wait for one.
 	// Defaults 128 and 4096.
 	Heavy, HeavyQueue int
+	// CAS is the number of goroutines for conditional writes and serial reads, each of which holds one until it is answered;
+	// CASQueue how many wait for one. Defaults 256 and 4096.
+	CAS, CASQueue int
 	// DDL is the number of goroutines for schema changes, DDLQueue how many wait. Defaults 4 and 256.
 	DDL, DDLQueue int
 	// ResultBytes bounds one answer. Default 128 MiB.
@@ -47,6 +50,7 @@ type Limits struct {
 // Options configure an Executor; they do not change after New.
 type Options struct {
 	Coordinator *coordinator.Coordinator // needed
+	Consensus   Consensus                // default Coordinator
 	Schema      Schema                   // needed
 	System      *system.Tables           // needed
 
@@ -80,6 +84,8 @@ func (o Options) withDefaults() Options {
 	orDefault(&l.StatementsBytes, 8<<20)
 	orDefault(&l.Heavy, 128)
 	orDefault(&l.HeavyQueue, 4096)
+	orDefault(&l.CAS, 256)
+	orDefault(&l.CASQueue, 4096)
 	orDefault(&l.DDL, 4)
 	orDefault(&l.DDLQueue, 256)
 	orDefault(&l.ResultBytes, 128<<20)
@@ -87,6 +93,9 @@ func (o Options) withDefaults() Options {
 	orDefault(&l.BatchFail, 50<<10)
 	orDefault(&l.UnloggedWarn, 10)
 	orDefault(&o.DDLTimeout, 30*time.Second)
+	if o.Consensus == nil {
+		o.Consensus = o.Coordinator
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

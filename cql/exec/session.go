@@ -77,7 +77,7 @@ func (o *op) runExecute(body []byte) {
 
 // outlives reports whether the values of an EXECUTE are needed after Request has returned.
 func (o *op) outlives() bool {
-	return o.traced || o.compiled.Kind != plan.KindModify || o.compiled.Modify.ReadsFirst()
+	return o.traced || o.compiled.Kind != plan.KindModify || o.compiled.Modify.ReadsFirst() || o.compiled.Conditional
 }
 
 // peekID returns the statement id that the body of an EXECUTE begins with, nil when there is none.
@@ -161,6 +161,10 @@ func (o *op) setArgs() {
 
 func (o *op) dispatchModify() {
 	o.x.metrics.Writes.Add(1)
+	if o.compiled.Conditional {
+		o.later(&o.x.cas, runConditional)
+		return
+	}
 	m := o.compiled.Modify
 	if o.traced || o.apart || m.ReadsFirst() {
 		o.later(&o.x.heavy, runModify)
@@ -184,6 +188,10 @@ func writeType(partitions int) coordinator.WriteType {
 
 func (o *op) dispatchSelect() {
 	o.x.metrics.Reads.Add(1)
+	if o.params.Consistency.IsSerial() && !o.compiled.Table.Virtual {
+		o.later(&o.x.cas, runSelect)
+		return
+	}
 	if o.traced || o.apart || o.compiled.Table.Virtual || o.params.PagingState != nil {
 		o.later(&o.x.heavy, runSelect)
 		return

@@ -54,20 +54,25 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 	if s.Using.TTL != nil {
 		return invalid("Global TTL on the BATCH statement is not supported.")
 	}
-	several := false // tables
+	several, twice := false, false // tables; timestamps
 	for _, sub := range s.Statements {
 		m, err := c.batchStatement(sub)
 		if err != nil {
 			return err
 		}
-		if s.Using.Timestamp != nil && m.timestamp != nil {
-			return invalid("Timestamp must be set either on BATCH or individual statements")
-		}
+		twice = twice || s.Using.Timestamp != nil && m.timestamp != nil
 		b.Statements = append(b.Statements, m)
 		if st.Table == nil {
 			st.Keyspace, st.Table = m.table.Keyspace, m.table
 		}
 		several = several || m.table != st.Table
+	}
+	st.Conditional = Conditional(b.Statements)
+	if err := CheckBatch(b.Statements, s.Using.Timestamp != nil); err != nil {
+		return err
+	}
+	if twice {
+		return invalid("Timestamp must be set either on BATCH or individual statements")
 	}
 	if s.Type == cql.CounterBatch && len(b.Statements) > 0 { // there are no counter tables yet
 		return invalid("Cannot include non-counter statement in a counter batch")

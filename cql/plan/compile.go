@@ -60,6 +60,7 @@ func (c *compiler) compileModify(st *Statement, s cql.Statement, name cql.Qualif
 	if st.Modify, err = c.modify(s); err != nil {
 		return err
 	}
+	st.Conditional = st.Modify.Conditional()
 	st.PartitionKeyBinds = c.partitionKeyBinds()
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/row"
@@ -28,13 +29,29 @@ func (b *Buffer) addElements(sc *scope, w *writeAttrs, o *operation, v []byte) {
 	added := b.cells[at:]
 	if o.kind != opPrepend {
 		for i := range added {
-			added[i].Path = b.listPath(sc.args.NewTimeUUID())
+			added[i].Path = b.listPath(sc.args.after())
 		}
 		return
 	}
 	for i := len(added) - 1; i >= 0; i-- {
-		added[i].Path = b.listPath(mirrored(sc.args.NewTimeUUID()))
+		added[i].Path = b.listPath(sc.args.before())
 	}
+}
+
+// after returns the key of an element that is appended to a list.
+func (a *Args) after() [16]byte {
+	if a.cas != nil {
+		return a.cas.after()
+	}
+	return a.NewTimeUUID()
+}
+
+// before returns the key of an element that is prepended.
+func (a *Args) before() [16]byte {
+	if a.cas != nil {
+		return a.cas.before()
+	}
+	return mirrored(a.NewTimeUUID())
 }
 
 func (b *Buffer) listPath(u [16]byte) []byte {
@@ -103,6 +120,69 @@ func (p prior) stored(a *Args, col *schema.Column) ([]row.Cell, row.Deletion, er
 		cells = append(cells, r.Cell)
 	}
 	return cells, del, r.Err()
+}
+
+// simple returns the live value of a simple column that was read, nil when it is null.
+func (p prior) simple(a *Args, col *schema.Column) ([]byte, error) {
+	if p.partition >= len(a.Read) || a.Read[p.partition] == nil {
+		return nil, nil
+	}
+	stored, err := p.row(a.Read[p.partition])
+	if err != nil || stored == nil {
+		return nil, err
+	}
+	var r row.Reader
+	if err := r.Init(stored); err != nil {
+		return nil, err
+	}
+	if !r.Find(col.ID) || r.Complex || !r.Cell.LiveAt(a.Now) {
+		return nil, r.Err()
+	}
+	return orEmpty(r.Cell.Value), nil
+}
+
+// appendIncrements adds the cell that col = col + value makes, of several the one that wins. Nothing is added to null.
+func (b *Buffer) appendIncrements(sc *scope, w *writeAttrs, ops []*operation, old prior) error {
+	col := ops[0].col
+	current, err := old.simple(sc.args, col)
+	if err != nil || current == nil {
+		return err
+	}
+	var best []byte
+	for _, o := range ops {
+		v, err := o.eval(sc)
+		switch {
+		case err != nil:
+			return err
+		case v.State == protocol.Null:
+			return invalid("Invalid null value for increment of column %s", cql.QuoteIdent(col.Name))
+		case v.State == protocol.Unset:
+			continue
+		}
+		sum, err := incremented(sc, col.Type, current, v.Bytes)
+		if err != nil {
+			return err
+		}
+		if best == nil || bytes.Compare(sum, best) > 0 {
+			best = sum
+		}
+	}
+	if best != nil {
+		b.row.Cell(w.cell(col, nil, best))
+	}
+	return nil
+}
+
+// incremented returns a + b: of texts one behind the other.
+func incremented(sc *scope, t *types.Type, a, b []byte) ([]byte, error) {
+	if t.Kind == types.KindText || t.Kind == types.KindAscii {
+		return append(bytes.Clone(a), b...), nil
+	}
+	sum, err := arithmetic('+', t, t, t)(sc, [][]byte{a, b})
+	if err == nil && sum == nil {
+		err = invalid("Invalid empty value for an increment")
+	}
+	return sum, err
 }
 
 // reconcile orders cells by path, in place, and keeps the one of each path that wins.

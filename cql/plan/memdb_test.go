@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,7 @@ type memDB struct {
 	now      int64
 	ts       int64
 	uuids    uint64
+	ticks    int64 // of the last time UUID, 100 ns since the epoch
 	pageSize int // of SELECTs; 0: all at once
 	chunk    int // most rows a read gives, to cut pages in odd places; 0: as asked
 }
@@ -52,8 +54,8 @@ func (db *memDB) args(values []protocol.Value) *Args {
 	return &Args{
 		Values: values, Now: db.now, Millis: db.now * 1000, Timestamp: db.ts,
 		NewTimeUUID: func() (u [16]byte) {
-			db.uuids++
-			v, _ := boundUUID(types.EncodeTimestamp(db.now*1000), int64(db.uuids), 0x8080808080808080)
+			db.ticks = max(db.ticks+1, db.ts*10)
+			v, _ := boundUUID(types.EncodeTimestamp(db.ticks/10000), db.ticks%10000, 0x8080808080808080)
 			return [16]byte(v)
 		},
 		NewUUID: func() (u [16]byte) {
@@ -83,6 +85,9 @@ func (db *memDB) run(text string, values ...protocol.Value) (*memResult, error) 
 	case KindUse:
 		db.keyspace = st.Use
 	case KindModify:
+		if st.Conditional {
+			return db.cas([]*Modify{st.Modify}, a, false)
+		}
 		if err := db.readFirst(st.Modify, a); err != nil {
 			return nil, err
 		}
@@ -92,6 +97,9 @@ func (db *memDB) run(text string, values ...protocol.Value) (*memResult, error) 
 		}
 		db.apply(muts)
 	case KindBatch:
+		if st.Conditional {
+			return db.cas(st.Batch.Statements, a, true)
+		}
 		for _, m := range st.Batch.Statements {
 			read := a.Read
 			if err := db.readFirst(m, a); err != nil {
@@ -112,6 +120,32 @@ func (db *memDB) run(text string, values ...protocol.Value) (*memResult, error) 
 		return nil, fmt.Errorf("statement of kind %d", st.Kind)
 	}
 	return &memResult{}, nil
+}
+
+// cas runs a conditional write. It decides twice, as a coordinator may, and both times the same has to come out.
+func (db *memDB) cas(list []*Modify, a *Args, batch bool) (*memResult, error) {
+	c := NewCAS(batch)
+	for _, m := range list {
+		if err := c.Add(m, a); err != nil {
+			return nil, err
+		}
+	}
+	cmd, page := c.Command(), new(row.Page)
+	db.read(&cmd, page)
+	muts, applied, err := c.Decide(page, db.ts, db.now)
+	again, same, err2 := c.Decide(page, db.ts, db.now)
+	if applied != same || fmt.Sprint(err) != fmt.Sprint(err2) || !reflect.DeepEqual(muts, again) {
+		db.t.Fatalf("decided %v %v %x, then %v %v %x", applied, err, muts, same, err2, again)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case applied:
+		db.apply(muts)
+		return &memResult{[]protocol.Column{Applied(c.Table())}, [][][]byte{{{1}}}}, nil
+	}
+	columns, rows, err := c.Result(page)
+	return &memResult{columns, rows}, err
 }
 
 func (db *memDB) must(text string, values ...protocol.Value) *memResult {

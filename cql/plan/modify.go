@@ -21,6 +21,7 @@ type Modify struct {
 	timestamp, ttl  term
 	rows            bool // rows are written or deleted, not only the static one
 	reads           bool
+	ifs             ifClause
 }
 
 // Table returns the table that is written to.
@@ -76,7 +77,7 @@ func (c *compiler) insert(s *cql.Insert) (*Modify, error) {
 		return nil, err
 	}
 	if s.IfNotExists {
-		return nil, notYet("conditional updates (IF)")
+		m.ifs.kind = ifNotExists
 	}
 	if s.JSON != nil {
 		return nil, notYet("INSERT JSON")
@@ -118,8 +119,8 @@ func (c *compiler) update(s *cql.Update) (*Modify, error) {
 	if err := c.using(m, &s.Using); err != nil {
 		return nil, err
 	}
-	if s.IfExists || len(s.Conditions) > 0 {
-		return nil, notYet("conditional updates (IF)")
+	if err := c.ifClause(m, s.IfExists, s.Conditions, m.timestamp != nil); err != nil {
+		return nil, err
 	}
 	var ops []*operation
 	for i := range s.Set {
@@ -130,7 +131,7 @@ func (c *compiler) update(s *cql.Update) (*Modify, error) {
 		if col.Kind.Key() {
 			return nil, invalid("PRIMARY KEY part %s found in SET part", cql.QuoteIdent(col.Name))
 		}
-		o, err := c.assignment(&s.Set[i], col)
+		o, err := c.assignment(&s.Set[i], col, m.Conditional())
 		if err != nil {
 			return nil, err
 		}
@@ -144,8 +145,8 @@ func (c *compiler) delete(s *cql.Delete) (*Modify, error) {
 	if err := c.using(m, &s.Using); err != nil {
 		return nil, err
 	}
-	if s.IfExists || len(s.Conditions) > 0 {
-		return nil, notYet("conditional updates (IF)")
+	if err := c.ifClause(m, s.IfExists, s.Conditions, m.timestamp != nil); err != nil {
+		return nil, err
 	}
 	var ops []*operation
 	for i := range s.Columns {
@@ -185,7 +186,7 @@ func (c *compiler) using(m *Modify, u *cql.Using) error {
 // finishModify compiles the WHERE clause and sorts the operations. unclustered says that no clustering column would be needed if
 // all operations were about static columns.
 func (c *compiler) finishModify(m *Modify, ops []*operation, rels []cql.Relation, unclustered bool) error {
-	if c.table.Counter() {
+	if c.table.Counter() && !m.Conditional() {
 		return notYet("counters")
 	}
 	for _, o := range ops {
@@ -202,13 +203,13 @@ func (c *compiler) finishModify(m *Modify, ops []*operation, rels []cql.Relation
 	var err error
 	m.where, err = c.where(rels, whereOptions{
 		typ:        m.typ,
-		onlyStatic: unclustered && len(m.regular) == 0 && len(m.static) > 0,
+		onlyStatic: unclustered && !(m.Conditional() && m.deletesRows()) && len(m.regular)+len(m.ifs.regular) == 0 && len(m.static)+len(m.ifs.static) > 0,
 	})
 	if err != nil {
 		return err
 	}
 	m.rows = len(c.table.Clustering) == 0 || len(m.where.clustering) > 0
-	return nil
+	return c.checkConditional(m)
 }
 
 // keyspaceOf returns the keyspace of a name, which may come from USE.

@@ -37,6 +37,15 @@ func (w *writeAttrs) deletion() row.Deletion {
 	return row.Deletion{Timestamp: w.ts, LocalTime: w.now}
 }
 
+// rangeDeletion is the deletion of several rows. Under a CAS what the same batch writes into the range stays, as in Cassandra;
+// all that was decided before has an earlier timestamp than overwrite.
+func (w *writeAttrs) rangeDeletion(a *Args) row.Deletion {
+	if a.cas != nil {
+		return w.overwrite()
+	}
+	return w.deletion()
+}
+
 // overwrite is the deletion under the elements of a collection that is set as a whole.
 func (w *writeAttrs) overwrite() row.Deletion {
 	return row.Deletion{Timestamp: w.ts - 1, LocalTime: w.now}
@@ -45,7 +54,7 @@ func (w *writeAttrs) overwrite() row.Deletion {
 // attributes evaluates USING.
 func (m *Modify) attributes(sc *scope) (w writeAttrs, err error) {
 	w.ts, w.now = sc.args.Timestamp, sc.args.Now
-	if m.timestamp != nil {
+	if m.timestamp != nil && sc.args.cas == nil { // beside conditions it does not count
 		v, err := m.timestamp.eval(sc)
 		switch {
 		case err != nil:
@@ -262,11 +271,11 @@ func (m *Modify) appendDeletions(buf *Buffer, sc *scope, w *writeAttrs) error {
 		at := len(buf.out.buf)
 		buf.frag.Reset(buf.out.buf, false)
 		if all {
-			buf.frag.PartitionDeletion(w.deletion())
+			buf.frag.PartitionDeletion(w.rangeDeletion(sc.args))
 		}
 		for _, s := range list {
 			if !s.Point {
-				buf.frag.RangeTombstone(row.RangeTombstone{Start: s.Start, End: s.End, Deletion: w.deletion()})
+				buf.frag.RangeTombstone(row.RangeTombstone{Start: s.Start, End: s.End, Deletion: w.rangeDeletion(sc.args)})
 				continue
 			}
 			buf.row.Reset(buf.rowBuf[:0])
@@ -296,6 +305,17 @@ func (m *Modify) appendColumns(buf *Buffer, sc *scope, w *writeAttrs, ops []*ope
 		}
 		if o.kind == opDelete {
 			buf.row.Cell(w.tombstone(o.col, nil))
+			continue
+		}
+		if o.kind == opIncrement {
+			end := i + 1
+			for end < len(ops) && ops[end].col == o.col {
+				end++
+			}
+			if err := buf.appendIncrements(sc, w, ops[i:end], old); err != nil {
+				return err
+			}
+			i = end - 1
 			continue
 		}
 		v, err := o.eval(sc)

@@ -25,6 +25,7 @@ const (
 	opDeleteElement               // DELETE set[key], map[key]
 	opDeleteIndex                 // DELETE list[key]: reads first
 	opDeleteField                 // DELETE udt.field
+	opIncrement                   // number + value, text + value, under conditions only: reads first
 )
 
 // operation is one assignment or deletion of a column.
@@ -38,7 +39,7 @@ type operation struct {
 }
 
 func (o *operation) reads() bool {
-	return o.kind == opDiscardValues || o.kind == opIndex || o.kind == opDeleteIndex
+	return o.kind == opDiscardValues || o.kind == opIndex || o.kind == opDeleteIndex || o.kind == opIncrement
 }
 
 // newOperation makes col kind value.
@@ -66,8 +67,8 @@ func (c *compiler) setColumn(col *schema.Column, value cql.Term) (*operation, er
 	return newOperation(opSet, col, t), nil
 }
 
-// assignment compiles one item of UPDATE ... SET.
-func (c *compiler) assignment(a *cql.Assignment, col *schema.Column) (*operation, error) {
+// assignment compiles one item of UPDATE ... SET. conditional says that the statement has an IF clause.
+func (c *compiler) assignment(a *cql.Assignment, col *schema.Column, conditional bool) (*operation, error) {
 	switch a.Kind {
 	case cql.AssignValue:
 		return c.setColumn(col, a.Value)
@@ -78,7 +79,7 @@ func (c *compiler) assignment(a *cql.Assignment, col *schema.Column) (*operation
 	case cql.AssignPrepend:
 		return c.prepend(a, col)
 	}
-	return c.addition(a, col)
+	return c.addition(a, col, conditional)
 }
 
 func (c *compiler) setElement(a *cql.Assignment, col *schema.Column) (*operation, error) {
@@ -148,7 +149,7 @@ func (c *compiler) prepend(a *cql.Assignment, col *schema.Column) (*operation, e
 }
 
 // addition compiles col = col + value and col = col - value.
-func (c *compiler) addition(a *cql.Assignment, col *schema.Column) (*operation, error) {
+func (c *compiler) addition(a *cql.Assignment, col *schema.Column, conditional bool) (*operation, error) {
 	name, sign := cql.QuoteIdent(col.Name), "+"
 	if a.Kind == cql.AssignSubtract {
 		sign = "-"
@@ -159,6 +160,8 @@ func (c *compiler) addition(a *cql.Assignment, col *schema.Column) (*operation, 
 		return nil, notYet("counters")
 	case tupleLike(col.Type):
 		return nil, invalid("Invalid operation (%s) for tuple column %s", text(), name)
+	case !col.Type.Collection() && conditional && a.Kind == cql.AssignAdd:
+		return c.increment(a, col, text)
 	case !col.Type.Collection():
 		return nil, invalid("Invalid operation (%s) for non counter column %s", text(), name)
 	case !col.Type.MultiCell():
@@ -182,6 +185,21 @@ func (c *compiler) addition(a *cql.Assignment, col *schema.Column) (*operation, 
 		return nil, err
 	}
 	return newOperation(kind, col, v), nil
+}
+
+// increment compiles col = col + value of a number or text.
+func (c *compiler) increment(a *cql.Assignment, col *schema.Column, text func() string) (*operation, error) {
+	switch col.Type.Kind {
+	case types.KindTinyint, types.KindSmallint, types.KindInt, types.KindBigint, types.KindFloat, types.KindDouble, types.KindVarint,
+		types.KindDecimal, types.KindText, types.KindAscii:
+	default:
+		return nil, invalid("Invalid operation (%s) for non-numeric and non-text type %s", text(), cql.QuoteIdent(col.Name))
+	}
+	v, err := c.term(a.Value, columnReceiver(col))
+	if err != nil {
+		return nil, err
+	}
+	return newOperation(opIncrement, col, v), nil
 }
 
 func mapAdditionError(a *cql.Assignment) error {

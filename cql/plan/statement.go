@@ -65,7 +65,7 @@ type Statement struct {
 	// route by token; nil when not every component is one bind variable.
 	PartitionKeyBinds []uint16
 	Result            []protocol.Column // nil: the statement returns no rows
-	Conditional       bool              // the result's columns depend on the outcome (LWT)
+	Conditional       bool              // it has conditions (IF): run by a CAS, and the result's columns depend on the outcome
 	Warnings          []string          // for the client, with each answer
 
 	Select *Select
@@ -87,6 +87,8 @@ type Args struct {
 	// Read holds the answers to Modify.ReadCommands, in their order, for a statement that ReadsFirst; for a batch those of
 	// all its statements that do, one after the other.
 	Read []*ReadPage
+
+	cas *casKeys // the write is decided by a CAS: its timestamp holds for all, and list elements get these keys
 }
 
 // ReadPage is the answer to a read command.

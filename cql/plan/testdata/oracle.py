@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Asks a real Cassandra for the golden answers of the tests in this directory.
 
-    oracle.py HOST [PORT]
+    oracle.py HOST [PORT] [NAME ...]
 
-reads schema.cql, prepare.txt, script.txt and suites.txt and writes prepare.golden, script.golden and suites.golden. It speaks the native protocol,
-version 4, by itself, so that codes, texts, types and values are those on the wire. It creates keyspaces that begin with
-plan_ and drops them at the end.
+reads schema.cql and, for each NAME, NAME.txt and writes NAME.golden: what PREPARE answers for prepare and lwtprepare, what
+executing answers for script, suites and lwt; all of them without a NAME. It speaks the native protocol, version 4, by
+itself, so that codes, texts, types and values are those on the wire. It creates keyspaces that begin with plan_ and drops
+them at the end.
 """
 import os
 import re
@@ -235,16 +236,13 @@ def keyspaces(client, drop):
 
 def main():
     client = Client(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 9042)
-    keyspaces(client, False)
-    with open(os.path.join(HERE, 'prepare.golden'), 'w') as f:
-        for text, _, _ in statements('prepare.txt'):
-            f.write('\n'.join([text] + ['\t' + l for l in prepared(client, text)]) + '\n')
-    for script in ('script', 'suites'):
+    for name in sys.argv[3:] or ['prepare', 'lwtprepare', 'script', 'suites', 'lwt']:
         keyspaces(client, False)
-        with open(os.path.join(HERE, script + '.golden'), 'w') as f:
-            for text, values, raw in statements(script + '.txt'):
+        with open(os.path.join(HERE, name + '.golden'), 'w') as f:
+            for text, values, raw in statements(name + '.txt'):
                 head = [text] + ([raw] if raw else [])
-                f.write('\n'.join(head + ['\t' + l for l in run(client, text, values)]) + '\n')
+                answer = prepared(client, text) if name.endswith('prepare') else run(client, text, values)
+                f.write('\n'.join(head + ['\t' + l for l in answer]) + '\n')
     keyspaces(client, True)
 
 
