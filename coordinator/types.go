@@ -92,10 +92,14 @@ type WriteTimeout struct {
 	Level              Level
 	Received, BlockFor int
 	Type               WriteType
+	Contentions        int // with CASType: how often it began anew because another proposer was ahead
 }
 
 // Error returns Cassandra's text.
 func (e *WriteTimeout) Error() string {
+	if e.Type == CASType {
+		return fmt.Sprintf("CAS operation timed out: received %d of %d required responses after %d contention retries", e.Received, e.BlockFor, e.Contentions)
+	}
 	return fmt.Sprintf("Operation timed out - received only %d responses.", e.Received)
 }
 

@@ -99,7 +99,7 @@ func (r *reader) next(ctx context.Context, cmd *row.Command) (*row.Page, error) 
 	case t.Virtual:
 		return &r.page, o.x.o.System.Read(t, cmd, &r.page)
 	case cmd.Range != nil:
-		r.scan.Command, r.scan.Level, r.scan.Trace = *cmd, level, o.trace
+		r.scan.Command, r.scan.Level, r.scan.Trace = *cmd, o.writeLevel(), o.trace
 		return &r.scan.Page, o.x.o.Coordinator.ScanPage(ctx, &r.scan)
 	}
 	r.read.Command, r.read.Level, r.read.Trace = *cmd, level, o.trace
@@ -131,6 +131,9 @@ func (o *op) selectPage(ctx context.Context) error {
 	}
 	if err := o.writer.Begin(o.compiled.Select, &o.args, acc, page); err != nil {
 		return err
+	}
+	if len(acc.Commands) > 1 && o.params.Consistency.IsSerial() && !o.compiled.Table.Virtual {
+		return invalid("SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time")
 	}
 	dst, mark := protocol.BeginRows(o.out[:0], o.version, o.compiled.result, o.mode)
 	r := reader{o: o}

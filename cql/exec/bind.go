@@ -88,8 +88,8 @@ func (x *Executor) refuseWrite(o *op) error {
 	return nil
 }
 
-// writeLevel is the level that a write asks replicas for. A batch may come at a serial level, which then means what it
-// means for the reads of lightweight transactions.
+// writeLevel is the level that a write, or a scan, asks replicas for. A batch or a scan may come at a serial level, which
+// then means what it means for the reads of lightweight transactions.
 func (o *op) writeLevel() coordinator.Level {
 	switch level := o.params.Consistency; level {
 	case protocol.Serial:

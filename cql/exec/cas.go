@@ -6,6 +6,7 @@ import (
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/cql/plan"
 	"github.com/helenusdb/helenus/cql/protocol"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
 )
 
@@ -91,13 +92,22 @@ func (o *op) checkSerial(t *schema.Table) error {
 	case level.IsSerial():
 		return invalid("%s is not supported as conditional update commit consistency. Use ANY if you mean \"make sure it is accepted but I don't care "+
 			"how many replicas commit it for non-SERIAL reads\"", level)
+	case level == protocol.EachQuorum:
+		ks, ok := o.x.o.Schema.Current().Catalog.Keyspace(t.Keyspace)
+		if ok && ks.Strategy.Class != ring.NetworkTopologyStrategy {
+			return invalid("consistency level EACH_QUORUM not compatible with replication strategy (%s)", ks.Strategy.ClassName())
+		}
 	}
 	return nil
 }
 
-// fullRows builds the body of a result whose columns no client can know beforehand.
+// fullRows builds the body of a result whose columns no client can know beforehand. Only a QUERY can do without them.
 func (o *op) fullRows(columns []protocol.Column, rows [][][]byte) []byte {
-	dst, mark := protocol.BeginRows(o.out[:0], o.version, protocol.NewSpecs(columns), protocol.FullMetadata)
+	mode := protocol.FullMetadata
+	if o.params == &o.query.QueryParams && o.params.SkipMetadata() {
+		mode = protocol.SkipMetadata
+	}
+	dst, mark := protocol.BeginRows(o.out[:0], o.version, protocol.NewSpecs(columns), mode)
 	for _, r := range rows {
 		dst = appendRow(dst, r)
 	}

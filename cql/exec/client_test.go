@@ -70,6 +70,12 @@ func (c *client) call(frame []byte) answer {
 		frame = protocol.AppendSegments(nil, frame, protocol.NoCompression)
 	}
 	c.write(frame)
+	return c.receive()
+}
+
+// receive returns the next answer.
+func (c *client) receive() answer {
+	c.t.Helper()
 	f := c.read()
 	extras, body, err := protocol.SplitResponse(f.Header, f.Body)
 	if err != nil {

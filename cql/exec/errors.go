@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/helenusdb/helenus/coordinator"
@@ -120,7 +121,8 @@ func replicaError(err error) *protocol.Error {
 			Required: int32(unavailable.Required), Alive: int32(unavailable.Alive)}
 	case errors.As(err, &writeTimeout):
 		return &protocol.Error{Code: protocol.CodeWriteTimeout, Message: writeTimeout.Error(), Consistency: protocol.Consistency(writeTimeout.Level),
-			Received: int32(writeTimeout.Received), BlockFor: int32(writeTimeout.BlockFor), WriteType: protocol.WriteType(writeTimeout.Type)}
+			Received: int32(writeTimeout.Received), BlockFor: int32(writeTimeout.BlockFor), WriteType: protocol.WriteType(writeTimeout.Type),
+			Contentions: uint16(min(writeTimeout.Contentions, math.MaxUint16))}
 	case errors.As(err, &writeFailure):
 		return &protocol.Error{Code: protocol.CodeWriteFailure, Message: failureText(writeFailure.Received, writeFailure.Failures),
 			Consistency: protocol.Consistency(writeFailure.Level), Received: int32(writeFailure.Received), BlockFor: int32(writeFailure.BlockFor),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/cql/exec"
+	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/server"
 	"github.com/helenusdb/helenus/cql/system"
 	"github.com/helenusdb/helenus/meta"
@@ -23,17 +24,19 @@ import (
 
 // cluster is one node in memory: real storage, coordinator, executor and server, around metadata without a log.
 type cluster struct {
-	state    atomic.Pointer[meta.State]
-	mu       sync.Mutex // one schema change at a time
-	engine   *storage.Engine
-	exec     *exec.Executor
-	coord    *coordinator.Coordinator
-	server   *server.Server
-	addr     string
-	clock    atomic.Int64
-	uuids    atomic.Int64
-	failDDL  atomic.Pointer[error]
-	stopExec context.CancelFunc
+	state   atomic.Pointer[meta.State]
+	mu      sync.Mutex // one schema change at a time
+	engine  *storage.Engine
+	exec    *exec.Executor
+	coord   *coordinator.Coordinator
+	server  *server.Server
+	addr    string
+	clock   atomic.Int64
+	uuids   atomic.Int64
+	failDDL atomic.Pointer[error]
+
+	consensus consensus
+	stopExec  context.CancelFunc
 }
 
 var selfID = ring.HostID{0x54, 0x52, 0xd2, 0x26, 0xdc, 0x52, 0x4e, 0xc9, 0xb8, 0x55, 0xde, 0x6b, 0xea, 0x59, 0x84, 0x02}
@@ -48,6 +51,7 @@ type options struct {
 func start(t testing.TB, o options) *cluster {
 	t.Helper()
 	c := &cluster{}
+	c.consensus.c = c
 	c.clock.Store(time.Now().UnixMicro())
 	c.found(t, o)
 	engine, err := storage.Open(t.Context(), storage.Options{Dir: "db", FS: storage.Memory(), ReserveBytes: -1, Tables: c, PurgeInterval: -1, BlockCacheBytes: 8 << 20,
@@ -72,7 +76,7 @@ func start(t testing.TB, o options) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.exec, err = exec.New(exec.Options{Coordinator: c.coord, Schema: c, System: tables, Native: netip.MustParseAddrPort("127.0.0.11:9042"),
+	c.exec, err = exec.New(exec.Options{Coordinator: c.coord, Consensus: &c.consensus, Schema: c, System: tables, Native: netip.MustParseAddrPort("127.0.0.11:9042"),
 		Clock: func() int64 { return c.clock.Add(1) }, NewTimeUUID: c.timeUUID, NewUUID: c.uuid, Limits: o.limits, FailWritesTo: o.fail,
 		IsInvalid: func(err error) bool { return errors.Is(err, storage.ErrTooLarge) }})
 	if err != nil {
@@ -177,6 +181,9 @@ func (c *cluster) Change(_ context.Context, build func(*meta.State) (schema.Plan
 			if err := c.engine.DropGeneration(e.Dropped); err != nil {
 				return p, nil, err
 			}
+		}
+		if sc := e.Schema; sc != nil {
+			c.server.Broadcast(&protocol.Event{Type: protocol.SchemaChange, Change: string(sc.Change), Target: string(sc.Target), Keyspace: sc.Keyspace, Name: sc.Name})
 		}
 	}
 	return p, nil, nil

@@ -157,7 +157,7 @@ func (b *Buffer) appendIncrements(sc *scope, w *writeAttrs, ops []*operation, ol
 		case v.State == protocol.Null:
 			return invalid("Invalid null value for increment of column %s", cql.QuoteIdent(col.Name))
 		case v.State == protocol.Unset:
-			continue
+			continue // as for every other assignment
 		}
 		sum, err := incremented(sc, col.Type, current, v.Bytes)
 		if err != nil {

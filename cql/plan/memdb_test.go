@@ -29,8 +29,8 @@ type memDB struct {
 	ts       int64
 	uuids    uint64
 	ticks    int64 // of the last time UUID, 100 ns since the epoch
-	pageSize int // of SELECTs; 0: all at once
-	chunk    int // most rows a read gives, to cut pages in odd places; 0: as asked
+	pageSize int   // of SELECTs; 0: all at once
+	chunk    int   // most rows a read gives, to cut pages in odd places; 0: as asked
 }
 
 type memPartition struct {
