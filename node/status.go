@@ -193,6 +193,7 @@ func (n *Node) serverMetrics() []admin.Metric {
 		value("helenus_client_panics_total", "panics caught in requests", admin.Counter, m.Panics.Load),
 		value("helenus_cql_reads_total", "SELECT statements coordinated here", admin.Counter, x.Reads.Load),
 		value("helenus_cql_writes_total", "modifications coordinated here", admin.Counter, x.Writes.Load),
+		value("helenus_cql_serial_total", "conditional writes and serial reads coordinated here", admin.Counter, x.CAS.Load),
 		value("helenus_prepared_statements", "prepared statements held", admin.Gauge, x.Prepared.Load),
 		value("helenus_prepared_evicted_total", "prepared statements forgotten for want of room", admin.Counter, x.PreparedEvicted.Load),
 		value("helenus_unavailable_total", "requests answered UNAVAILABLE", admin.Counter, x.Unavailable.Load),

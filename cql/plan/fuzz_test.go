@@ -33,7 +33,7 @@ func fuzzValues(n int, raw []byte) []protocol.Value {
 
 // FuzzStatement runs any statement with any values: it is refused with an *Error or an error of the parser, or it works.
 func FuzzStatement(f *testing.F) {
-	for _, name := range []string{"prepare.golden", "script.golden"} {
+	for _, name := range []string{"prepare.golden", "script.golden", "lwtprepare.golden", "lwt.golden"} {
 		for i, c := range readGolden(f, name) {
 			f.Add(c.text, []byte{4, 0, 0, 0, byte(i), 8, 0, 0, 0, 0, 0, 0, 0, 1, 0xFF, 1, 'a', 0xFE, 0})
 		}

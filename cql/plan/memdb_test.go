@@ -141,6 +141,11 @@ func (db *memDB) cas(list []*Modify, a *Args, batch bool) (*memResult, error) {
 	case err != nil:
 		return nil, err
 	case applied:
+		for _, m := range muts {
+			if m.Generation != cmd.Generation || m.Token != cmd.Token || !bytes.Equal(m.Key, cmd.Key) {
+				db.t.Fatalf("writes to %x, and read %x", m.Key, cmd.Key)
+			}
+		}
 		db.apply(muts)
 		return &memResult{[]protocol.Column{Applied(c.Table())}, [][][]byte{{{1}}}}, nil
 	}
