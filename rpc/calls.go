@@ -129,7 +129,7 @@ const (
 )
 
 // send queues a request, or a one-way message when cb is nil.
-func (d *dialed) send(verb Verb, deadline int64, body []byte, cb Callback) verdict {
+func (d *dialed) send(verb Verb, flags uint8, deadline int64, body []byte, cb Callback) verdict {
 	epoch := d.t.opt.Epoch()
 	d.mu.Lock()
 	if d.closed {
@@ -138,9 +138,9 @@ func (d *dialed) send(verb Verb, deadline int64, body []byte, cb Callback) verdi
 	}
 	if d.fullLocked(len(body)) {
 		d.mu.Unlock()
-		return d.sendFull(verb, deadline, body, cb, epoch)
+		return d.sendFull(verb, flags, deadline, body, cb, epoch)
 	}
-	rouse, rearm := d.pushLocked(verb, deadline, body, cb, epoch)
+	rouse, rearm := d.pushLocked(verb, flags, deadline, body, cb, epoch)
 	d.mu.Unlock()
 	d.signal(rouse, rearm)
 	return queued
@@ -148,7 +148,7 @@ func (d *dialed) send(verb Verb, deadline int64, body []byte, cb Callback) verdi
 
 // sendFull makes room by shedding what has expired in the queue, at most once per tick, then tries once more. The
 // calls themselves are ended by the writer's owner, not on the caller's goroutine.
-func (d *dialed) sendFull(verb Verb, deadline int64, body []byte, cb Callback, epoch uint64) verdict {
+func (d *dialed) sendFull(verb Verb, flags uint8, deadline int64, body []byte, cb Callback, epoch uint64) verdict {
 	now := d.t.now()
 	d.mu.Lock()
 	if d.closed {
@@ -164,7 +164,7 @@ func (d *dialed) sendFull(verb Verb, deadline int64, body []byte, cb Callback, e
 		d.mu.Unlock()
 		return full
 	}
-	rouse, rearm := d.pushLocked(verb, deadline, body, cb, epoch)
+	rouse, rearm := d.pushLocked(verb, flags, deadline, body, cb, epoch)
 	d.mu.Unlock()
 	d.signal(rouse, rearm)
 	return queued
@@ -187,8 +187,8 @@ func (d *dialed) fullLocked(n int) bool {
 		d.q.bytes > 0 && d.q.bytes+headerLen+n > d.lim.QueueBytes
 }
 
-func (d *dialed) pushLocked(verb Verb, deadline int64, body []byte, cb Callback, epoch uint64) (rouse, rearm bool) {
-	h := header{kind: kindOneWay, code: uint8(verb), epoch: epoch}
+func (d *dialed) pushLocked(verb Verb, flags uint8, deadline int64, body []byte, cb Callback, epoch uint64) (rouse, rearm bool) {
+	h := header{kind: kindOneWay, code: uint8(verb), flags: flags, epoch: epoch}
 	if cb != nil {
 		h.kind = kindRequest
 		h.id, _ = d.calls.add(cb, verb, deadline)
@@ -318,9 +318,10 @@ const answersMax = 64
 
 // answer is a response frame that has been cut but not delivered.
 type answer struct {
-	h    header
-	body []byte
-	slot slot
+	h     header
+	body  []byte
+	trace []byte
+	slot  slot
 }
 
 // read delivers answers until the connection fails.
@@ -340,7 +341,7 @@ func (d *dialed) read(conn net.Conn) error {
 				return err
 			}
 		}
-		d.rsp.Body = nil
+		d.rsp.Body, d.rsp.Trace = nil, nil
 		in.drained()
 	}
 }
@@ -355,7 +356,11 @@ func (d *dialed) cut(in *receiver, batch []answer) (_ []answer, more bool, err e
 		if h.kind != kindResponse {
 			return batch, false, unexpectedKind(h.kind)
 		}
-		batch = append(batch, answer{h: h, body: body})
+		traced, body, err := h.splitTrace(body)
+		if err != nil {
+			return batch, false, err
+		}
+		batch = append(batch, answer{h: h, body: body, trace: traced})
 	}
 	return batch, true, nil
 }
@@ -377,7 +382,7 @@ func (d *dialed) deliver(batch []answer) {
 			late++
 			continue
 		}
-		d.rsp = Response{From: d.to, Verb: a.slot.verb, Status: Status(a.h.code), Epoch: a.h.epoch, Body: a.body}
+		d.rsp = Response{From: d.to, Verb: a.slot.verb, Status: Status(a.h.code), Epoch: a.h.epoch, Body: a.body, Trace: a.trace}
 		a.slot.cb.Done(&d.rsp)
 		a.slot.cb = nil
 	}

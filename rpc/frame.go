@@ -23,6 +23,7 @@ const (
 const (
 	headerLen = 32
 	flagLZ4   = 1 // the body is [u32 length when unpacked][LZ4 block]
+	flagTrace = 2 // the body begins with what tracing needs, see splitTrace
 
 	readBufMin = 64 << 10
 	// unpackedMax bounds the unpacked bodies that one socket read may leave behind before the session is flushed.
@@ -88,7 +89,7 @@ func decodeHeader(src []byte) (header, error) {
 		return h, fmt.Errorf("%w: body of %d bytes", errFrame, h.length)
 	case h.kind < kindRequest || h.kind > kindOneWay:
 		return h, fmt.Errorf("%w: kind %d", errFrame, h.kind)
-	case h.flags&^flagLZ4 != 0 || h.reserve != 0:
+	case h.flags&^(flagLZ4|flagTrace) != 0 || h.reserve != 0, h.flags&flagTrace != 0 && h.kind > kindResponse:
 		return h, fmt.Errorf("%w: flags %#x %#x", errFrame, h.flags, h.reserve)
 	}
 	return h, nil

@@ -20,8 +20,10 @@ func id16(first byte) (id [16]byte) {
 	return id
 }
 
+func id16slice(first byte) []byte { id := id16(first); return id[:] }
+
 // framesGolden is the number of frames at the head of golden; the rest are handshakes.
-const framesGolden = 5
+const framesGolden = 7
 
 // golden holds the bytes that docs/format/rpc.md shows.
 var golden = []struct {
@@ -45,6 +47,13 @@ var golden = []struct {
 		p := new(packer)
 		p.add(appendFrame(nil, header{kind: kindRequest, code: 32, micros: 10000, id: 1, epoch: 42}, make([]byte, 2048)))
 		return p.out
+	}},
+	{"traced request", "e136ce1a15000000012102001027000043000700000000002a00000000000000505152535455565758595a5b5c5d5e5f68656c6c6f", func() []byte {
+		return sealed(header{kind: kindRequest, code: 33, flags: flagTrace, micros: 10000, id: 7<<16 | 0x43, epoch: 42}, append(id16slice(0x50), "hello"...))
+	}},
+	{"traced response", "0f6dc48614000000020002000000000043000700000000002b000000000000000e000000640000000700000004007365656b6f6b", func() []byte {
+		return sealed(header{kind: kindResponse, flags: flagTrace, id: 7<<16 | 0x43, epoch: 43},
+			append([]byte{14, 0, 0, 0, 100, 0, 0, 0, 7, 0, 0, 0, 4, 0}, "seekok"...))
 	}},
 	{"hello", "484c4e5301010100101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f2a0000000000000000000000e94e63c9", func() []byte {
 		return appendHello(nil, &hello{version: 1, mode: modeConnect, class: Data, cluster: id16(0x10),

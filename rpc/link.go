@@ -48,7 +48,7 @@ func newLink(t *Transport, to ring.HostID, class Class) *link {
 }
 
 // send queues a request on the current connection, or makes one.
-func (l *link) send(verb Verb, deadline int64, body []byte, cb Callback) *Error {
+func (l *link) send(verb Verb, flags uint8, deadline int64, body []byte, cb Callback) *Error {
 	for {
 		d := l.cur.Load()
 		if d == nil {
@@ -58,7 +58,7 @@ func (l *link) send(verb Verb, deadline int64, body []byte, cb Callback) *Error 
 				return err
 			}
 		}
-		switch d.send(verb, deadline, body, cb) {
+		switch d.send(verb, flags, deadline, body, cb) {
 		case queued:
 			return nil
 		case full:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/trace"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -81,6 +82,8 @@ type Request struct {
 	OneWay   bool      // the sender waits for no answer: the Responder does nothing
 	Epoch    uint64    // of the sender when it sent
 	Deadline time.Time // by this node's clock; never zero
+	// Trace takes what this node does for a request that is traced, and travels with the answer; nil for all others.
+	Trace *trace.Log
 	// Body aliases the connection's read buffer. It stays valid, and unchanged, until Flush of the same session
 	// returns; Retain makes a copy.
 	Body []byte
@@ -112,6 +115,7 @@ type Response struct {
 	Status Status // meaningless when Err is set
 	Epoch  uint64 // of the responder when it answered; 0 when Err is set
 	Body   []byte // aliases a read buffer; valid only during the callback
+	Trace  []byte // events of the responder (trace.Session.Answered), of a request sent by SendTraced; likewise
 	Err    error  // *Error when no answer came; nil otherwise, whatever Status says
 }
 

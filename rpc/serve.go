@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/trace"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -14,7 +15,11 @@ type Responder struct {
 	conn     *accepted
 	id       uint64
 	deadline int64
+	trace    *trace.Log
 }
+
+// Trace returns where to record what is done for the request: nil unless it is traced.
+func (r Responder) Trace() *trace.Log { return r.trace }
 
 // Reply queues the answer and returns; it never blocks. The body is copied. When the queue of answers is full, or
 // the body exceeds BodyMax, a StatusOverloaded or StatusFailed without that body goes out instead; when the
@@ -54,6 +59,13 @@ type accepted struct {
 
 func (a *accepted) reply(r Responder, status Status, body []byte) {
 	h := header{kind: kindResponse, code: uint8(status), id: r.id, epoch: a.t.opt.Epoch()}
+	if r.trace != nil {
+		addr, _ := a.t.opt.Resolve(a.from)
+		r.trace.Event("Enqueuing response to %s", addr)
+		if traced, ok := tracedAnswer(r.trace, body); ok {
+			h.flags, body = flagTrace, traced
+		}
+	}
 	if len(body) > BodyMax {
 		h.code, body = uint8(StatusFailed), []byte("rpc: answer too large")
 	}
@@ -64,7 +76,7 @@ func (a *accepted) reply(r Responder, status Status, body []byte) {
 		return
 	}
 	if a.q.bytes > 0 && a.q.bytes+headerLen+len(body) > a.lim.QueueBytes {
-		h.code, body = uint8(StatusOverloaded), nil
+		h.code, h.flags, body = uint8(StatusOverloaded), 0, nil
 	}
 	if a.q.frames >= 4*a.lim.InFlight {
 		a.closeLocked() // it asks and asks, and reads no answer
@@ -158,6 +170,10 @@ func (a *accepted) one(in *receiver, session Session) (more bool, err error) {
 	if h.kind != kindRequest && h.kind != kindOneWay {
 		return false, unexpectedKind(h.kind)
 	}
+	traced, body, err := h.splitTrace(body)
+	if err != nil {
+		return false, err
+	}
 	deadline := in.now + int64(h.micros)*1000
 	a.req = Request{From: a.from, Class: a.class, Verb: Verb(h.code), OneWay: h.kind == kindOneWay, Epoch: h.epoch,
 		Deadline: a.t.at(deadline), Body: body}
@@ -166,6 +182,10 @@ func (a *accepted) one(in *receiver, session Session) (more bool, err error) {
 		return true, nil
 	}
 	rsp := Responder{conn: a, id: h.id, deadline: deadline}
+	if traced != nil {
+		a.req.Trace = trace.NewLog([16]byte(traced))
+		rsp.trace = a.req.Trace
+	}
 	a.started++
 	switch {
 	case h.micros == 0:

@@ -64,12 +64,12 @@ func (t *Transport) Metrics() *Metrics { return &t.metrics }
 // lock that the caller of Send holds. A nil cb makes it a one-way message: nobody learns whether it arrived, and it
 // is dropped when it cannot be queued. A zero deadline means Options.Timeout from now.
 func (t *Transport) Send(to ring.HostID, class Class, verb Verb, deadline time.Time, body []byte, cb Callback) {
-	if err := t.send(to, class, verb, deadline, body, cb); err != nil && cb != nil {
+	if err := t.send(to, class, verb, 0, deadline, body, cb); err != nil && cb != nil {
 		cb.Done(&Response{From: to, Verb: verb, Err: err})
 	}
 }
 
-func (t *Transport) send(to ring.HostID, class Class, verb Verb, deadline time.Time, body []byte, cb Callback) *Error {
+func (t *Transport) send(to ring.HostID, class Class, verb Verb, flags uint8, deadline time.Time, body []byte, cb Callback) *Error {
 	if len(body) > BodyMax {
 		return &Error{To: to, Class: class, Cause: ErrTooLarge}
 	}
@@ -81,7 +81,7 @@ func (t *Transport) send(to ring.HostID, class Class, verb Verb, deadline time.T
 	if deadline.IsZero() {
 		at = t.now() + int64(t.opt.Timeout)
 	}
-	return l.send(verb, max(at, 1), body, cb)
+	return l.send(verb, flags, max(at, 1), body, cb)
 }
 
 // link returns the link to a host, a new one when its address is known.
