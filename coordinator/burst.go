@@ -20,6 +20,8 @@ type Burst struct {
 	bytes int   // in batch
 	acks  []localAck
 	alone []*Write
+	reads []*Read // that wait until the batch is committed
+	place *place  // where reads run; nil: none yet
 }
 
 // localAck is a target of which this node learns when the batch is durable: itself, or one that gets a hint.
@@ -48,7 +50,8 @@ func (b *Burst) open(n int) Batch {
 	return b.batch
 }
 
-// Flush commits the writes of the burst; their answers follow when they are durable. It does not wait.
+// Flush commits the writes of the burst, whose answers follow when they are durable, and begins the reads that came after
+// them. It does not wait for either.
 func (b *Burst) Flush() {
 	if b.batch == nil {
 		return
@@ -61,6 +64,15 @@ func (b *Burst) Flush() {
 	g.alone, b.alone = b.alone, g.alone[:0]
 	g.watch()
 	batch.Commit(g)
+	b.flushReads()
+}
+
+func (b *Burst) flushReads() {
+	for i, r := range b.reads {
+		b.reads[i] = nil
+		b.read(r)
+	}
+	b.reads = b.reads[:0]
 }
 
 // Close flushes the burst and gives its batch back; it is not used afterwards.
@@ -69,6 +81,10 @@ func (b *Burst) Close() {
 	if b.spare != nil {
 		b.spare.Discard()
 		b.spare = nil
+	}
+	if b.place != nil {
+		b.c.watch.part(b.place)
+		b.place = nil
 	}
 }
 

@@ -109,6 +109,7 @@ func (o Options) withDefaults() Options {
 // Metrics are counters since the start; read them with Load.
 type Metrics struct {
 	SpeculativeReads, DigestMismatches, ReadRepairs atomic.Int64
+	StalledReads                                    atomic.Int64 // of this node's store, that took long
 	// Here and Elsewhere count requests for one partition by whether this node is one of its replicas: they tell whether
 	// clients route by token.
 	Here, Elsewhere atomic.Int64
@@ -136,6 +137,10 @@ type Coordinator struct {
 	latencies latencies
 	wheel     wheel
 	overdue   overdue
+	watch     watch
+	self      *peer
+	traced    tracedTransport // nil: Transport carries no traces
+	ahead     atomic.Int64    // bytes that the parts which scans read ahead may take
 	metrics   Metrics
 
 	writes, reads, groups, replicaGroups, localWaits sync.Pool
@@ -164,6 +169,9 @@ func New(o Options) (*Coordinator, error) {
 	c.localWaits.New = func() any { return &localWait{} }
 	c.wheel.init()
 	c.overdue.init()
+	c.watch.init()
+	c.self = c.peers.of(o.Self)
+	c.traced, _ = o.Transport.(tracedTransport)
 	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
 		Alive: o.Alive, Gone: c.gone, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
 		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
@@ -192,6 +200,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	hinting.Go(func() { c.batchlog.Run(ctx) })
 	clocks.Go(func() { c.wheel.run(ticking) })
 	clocks.Go(func() { c.runOverdue(ticking) })
+	clocks.Go(func() { c.runWatch(ticking) })
 	<-ctx.Done()
 	c.mu.Lock()
 	c.closing = true

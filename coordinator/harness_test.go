@@ -374,6 +374,19 @@ func (nobody) Done(*rpc.Response) {}
 
 // Send implements coordinator.Transport with faults.
 func (n *node) Send(to ring.HostID, class rpc.Class, verb rpc.Verb, deadline time.Time, body []byte, cb rpc.Callback) {
+	n.sendWith(n.rpc.Send, to, class, verb, deadline, body, cb)
+}
+
+// SendTraced implements the coordinator's tracing transport likewise.
+func (n *node) SendTraced(session [16]byte, to ring.HostID, class rpc.Class, verb rpc.Verb, deadline time.Time, body []byte, cb rpc.Callback) {
+	n.sendWith(func(to ring.HostID, class rpc.Class, verb rpc.Verb, deadline time.Time, body []byte, cb rpc.Callback) {
+		n.rpc.SendTraced(session, to, class, verb, deadline, body, cb)
+	}, to, class, verb, deadline, body, cb)
+}
+
+type sendFunc func(to ring.HostID, class rpc.Class, verb rpc.Verb, deadline time.Time, body []byte, cb rpc.Callback)
+
+func (n *node) sendWith(send sendFunc, to ring.HostID, class rpc.Class, verb rpc.Verb, deadline time.Time, body []byte, cb rpc.Callback) {
 	a := n.c.actionFor(message{n.i, int(to[15]) - 1, verb, body})
 	late := func() {
 		time.AfterFunc(time.Until(deadline), func() {
@@ -388,16 +401,16 @@ func (n *node) Send(to ring.HostID, class rpc.Class, verb rpc.Verb, deadline tim
 	case a.drop:
 		late()
 	case a.dropReply:
-		n.rpc.Send(to, class, verb, deadline, body, nobody{})
+		send(to, class, verb, deadline, body, nobody{})
 		late()
 	case a.delay > 0:
 		kept := bytes.Clone(body)
-		time.AfterFunc(a.delay, func() { n.rpc.Send(to, class, verb, deadline, kept, cb) })
+		time.AfterFunc(a.delay, func() { send(to, class, verb, deadline, kept, cb) })
 	default:
 		if a.twice {
-			n.rpc.Send(to, class, verb, deadline, body, nobody{})
+			send(to, class, verb, deadline, body, nobody{})
 		}
-		n.rpc.Send(to, class, verb, deadline, body, cb)
+		send(to, class, verb, deadline, body, cb)
 	}
 }
 
@@ -540,3 +553,5 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 	t.Fatalf("never: %s", what)
 }
+
+func mutations(ms ...row.Mutation) []row.Mutation { return ms }

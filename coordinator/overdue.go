@@ -73,6 +73,15 @@ func (o *overdue) remove(e *overdueEntry) {
 	o.mu.Unlock()
 }
 
+// claim is remove for work that expires as a whole: false when it has.
+func (o *overdue) claim(e *overdueEntry) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	mine := e.linked
+	o.unlink(e)
+	return mine
+}
+
 // unlink is under o.mu.
 func (o *overdue) unlink(e *overdueEntry) {
 	if !e.linked {

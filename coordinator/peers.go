@@ -21,6 +21,7 @@ type peer struct {
 	latency     atomic.Uint64 // EWMA of read answers, ns, as float bits; 0: none yet
 	at          atomic.Int64  // when latency was last updated, on the clock of peerSet
 	outstanding atomic.Int32  // reads without an answer
+	stalled     atomic.Int64  // of this node: reads of its store that do not come back
 }
 
 const (
@@ -45,8 +46,12 @@ func (p *peer) answered(d, now time.Duration) {
 	p.latency.Store(math.Float64bits(next)) // a lost update between two answers does no harm
 }
 
-// cost orders replicas: the expected wait for one more read. This node is free.
+// cost orders replicas: the expected wait for one more read. This node is free, but the last of its data centre while its
+// disk is stuck.
 func (p *peer) cost(localDC string, now time.Duration) float64 {
+	if p.self && p.stalled.Load() > 0 {
+		return float64(time.Minute)
+	}
 	if p.self {
 		return -1
 	}

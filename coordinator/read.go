@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ type readOp struct {
 	each     bool   // the level counts per data centre: every replica that was asked is needed
 	body     []byte // the encoded command, for data and for a digest
 	digest   []byte
+	here     row.Command // decoded from body for the read of this node's store
+	turn     int         // of a scan: how many replicas to pass over, so that its parts are spread
 
 	mu      sync.Mutex // guards what follows; never held across callbacks
 	r       *Read      // nil once its answer is decided or reconciliation has taken over
@@ -35,7 +38,7 @@ type readOp struct {
 	asked   []readTarget // addressed by pointer once dispatched
 	askedIn [replicasInline + 2]readTarget
 	waiting int
-	heard   int
+	quota   quota       // of those that answered
 	data    *readTarget // the first that answered with data
 	fails   []Failure
 	late    bool // a replica did not answer in time
@@ -57,11 +60,26 @@ type readTarget struct {
 	err  error
 }
 
-// Read begins a read of one partition. What this node holds is read before it returns, on the caller's goroutine: it is
-// for reads that are bounded. The answer may come before Read returns.
-func (b *Burst) Read(r *Read) { b.c.read(r) }
+// Read begins a read of one partition. What this node holds is read on the caller's goroutine, before Read returns or, when
+// there are writes to flush, in Flush, so that no partition is locked meanwhile: it is for reads that are bounded. The answer
+// may come before Read returns.
+func (b *Burst) Read(r *Read) {
+	if b.batch != nil {
+		b.reads = append(b.reads, r)
+		return
+	}
+	b.read(r)
+}
 
-func (c *Coordinator) read(r *Read) {
+func (b *Burst) read(r *Read) {
+	if b.place == nil {
+		b.place = b.c.watch.join()
+	}
+	b.c.read(r, b.place)
+}
+
+// read begins a read. What this node holds is read at the place; without one on a goroutine of its own.
+func (c *Coordinator) read(r *Read, at *place) {
 	if c.inFlight.Add(1) > int64(c.o.InFlightMax) {
 		c.inFlight.Add(-1)
 		r.Done.ReadDone(r, &Overloaded{"too many requests are in flight on this coordinator"})
@@ -77,26 +95,34 @@ func (c *Coordinator) read(r *Read) {
 	replicas, natural := t.replicas(buf[:0], r.Command.Token)
 	c.metrics.routed(hasSelf(replicas[:natural]))
 	q := t.quota(r.Level)
-	c.readFrom(t, r, &q, replicas[:natural])
+	c.readFrom(t, r, &q, replicas[:natural], at)
 }
 
 // readFrom carries out a read, counted as in flight, on replicas that hold all it asks for.
-func (c *Coordinator) readFrom(t *tablePlan, r *Read, q *quota, replicas []*peer) {
-	r.Command.GCBefore = t.gcBefore(r.Command.Now)
-	if r.Command.Bytes <= 0 {
-		r.Command.Bytes = row.DefaultPageBytes
-	}
-	r.Command.Bytes = min(r.Command.Bytes, replyBytesMax)
-	r.Command.Digest = false
-	if q.need == 1 && r.Trace == nil && hasSelf(replicas) {
-		c.readHere(r)
+func (c *Coordinator) readFrom(t *tablePlan, r *Read, q *quota, replicas []*peer, at *place) {
+	prepare(t, &r.Command)
+	if at != nil && q.need == 1 && r.Trace == nil && hasSelf(replicas) && !c.stalling() {
+		c.readHere(t, r, q, replicas, at)
 		return
 	}
 	if err := q.available(c, replicas, t.view.localDC); err != nil {
 		c.readDone(r, err)
 		return
 	}
-	c.readAt(t, r, q, replicas)
+	c.readAt(t, r, q, replicas, at, nil)
+}
+
+// prepare fills in what replicas are told. It writes nothing to a command that has been prepared: the local store may still be
+// looking at it.
+func prepare(t *tablePlan, cmd *row.Command) {
+	bytes := cmd.Bytes
+	if bytes <= 0 {
+		bytes = row.DefaultPageBytes
+	}
+	bytes, before := min(bytes, replyBytesMax), t.gcBefore(cmd.Now)
+	if cmd.Bytes != bytes || cmd.GCBefore != before || cmd.Digest {
+		cmd.Bytes, cmd.GCBefore, cmd.Digest = bytes, before, false
+	}
 }
 
 func hasSelf(replicas []*peer) bool {
@@ -115,20 +141,28 @@ func (c *Coordinator) readDone(r *Read, err error) {
 	r.Done.ReadDone(r, err)
 }
 
-// readHere answers from this node alone.
-func (c *Coordinator) readHere(r *Read) {
-	seq, err := c.o.Storage.Read(&r.Command, &r.Page)
+// readHere answers from this node alone, or from others when its store fails.
+func (c *Coordinator) readHere(t *tablePlan, r *Read, q *quota, replicas []*peer, at *place) {
+	c.enter(at, r, nil)
+	seq, err := c.o.Storage.Read(&r.Command, &at.page)
+	mine, held := c.leave(at)
+	if held {
+		defer r.Holder.Release()
+	}
+	if !mine {
+		return
+	}
+	r.Page, at.page = at.page, r.Page
 	switch {
+	case err != nil && !c.o.IsUnknownTable(err) && len(replicas) > 1 && q.available(c, others(replicas), t.view.localDC) == nil:
+		c.o.Logger.Error("local read failed: asking another replica", "err", err)
+		c.readAt(t, r, q, others(replicas), nil, []Failure{c.self.failure(ReasonUnknown)})
 	case err != nil:
 		c.readDone(r, c.localReadError(r, err))
 	case seq == 0:
 		c.readDone(r, nil)
 	default:
-		timeout := r.Timeout
-		if timeout == 0 {
-			timeout = c.o.ReadTimeout
-		}
-		c.whenSynced(seq, r, nil, c.overdue.now()+timeout)
+		c.whenSynced(seq, r, nil, c.overdue.now()+c.timeoutOf(r))
 	}
 }
 
@@ -137,37 +171,36 @@ func (c *Coordinator) localReadError(r *Read, err error) error {
 		return &UnknownTable{r.Command.Generation}
 	}
 	c.o.Logger.Error("local read failed", "err", err)
-	return &ReadFailure{Level: r.Level, BlockFor: 1, Failures: []Failure{c.peers.of(c.o.Self).failure(ReasonUnknown)}}
+	return &ReadFailure{Level: r.Level, BlockFor: 1, Failures: []Failure{c.self.failure(ReasonUnknown)}}
 }
 
-// readAt asks as many replicas as the level needs: the best for data, the others for digests.
-func (c *Coordinator) readAt(t *tablePlan, r *Read, q *quota, replicas []*peer) {
+// readAt asks as many replicas as the level needs: the best for data, the others for digests. fails are replicas that have
+// failed before.
+func (c *Coordinator) readAt(t *tablePlan, r *Read, q *quota, replicas []*peer, at *place, fails []Failure) {
 	op := c.reads.Get().(*readOp)
 	op.begin(c, t, r, q)
+	op.fails = fails
 	if err := op.choose(*q, replicas); err != nil {
 		op.r = nil
 		c.readDone(r, err)
 	} else {
-		op.dispatch(&r.Command)
+		op.dispatch(&r.Command, at)
 	}
 	op.release()
 }
 
 func (op *readOp) begin(c *Coordinator, t *tablePlan, r *Read, q *quota) {
-	timeout := r.Timeout
-	if timeout == 0 {
-		timeout = c.o.ReadTimeout
-	}
 	now := time.Now()
-	op.c, op.view, op.plan, op.r, op.began, op.deadline, op.trace = c, t.view, t, r, now, now.Add(timeout), r.Trace
-	op.level, op.need, op.each = r.Level, q.need, q.dcs != nil
-	op.waiting, op.heard, op.data, op.fails = 0, 0, nil, nil
+	op.c, op.view, op.plan, op.r, op.began, op.deadline, op.trace = c, t.view, t, r, now, now.Add(c.timeoutOf(r)), r.Trace
+	op.level, op.need, op.each, op.turn, op.quota = r.Level, q.need, q.dcs != nil, r.turn, *q
+	op.waiting, op.data, op.fails = 0, nil, nil
+	op.trace.Hold()
 	op.late, op.stale, op.newer = false, false, ring.HostID{}
 	op.asked, op.spares = op.askedIn[:0], op.spareIn[:0]
 	op.refs.Store(1)
 }
 
-// choose decides whom to ask first and who may stand in.
+// choose decides whom to ask first and who may stand in: any that is live and counts.
 func (op *readOp) choose(q quota, replicas []*peer) error {
 	c, localDC := op.c, op.view.localDC
 	var buf [2 * replicasInline]*peer
@@ -178,25 +211,43 @@ func (op *readOp) choose(q quota, replicas []*peer) error {
 		}
 	}
 	rank(live, localDC, c.peers.now())
+	op.spread(live)
 	for _, p := range live {
 		switch {
 		case q.got < q.need && q.counts(p, localDC):
 			q.count(p, localDC)
 			op.ask(p, len(op.asked) > 0, false)
-		case !op.each && q.counts(p, localDC):
+		case op.quota.counts(p, localDC):
 			op.spares = append(op.spares, p)
 		}
 	}
 	if q.got < q.need { // somebody died since availability was looked at
 		return &Unavailable{Level: q.level, Required: q.need, Alive: q.got}
 	}
-	if cap(op.asked) < len(op.asked)+2 { // targets must not move when further ones are added
-		op.asked = append(make([]readTarget, 0, len(op.asked)+2), op.asked...)
+	if all := len(op.asked) + len(op.spares); cap(op.asked) < all { // targets must not move when further ones are added
+		op.asked = append(make([]readTarget, 0, all), op.asked...)
 	}
-	op.spares = op.spares[:min(len(op.spares), cap(op.asked)-len(op.asked))]
 	op.waiting = len(op.asked)
 	op.refs.Add(int32(op.waiting))
 	return nil
+}
+
+// spread lets the parts of one scan begin with different replicas of this data centre. They are as good as each other while
+// the disks and processors, not the network, are what a scan waits for.
+func (op *readOp) spread(live []*peer) {
+	if op.turn == 0 {
+		return
+	}
+	n := 0
+	for n < len(live) && *live[n].dc.Load() == op.view.localDC && (!live[n].self || !op.c.stalling()) {
+		n++
+	}
+	if n > 1 {
+		k := op.turn % n
+		slices.Reverse(live[:k])
+		slices.Reverse(live[k:n])
+		slices.Reverse(live[:n])
+	}
 }
 
 // ask adds a target, in the place of an earlier use of the op for the sake of its buffers.
@@ -212,7 +263,7 @@ func (op *readOp) ask(p *peer, digest, extra bool) *readTarget {
 	return t
 }
 
-func (op *readOp) dispatch(cmd *row.Command) {
+func (op *readOp) dispatch(cmd *row.Command, at *place) {
 	op.body = cmd.Append(op.body[:0])
 	digest := *cmd
 	digest.Digest = true
@@ -225,8 +276,13 @@ func (op *readOp) dispatch(cmd *row.Command) {
 	}
 	op.arm()
 	for i := range first {
-		if t := &first[i]; t.peer.self {
-			t.readHere()
+		t := &first[i]
+		switch {
+		case !t.peer.self:
+		case at == nil || op.c.stalling():
+			t.readApart(at == nil)
+		default:
+			t.readHere(at)
 		}
 	}
 }
@@ -256,24 +312,47 @@ func (t *readTarget) send() {
 	if t.digest {
 		body = op.digest
 	}
-	if op.trace != nil {
-		op.trace.Event("Sending READ message to %s", t.peer.address())
-	}
-	op.c.o.Transport.Send(t.peer.id, rpc.Data, VerbRead, op.deadline, body, t)
+	op.c.send(op.trace, t.peer, VerbRead, op.deadline, body, t)
 }
 
-func (t *readTarget) readHere() {
+// readApart reads this node's store on a goroutine of its own. When there are too many, or the node is stopping, a caller that
+// may wait does it.
+func (t *readTarget) readApart(mayWait bool) {
+	c := t.op.c
+	read := func() {
+		at := c.watch.join()
+		t.readHere(at)
+		c.watch.part(at)
+	}
+	switch {
+	case c.self.stalled.Load() < stalledMax && c.spawn(read):
+	case mayWait && !c.stalling():
+		read()
+	default:
+		t.answered(errRefused)
+	}
+}
+
+// readHere reads this node's store at a place.
+func (t *readTarget) readHere(at *place) {
 	op := t.op
-	var cmd row.Command
-	if _, err := row.DecodeCommand(&cmd, op.body); err != nil {
+	if _, err := row.DecodeCommand(&op.here, op.body); err != nil {
 		t.answered(err)
 		return
 	}
-	cmd.Digest = t.digest
+	op.here.Digest = t.digest
 	if op.trace != nil {
-		op.trace.Event("Executing the read on the local store")
+		op.trace.Event("%s", op.plan.readEvent(&op.here))
 	}
-	seq, err := op.c.o.Storage.Read(&cmd, &t.page)
+	op.c.enter(at, nil, t)
+	seq, err := op.c.o.Storage.Read(&op.here, &t.page)
+	mine, held := op.c.leave(at)
+	if held {
+		defer op.release()
+	}
+	if !mine {
+		return
+	}
 	if err == nil && seq != 0 {
 		op.c.whenSynced(seq, nil, t, op.deadline.Sub(op.c.overdue.base))
 		return
@@ -348,7 +427,7 @@ func decodePage(p *row.Page, buf, body []byte) ([]byte, error) {
 func (t *readTarget) answered(err error) {
 	op := t.op
 	if op.trace != nil {
-		op.trace.Event("Received response from %s", t.peer.address())
+		op.trace.Event("Processing response from /%s", t.peer.address())
 	}
 	op.mu.Lock()
 	t.done, t.err = true, err
@@ -359,7 +438,7 @@ func (t *readTarget) answered(err error) {
 	if step != readGoesOn {
 		op.r = nil
 	} else {
-		spare = op.nextSpare(err)
+		spare = op.nextSpare(t, err)
 	}
 	op.mu.Unlock()
 	if spare != nil {
@@ -386,18 +465,18 @@ func (op *readOp) step(t *readTarget, err error) readStep {
 	if err != nil {
 		op.fail(t, err)
 	} else {
-		op.heard++
+		op.quota.count(t.peer, op.view.localDC)
 		if op.data == nil && !t.digest {
 			op.data = t
 		}
-		if op.heard >= op.need && op.data != nil {
+		if op.quota.got >= op.need && op.data != nil {
 			if op.digestsAgree() {
 				return readComplete
 			}
 			return readDiffers
 		}
 	}
-	if op.waiting == 0 && len(op.spares) == 0 {
+	if op.waiting == 0 && op.spareFor(t, err) < 0 {
 		return readFails
 	}
 	return readGoesOn
@@ -428,21 +507,43 @@ func (op *readOp) fail(t *readTarget, err error) {
 	op.fails = append(op.fails, t.peer.failure(reason))
 }
 
-// nextSpare returns a further target when an answer failed and another replica may stand in, or when there is nothing
+// nextSpare returns a further target when the answer of t failed and another replica may stand in, or when there is nothing
 // left to wait for. It is under op.mu and takes a reference for the target.
-func (op *readOp) nextSpare(err error) *readTarget {
+func (op *readOp) nextSpare(t *readTarget, err error) *readTarget {
 	if op.r == nil || err == nil && op.waiting > 0 {
 		return nil
 	}
-	return op.addSpare()
+	return op.addSpare(op.spareFor(t, err))
 }
 
-func (op *readOp) addSpare() *readTarget {
-	if len(op.spares) == 0 {
+// spareFor returns the index of the replica to ask further: one that stands in for t if t failed, else any that is missing;
+// -1: there is none. EACH_QUORUM wants replicas of certain data centres. Under op.mu.
+func (op *readOp) spareFor(t *readTarget, err error) int {
+	if !op.each {
+		return min(len(op.spares), 1) - 1
+	}
+	other := -1
+	for i, p := range op.spares {
+		if !op.quota.counts(p, op.view.localDC) {
+			continue
+		}
+		if t == nil || err == nil || *p.dc.Load() == *t.peer.dc.Load() {
+			return i
+		}
+		if other < 0 && op.waiting == 0 {
+			other = i
+		}
+	}
+	return other
+}
+
+func (op *readOp) addSpare(i int) *readTarget {
+	if i < 0 {
 		return nil
 	}
-	p := op.spares[0]
-	op.spares = op.spares[1:]
+	p := op.spares[i]
+	copy(op.spares[i:], op.spares[i+1:])
+	op.spares = op.spares[:len(op.spares)-1]
 	op.waiting++
 	op.refs.Add(1)
 	return op.ask(p, false, true)
@@ -457,9 +558,7 @@ func (t *readTarget) begin() {
 		t.send()
 		return
 	}
-	if !c.spawn(t.readHere) {
-		t.answered(errRefused)
-	}
+	t.readApart(false)
 }
 
 // speculate is called by the wheel when the answer is late. It holds a reference.
@@ -467,7 +566,7 @@ func (op *readOp) speculate() {
 	op.mu.Lock()
 	var spare *readTarget
 	if op.r != nil {
-		spare = op.addSpare()
+		spare = op.addSpare(op.spareFor(nil, nil))
 	}
 	op.mu.Unlock()
 	if spare != nil {
@@ -537,9 +636,9 @@ func (op *readOp) failed(r *Read) {
 // errorNow is under op.mu.
 func (op *readOp) errorNow() error {
 	if len(op.fails) > 0 && !op.late {
-		return &ReadFailure{Level: op.level, Received: op.heard, BlockFor: op.need, DataPresent: op.data != nil, Failures: op.fails}
+		return &ReadFailure{Level: op.level, Received: op.quota.got, BlockFor: op.need, DataPresent: op.data != nil, Failures: op.fails}
 	}
-	return &ReadTimeout{Level: op.level, Received: op.heard, BlockFor: op.need, DataPresent: op.data != nil}
+	return &ReadTimeout{Level: op.level, Received: op.quota.got, BlockFor: op.need, DataPresent: op.data != nil}
 }
 
 // retry waits for newer metadata and reads again, once. It holds a reference.
@@ -551,7 +650,7 @@ func (op *readOp) retry(r *Read, first error) {
 	}
 	r.retried = true
 	op.c.inFlight.Add(-1)
-	op.c.read(r)
+	op.c.read(r, nil)
 }
 
 // release gives one reference back; the last one returns the op to the pool.
@@ -564,6 +663,7 @@ func (op *readOp) release() {
 			t.page, t.buf = row.Page{}, nil
 		}
 	}
-	op.view, op.plan, op.fails, op.trace, op.data = nil, nil, nil, nil, nil
+	op.trace.Release()
+	op.view, op.plan, op.fails, op.trace, op.data, op.quota = nil, nil, nil, nil, nil, quota{}
 	op.c.reads.Put(op)
 }

@@ -1,7 +1,9 @@
 package coordinator
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/helenusdb/helenus/row"
@@ -18,7 +20,7 @@ const repairBytesMax = 1 << 20
 func (op *readOp) reconcile(r *Read) {
 	defer op.release()
 	op.c.metrics.DigestMismatches.Add(1)
-	g := gathering{op: op, cmd: r.Command.Full()}
+	g := gathering{op: op, cmd: commandOf(bytes.Clone(op.body))}
 	g.peers, g.spares = op.contacted()
 	op.trace.Event("Digest mismatch: reading in full")
 	for {
@@ -34,16 +36,28 @@ func (op *readOp) reconcile(r *Read) {
 	}
 }
 
-// contacted returns the replicas that answered, and those that may stand in for them.
+// commandOf returns the command that a body, which it aliases, asks for in full. A read of the local store that does not come
+// back may need it longer than the caller keeps its own.
+func commandOf(body []byte) row.Command {
+	var cmd row.Command
+	_, _ = row.DecodeCommand(&cmd, body) // what Append wrote
+	return cmd.Full()
+}
+
+// contacted returns the replicas that answered, and those that may stand in for them, those that are late last.
 func (op *readOp) contacted() (peers, spares []*peer) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
+	spares = append(spares, op.spares...)
 	for i := range op.asked {
-		if t := &op.asked[i]; t.done && t.err == nil {
+		switch t := &op.asked[i]; {
+		case !t.done:
+			spares = append(spares, t.peer)
+		case t.err == nil:
 			peers = append(peers, t.peer)
 		}
 	}
-	return peers, append(spares, op.spares...)
+	return peers, spares
 }
 
 // gathering reads a command in full from replicas and repairs them.
@@ -70,8 +84,8 @@ func (g *gathering) page(dst *row.Page) error {
 	if op.plan.table.Options.ReadRepair == schema.ReadRepairNone {
 		return nil
 	}
-	if n := g.repair(repairs); n < op.need || op.each && n < len(g.peers) {
-		return &ReadTimeout{Level: op.level, Received: min(n, op.need-1), BlockFor: op.need, DataPresent: true}
+	if n := g.repair(repairs); n < op.need {
+		return &ReadTimeout{Level: op.level, Received: n, BlockFor: op.need, DataPresent: true}
 	}
 	return nil
 }
@@ -91,28 +105,43 @@ type gathered struct {
 	err  error
 }
 
+// quota is what the level asks for.
+func (g *gathering) quota() quota { return g.op.plan.quota(g.op.level) }
+
+// spare takes the next replica that may stand in: for EACH_QUORUM one of a data centre that is missing. nil: there is none.
+func (g *gathering) spare(q *quota) *peer {
+	i := slices.IndexFunc(g.spares, func(p *peer) bool { return q.counts(p, g.op.view.localDC) })
+	if i < 0 {
+		return nil
+	}
+	p := g.spares[i]
+	g.spares = slices.Delete(g.spares, i, i+1)
+	return p
+}
+
 // read asks all peers, a spare for each that fails and one more when they are late. Afterwards pages are those of peers;
 // false: there are too few.
 func (g *gathering) read() bool {
-	op := g.op
+	op, q := g.op, g.quota()
 	g.pages, g.fails, g.late = nil, nil, false
 	results := make(chan gathered, len(g.peers)+len(g.spares))
 	body := g.cmd.Append(nil)
-	waiting, asked := len(g.peers), g.peers
-	for _, p := range asked {
+	waiting := len(g.peers)
+	for _, p := range g.peers {
 		g.ask(p, body, results)
 	}
 	g.peers = nil
 	late, spare := g.timers()
 	defer late.Stop()
 	defer spare.Stop()
-	for waiting > 0 && (op.each || len(g.pages) < op.need) {
+	for waiting > 0 && q.got < q.need {
 		var further bool
 		select {
 		case a := <-results:
 			waiting--
 			if a.err == nil {
 				g.peers, g.pages = append(g.peers, a.peer), append(g.pages, a.page)
+				q.count(a.peer, op.view.localDC)
 				continue
 			}
 			g.late = g.late || errors.Is(a.err, rpc.ErrTimeout)
@@ -124,13 +153,15 @@ func (g *gathering) read() bool {
 			g.late = true
 			return false
 		}
-		if further && len(g.spares) > 0 {
-			g.ask(g.spares[0], body, results)
-			g.spares = g.spares[1:]
+		if !further {
+			continue
+		}
+		if p := g.spare(&q); p != nil {
+			g.ask(p, body, results)
 			waiting++
 		}
 	}
-	return len(g.pages) >= op.need && !(op.each && len(g.pages) < len(asked))
+	return q.got >= q.need
 }
 
 // timers returns one for the end of the read and one for asking a further replica.
@@ -142,17 +173,19 @@ func (g *gathering) timers() (late, spare *time.Timer) {
 func (g *gathering) ask(p *peer, body []byte, results chan gathered) {
 	c := g.op.c
 	if !p.self {
-		c.o.Transport.Send(p.id, rpc.Data, VerbRead, g.op.deadline, body, &gatherer{p, results})
+		c.send(g.op.trace, p, VerbRead, g.op.deadline, body, &gatherer{p, results})
 		return
 	}
-	page := &row.Page{}
-	seq, err := c.o.Storage.Read(&g.cmd, page)
-	s := &syncedGatherer{p, page, results}
-	if err == nil && seq != 0 {
-		c.o.Storage.WhenSynced(seq, s)
-		return
+	s := &syncedGatherer{p, &row.Page{}, results}
+	cmd := g.cmd
+	c.apartOrHere(func() { s.read(c, &cmd) })
+}
+
+// apartOrHere runs f, which may wait for this node's disk, on a goroutine of its own if there is room.
+func (c *Coordinator) apartOrHere(f func()) {
+	if !c.spawn(f) {
+		f()
 	}
-	s.Committed(err)
 }
 
 type gatherer struct {
@@ -176,6 +209,19 @@ type syncedGatherer struct {
 	results chan gathered
 }
 
+func (g *syncedGatherer) read(c *Coordinator, cmd *row.Command) {
+	at := c.watch.join()
+	c.enter(at, nil, nil)
+	seq, err := c.o.Storage.Read(cmd, g.page)
+	c.leave(at)
+	c.watch.part(at)
+	if err == nil && seq != 0 {
+		c.o.Storage.WhenSynced(seq, g)
+		return
+	}
+	g.Committed(err)
+}
+
 // Committed implements Committed.
 func (g *syncedGatherer) Committed(err error) { g.results <- gathered{g.peer, g.page, err} }
 
@@ -183,11 +229,15 @@ func (g *syncedGatherer) Committed(err error) { g.results <- gathered{g.peer, g.
 // a replica does not acknowledge soon goes to a spare too: everything that was merged was found on some replica, and so
 // it stays on as many as the level asks for.
 func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
-	op := g.op
+	op, q := g.op, g.quota()
+	done := func(p *peer) {
+		q.count(p, op.view.localDC)
+		current = q.got
+	}
 	var open []lacking
 	for i := range g.peers {
 		if len(repairs[i]) == 0 {
-			current++
+			done(g.peers[i])
 			continue
 		}
 		for j := range repairs[i] {
@@ -206,7 +256,7 @@ func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
 	late, spare := g.timers()
 	defer late.Stop()
 	defer spare.Stop()
-	for waiting := len(open); waiting > 0 && (op.each || current < op.need); {
+	for waiting := len(open); waiting > 0 && q.got < q.need; {
 		further := false
 		select {
 		case a := <-results:
@@ -219,7 +269,7 @@ func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
 			default:
 				if l.messages--; l.messages == 0 {
 					l.mutations = nil
-					current++
+					done(l.peer)
 					waiting--
 				}
 			}
@@ -228,9 +278,11 @@ func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
 		case <-late.C:
 			return current
 		}
-		if further && len(g.spares) > 0 {
-			open = append(open, lacking{g.spares[0], missing(open[:lack]), 0})
-			g.spares = g.spares[1:]
+		if !further {
+			continue
+		}
+		if p := g.spare(&q); p != nil {
+			open = append(open, lacking{p, missing(open[:lack]), 0})
 			g.send(&open[len(open)-1], len(open)-1, results)
 			waiting++
 		}
@@ -281,14 +333,14 @@ func (g *gathering) send(l *lacking, index int, results chan repaired) {
 	for _, ms := range chunks {
 		ack := repairAck{index, results}
 		if l.peer.self {
-			op.c.repairHere(ms, ack)
+			op.c.apartOrHere(func() { op.c.repairHere(ms, ack) })
 			continue
 		}
 		var body []byte
 		for i := range ms {
 			body = ms[i].Append(body)
 		}
-		op.c.o.Transport.Send(l.peer.id, rpc.Data, VerbMutate, op.deadline, body, ack)
+		op.c.send(op.trace, l.peer, VerbMutate, op.deadline, body, ack)
 	}
 }
 

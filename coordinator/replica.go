@@ -25,6 +25,8 @@ type replicaSession struct {
 	spare     Batch // reused
 	bytes     int   // in batch
 	acks      []rpc.Responder
+	reads     []waitingRead // that wait until the batch is committed
+	place     *place
 	page      row.Page
 	cmd       row.Command
 	mutations []row.Mutation // empty; reused
@@ -33,13 +35,20 @@ type replicaSession struct {
 	removed   []batchlog.ID // reused
 }
 
+// waitingRead is a point read whose command is valid until the end of Flush.
+type waitingRead struct {
+	body []byte
+	rsp  rpc.Responder
+}
+
 // NewSession is for rpc's accepted connections.
 func (c *Coordinator) NewSession(from ring.HostID) rpc.Session {
-	return &replicaSession{c: c, from: from}
+	return &replicaSession{c: c, from: from, place: c.watch.join()}
 }
 
 // Handle implements rpc.Session.
 func (s *replicaSession) Handle(req *rpc.Request, rsp rpc.Responder) {
+	s.traceReceived(req)
 	switch req.Verb {
 	case VerbMutate:
 		s.mutate(req, rsp)
@@ -56,6 +65,18 @@ func (s *replicaSession) Handle(req *rpc.Request, rsp rpc.Responder) {
 
 // Flush implements rpc.Session.
 func (s *replicaSession) Flush() {
+	s.commit()
+	for i := range s.reads {
+		r := s.reads[i]
+		s.reads[i] = waitingRead{}
+		if _, err := row.DecodeCommand(&s.cmd, r.body); err == nil { // it did before
+			s.readPoint(r.rsp)
+		}
+	}
+	s.reads = s.reads[:0]
+}
+
+func (s *replicaSession) commit() {
 	if s.batch == nil {
 		return
 	}
@@ -74,6 +95,7 @@ func (s *replicaSession) Close() {
 	if s.spare != nil {
 		s.spare.Discard()
 	}
+	s.c.watch.part(s.place)
 }
 
 // replicaGroup is what one batch of a session acknowledges.
@@ -94,6 +116,7 @@ func (g *replicaGroup) Committed(err error) {
 	}
 	g.stored = g.stored[:0]
 	for i := range g.acks {
+		g.acks[i].Trace().Event("Mutation is in the commitlog")
 		g.acks[i].Reply(status, nil)
 		g.acks[i] = rpc.Responder{}
 	}
@@ -105,6 +128,7 @@ func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
 	status, why := s.apply(req.Body)
 	switch {
 	case status == rpc.StatusOK:
+		req.Trace.Event("Appending to commitlog and memtable")
 		s.acks = append(s.acks, rsp)
 	case behind(status) && req.Epoch > s.c.o.Cluster.Current().Epoch:
 		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
@@ -135,7 +159,7 @@ func (s *replicaSession) apply(body []byte) (status rpc.Status, why string) {
 // room returns the session's batch with room for n more bytes.
 func (s *replicaSession) room(n int) Batch {
 	if s.bytes > 0 && s.bytes+n > burstBytesMax {
-		s.Flush()
+		s.commit()
 	}
 	s.bytes += n
 	if s.batch == nil {
@@ -247,22 +271,31 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 		})
 		return
 	}
-	if !s.c.isPoint(&s.cmd) {
+	switch {
+	case s.c.self.stalled.Load() >= stalledMax:
+		rsp.Reply(rpc.StatusOverloaded, nil)
+	case s.c.stalling() || !s.c.isPoint(&s.cmd):
 		body := append([]byte(nil), req.Body...)
 		s.later(rsp, func() { s.c.readApart(body, rsp) })
-		return
+	case s.batch != nil: // no partition stays locked while this node's disk is read
+		s.reads = append(s.reads, waitingRead{req.Body, rsp})
+	default:
+		s.readPoint(rsp)
 	}
-	s.readPoint(rsp)
 }
 
 // readPoint answers s.cmd here and now.
 func (s *replicaSession) readPoint(rsp rpc.Responder) {
 	s.cmd.Bytes = min(s.cmd.Bytes, replyBytesMax)
+	s.c.traceRead(rsp.Trace(), &s.cmd)
+	s.c.enter(s.place, nil, nil)
 	seq, err := s.c.o.Storage.Read(&s.cmd, &s.page)
+	s.c.leave(s.place)
 	if err != nil {
 		rsp.Reply(s.c.readStatus(err), nil)
 		return
 	}
+	traceFound(rsp.Trace(), &s.page)
 	s.out = s.page.Append(s.out[:0])
 	if seq != 0 {
 		s.c.o.Storage.WhenSynced(seq, &lateReply{rsp, append([]byte(nil), s.out...)})
@@ -333,11 +366,17 @@ func (c *Coordinator) readApart(body []byte, rsp rpc.Responder) {
 	}
 	cmd.Bytes = min(cmd.Bytes, replyBytesMax)
 	var page row.Page
+	c.traceRead(rsp.Trace(), &cmd)
+	at := c.watch.join()
+	c.enter(at, nil, nil)
 	seq, err := c.o.Storage.Read(&cmd, &page)
+	c.leave(at)
+	c.watch.part(at)
 	if err != nil {
 		rsp.Reply(c.readStatus(err), nil)
 		return
 	}
+	traceFound(rsp.Trace(), &page)
 	out := page.Append(nil)
 	if seq != 0 {
 		c.o.Storage.WhenSynced(seq, &lateReply{rsp, out})

@@ -28,7 +28,7 @@ func (c *Coordinator) ReadPage(ctx context.Context, r *Read) error {
 	}
 	done := make(chan error, 1)
 	r.Done = readDoneFunc(func(_ *Read, err error) { done <- err })
-	c.read(r)
+	c.read(r, nil)
 	return <-done
 }
 
@@ -188,7 +188,7 @@ func (w *scanWalk) part(sub row.Command, replicas []*peer) (done bool, err error
 	r.Done = readDoneFunc(func(_ *Read, err error) { result <- err })
 	w.c.inFlight.Add(1)
 	q := w.quota
-	w.c.readFrom(w.t, r, &q, replicas)
+	w.c.readFrom(w.t, r, &q, replicas, nil)
 	if err := <-result; err != nil {
 		return true, err
 	}

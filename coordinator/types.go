@@ -192,9 +192,18 @@ type Read struct {
 	Trace   *trace.Session // nil: none
 	Page    row.Page
 	Done    ReadDone
+	Holder  Holder // of the memory; nil: Burst.Read of what this node alone has is not given up when its disk is stuck
 
 	retried bool
 	part    bool // of a scan: metadata that differs is the scan's business
+	turn    int  // of a scan: which replica of several equals to begin with
+}
+
+// Holder keeps the Read and the bytes of its Command as they are between Hold and Release, although Done was called: the
+// local store may still be looking at them. Both are called from any goroutine and must not block.
+type Holder interface {
+	Hold()
+	Release()
 }
 
 // ReadDone is told how a read ended, exactly once, from any goroutine; it must not block.

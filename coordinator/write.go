@@ -163,6 +163,7 @@ func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 	op.began = time.Now()
 	op.deadline = op.began.Add(timeout)
 	op.sending, op.stale, op.open, op.newer = true, false, 0, ring.HostID{}
+	op.trace.Hold()
 	op.refs.Store(1)
 	op.parts = op.parts[:0]
 	if !op.unhinted {
@@ -302,10 +303,7 @@ func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 	case t.peer.self:
 		b.sendHere(op, p, t, w)
 	case c.live(t.peer):
-		if op.trace != nil {
-			op.trace.Event("Sending MUTATION message to %s", t.peer.address())
-		}
-		c.o.Transport.Send(t.peer.id, rpc.Data, VerbMutate, op.deadline, p.body, t)
+		c.send(op.trace, t.peer, VerbMutate, op.deadline, p.body, t)
 	case op.unhinted || c.hints.Put(b.open(len(p.body)), t.peer.id, p.body) != nil:
 		t.outcome(outcomeDown)
 	default:
@@ -319,7 +317,7 @@ func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 // sendHere adds the part to the burst's batch, which has room for all of it.
 func (b *Burst) sendHere(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 	if op.trace != nil {
-		op.trace.Event("Appending to the local store")
+		op.trace.Event("Appending to commitlog and %s memtable", p.plan.table.Name)
 	}
 	if err := b.open(len(p.body)).ApplyAll(w.Mutations[p.from:p.to]); err != nil {
 		t.refusedHere(err)
@@ -543,6 +541,7 @@ func (op *writeOp) release() {
 			p.targets = nil
 		}
 	}
+	op.trace.Release()
 	op.view, op.trace = nil, nil
 	if !op.unhinted {
 		op.c.owing.Add(-1)

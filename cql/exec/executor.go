@@ -56,6 +56,7 @@ func (x *Executor) Run(ctx context.Context) error {
 	for range x.o.Limits.CAS {
 		wg.Go(func() { x.cas.work(ctx) })
 	}
+	wg.Go(func() { x.trace.run(ctx) })
 	for range x.o.Limits.DDL {
 		wg.Go(func() { x.ddl.work(ctx) })
 	}

@@ -63,7 +63,7 @@ type op struct {
 
 func (x *Executor) newOp() *op {
 	o := &op{x: x}
-	o.write.Done, o.read.Done = o, o
+	o.write.Done, o.read.Done, o.read.Holder = o, o, o
 	o.args.NewTimeUUID, o.args.NewUUID = x.o.NewTimeUUID, x.o.NewUUID
 	return o
 }
@@ -97,6 +97,12 @@ func (o *op) release() {
 	o.read.Command, o.body = row.Command{}, o.body[:0]
 	o.x.ops.Put(o)
 }
+
+// Hold and Release implement coordinator.Holder.
+func (o *op) Hold() { o.refs.Add(1) }
+
+// Release ends a Hold.
+func (o *op) Release() { o.release() }
 
 // keep copies a request's body, which is valid only until Request returns.
 func (o *op) keep(body []byte) []byte {

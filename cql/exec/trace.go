@@ -28,7 +28,17 @@ type tracer struct {
 	x       *Executor
 	session *traceInsert
 	event   *traceInsert
+	late    chan lateEvents
 }
+
+// lateEvents are those of replicas that answered after the client had been answered.
+type lateEvents struct {
+	session *trace.Session
+	events  []trace.Event
+}
+
+// traceLateMax is how many traces wait for their late events to be written; further events are lost.
+const traceLateMax = 64
 
 // traceInsert is an INSERT into one of the tables.
 type traceInsert struct {
@@ -37,7 +47,7 @@ type traceInsert struct {
 }
 
 func newTracer(x *Executor) *tracer {
-	return &tracer{x: x,
+	return &tracer{x: x, late: make(chan lateEvents, traceLateMax),
 		session: &traceInsert{text: fmt.Sprintf("INSERT INTO system_traces.sessions (session_id, client, command, coordinator, coordinator_port, duration, "+
 			"parameters, request, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL %d", traceTTL)},
 		event: &traceInsert{text: fmt.Sprintf("INSERT INTO system_traces.events (session_id, event_id, activity, source, source_elapsed, source_port, "+
@@ -98,25 +108,48 @@ func (t *tracer) end(o *op) {
 		return
 	}
 	o.trace.Event("Request complete")
+	s := o.trace
+	events, _ := s.Finish(func(late []trace.Event) {
+		select {
+		case t.late <- lateEvents{s, late}:
+		default:
+		}
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), traceTimeout)
 	defer cancel()
-	if err := t.write(ctx, o.trace); err != nil {
+	if err := t.write(ctx, s, events, true); err != nil {
 		t.x.o.Logger.Warn("trace lost", "err", err)
 	}
 }
 
-func (t *tracer) write(ctx context.Context, s *trace.Session) error {
+// run writes late events until ctx ends.
+func (t *tracer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-t.late:
+			if err := t.write(ctx, l.session, l.events, false); err != nil {
+				t.x.o.Logger.Warn("late events of a trace lost", "err", err)
+			}
+		}
+	}
+}
+
+// write writes events, and the session itself when it is over.
+func (t *tracer) write(ctx context.Context, s *trace.Session, events []trace.Event, over bool) error {
 	var buf plan.Buffer
 	buf.Reset()
 	a := plan.Args{Now: t.x.o.Now().Unix(), Timestamp: t.x.o.Clock()}
-	events, _ := s.Events()
 	for i := range events {
 		if err := t.insert(&buf, &a, t.event, t.eventValues(s, &events[i])); err != nil {
 			return err
 		}
 	}
-	if err := t.insert(&buf, &a, t.session, sessionValues(s, t.x.o.Now().Sub(s.Started))); err != nil {
-		return err
+	if over {
+		if err := t.insert(&buf, &a, t.session, sessionValues(s, t.x.o.Now().Sub(s.Started))); err != nil {
+			return err
+		}
 	}
 	w := coordinator.Write{Mutations: buf.Mutations(), Level: coordinator.Any, Type: coordinator.UnloggedBatch, Timeout: traceTimeout}
 	return t.x.o.Coordinator.WriteSync(ctx, &w)
