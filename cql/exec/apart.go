@@ -137,6 +137,7 @@ func (o *op) selectPage(ctx context.Context) error {
 	}
 	dst, mark := protocol.BeginRows(o.out[:0], o.version, o.compiled.result, o.mode)
 	r := reader{o: o}
+	defer r.scan.Close()
 	for cmd := o.writer.Next(); cmd != nil; cmd = o.writer.Next() {
 		if ctx.Err() != nil {
 			return errStopping
