@@ -110,6 +110,7 @@ func (o Options) withDefaults() Options {
 type Metrics struct {
 	SpeculativeReads, DigestMismatches, ReadRepairs atomic.Int64
 	StalledReads                                    atomic.Int64 // of this node's store, that took long
+	DamagedHints                                    atomic.Int64 // stored hints that could not be read to their end
 	// Here and Elsewhere count requests for one partition by whether this node is one of its replicas: they tell whether
 	// clients route by token.
 	Here, Elsewhere atomic.Int64
@@ -360,8 +361,8 @@ func (c *Coordinator) deliverElsewhere(body []byte, timeout time.Duration, done 
 	b.Close()
 }
 
-// keepHint returns the part of a hint that may still be delivered, nil for none: its table exists, and it is younger than
-// the table's gc_grace, after which a deletion that it would run into may be gone.
+// keepHint returns the part of a hint that may still be delivered, nil for none: it can be read, its table exists, and it is
+// younger than the table's gc_grace, after which a deletion that it would run into may be gone.
 func (c *Coordinator) keepHint(body []byte, age time.Duration) []byte {
 	v := c.view()
 	if !v.state.Founded() {
@@ -370,8 +371,13 @@ func (c *Coordinator) keepHint(body []byte, age time.Duration) []byte {
 	var kept []byte
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
+		if err == nil {
+			err = row.ValidateFragment(m.Fragment) // a replica would refuse it for ever
+		}
 		if err != nil {
-			return nil
+			c.metrics.DamagedHints.Add(1)
+			c.o.Logger.Error("a stored hint is damaged: what of it can be read is delivered", "bytes", len(body), "readable", len(kept), "err", err)
+			return kept
 		}
 		if t := v.table(m.Generation); t != nil && age < time.Duration(t.table.Options.GCGraceSeconds)*time.Second {
 			kept = append(kept, src[:len(src)-len(rest)]...)

@@ -100,6 +100,8 @@ func within(t *testing.T, what string, timeout time.Duration, f func()) {
 
 // TestStuckDisk: a request whose only missing answer is that of this node's own disk times out, once, and its memory is
 // its owner's from then on.
+//
+// Scenarios: TestScenario_W6.
 func TestStuckDisk(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c, disk := withStuckDisk(t, layout{dcs: nodesIn("dc1", 1)})

@@ -42,6 +42,9 @@ func TestMergeIsTheModels(t *testing.T) {
 	}
 }
 
+// TestMergeLaws: see docs/testing.md.
+//
+// Scenarios: TestScenario_T9.
 func TestMergeLaws(t *testing.T) {
 	for seed := range seeds(20000) {
 		g := newGen(seed)
@@ -87,6 +90,9 @@ func TestMergeAll(t *testing.T) {
 	}
 }
 
+// TestShadowIsTheModels: see docs/testing.md.
+//
+// Scenarios: TestScenario_T12.
 func TestShadowIsTheModels(t *testing.T) {
 	for seed := range seeds(10000) {
 		g := newGen(seed)

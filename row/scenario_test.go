@@ -70,6 +70,8 @@ func TestLivenessAndDeletionOrder(t *testing.T) {
 }
 
 // T8: times far beyond 2106 keep their value.
+//
+// Scenarios: TestScenario_T8.
 func TestFarExpiry(t *testing.T) {
 	for _, exp := range []int64{1 << 31, 1 << 32, 1<<32 + 5, 1 << 40, math.MaxInt64} {
 		c := Cell{Column: 1, Timestamp: benchTime, TTL: math.MaxInt32, Expiry: exp, Value: []byte("v")}
@@ -95,6 +97,8 @@ func TestRowLiveness(t *testing.T) {
 }
 
 // A whole collection written over another one keeps nothing of it; both collections of a row keep their deletions: T13.
+//
+// Scenarios: TestScenario_T13.
 func TestCollections(t *testing.T) {
 	write := func(ts int64, path string) []byte {
 		var b Builder
@@ -189,6 +193,8 @@ func TestPageCutInsideRangeTombstone(t *testing.T) {
 }
 
 // R12: a partition of a static row alone is one row, also over pages; reading one full key ends without a second page.
+//
+// Scenarios: TestScenario_R12.
 func TestStaticOnlyAndPointReads(t *testing.T) {
 	p := newModelPartition()
 	p.static = decodeModel(t, update(5, 9, 2))

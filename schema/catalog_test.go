@@ -44,6 +44,9 @@ func (m *machine) table(ks, name string) *schema.Table {
 
 const ksDDL = "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}\n"
 
+// TestColumnIDsAreNeverReused: see docs/testing.md.
+//
+// Scenarios: TestScenario_S4.
 func TestColumnIDsAreNeverReused(t *testing.T) {
 	m := newMachine(t).ddl(ksDDL + "CREATE TABLE ks.t (k int, c int, s int STATIC, v int, PRIMARY KEY (k, c))")
 	v := m.table("ks", "t").Column("v").ID

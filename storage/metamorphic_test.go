@@ -24,6 +24,8 @@ var (
 
 // TestMetamorphic runs random operations against the engine and a plain model, over varied options, with crashes, and compares
 // every answer. It prints the seed of a failing run; -storage.seed replays it.
+//
+// Scenarios: TestScenario_R11, TestScenario_T11.
 func TestMetamorphic(t *testing.T) {
 	if *seedFlag != 0 {
 		metamorphicRun(t, *seedFlag)

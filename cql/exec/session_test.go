@@ -431,6 +431,8 @@ func TestUnavailable(t *testing.T) {
 }
 
 // Connections that change the schema and connections that use it at the same time see no error but UNPREPARED.
+//
+// Scenarios: TestScenario_S5.
 func TestSchemaChangesUnderLoad(t *testing.T) {
 	c, cl := startWith(t, options{}, protocol.V5)
 	deadline := time.Now().Add(700 * time.Millisecond)

@@ -195,7 +195,9 @@ func TestCqlsh_Tracing(t *testing.T) {
 		TRACING ON;
 		INSERT INTO traced.t (k, v) VALUES (1, 'one');
 		SELECT * FROM traced.t WHERE k = 1;`)
-	for _, want := range []string{"Tracing session:", "Execute CQL3 query", "Request complete", "source_elapsed", c.addr(0)} {
+	for _, want := range []string{"Tracing session:", "Execute CQL3 query", "Request complete", "source_elapsed", c.addr(0), c.addr(1), c.addr(2),
+		"MUTATION_REQ message received from /" + c.addr(0), "READ_REQ message received from /" + c.addr(0), "Executing single-partition query on t",
+		"Enqueuing response to " + c.addr(0), "Processing response from /" + c.addr(1)} {
 		if !contains(got, want) {
 			t.Errorf("the trace does not show %q", want)
 		}
