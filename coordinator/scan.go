@@ -98,7 +98,8 @@ type scanWalk struct {
 	going  bool         // last is where the page before ended
 	last   row.Position // as the caller was told
 	same   []byte       // the command, encoded, without what may differ between pages
-	long   bool         // more than one page was asked for: the next ones will be, too
+	limit  int          // of the page before
+	long   bool         // another page with the same limit was asked for: nobody counts down, more will follow
 	parts  []*scanPart  // all that is left of the range, in order; the last may be large and not begun
 	turn   int          // parts begun
 	pace   int          // parts at the same time, at most: it doubles with each that was taken
@@ -167,10 +168,11 @@ func (w *scanWalk) begin(c *Coordinator, s *Scan) error {
 	same := cmd.Append(nil)
 	from := s.Command.From
 	if w.going && from != nil && from.Rows == w.last.Rows && from.Compare(&w.last, false) == 0 && bytes.Equal(same, w.same) {
-		w.long = true
+		w.long, w.limit = s.Command.Limit == w.limit, s.Command.Limit
 		return nil
 	}
 	w.drop()
+	w.limit = s.Command.Limit
 	w.going, w.same, w.long, w.seen, w.span, w.pace, w.turn = false, same, false, density{}, math.Inf(1), 1, 0
 	rg := *cmd.Range
 	if rg.Wraps() && !rg.IsFull() && rg.End != ring.MinToken {
@@ -245,7 +247,7 @@ func (w *scanWalk) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if page := &w.s.Page; len(page.Data) > 0 && len(page.Data)+len(p.read.Page.Data) > w.budget {
+		if w.exceeds(p) {
 			p.done <- nil // for the next page
 			w.cut(row.Position{Kind: row.BeforePartition, Token: p.start + 1})
 			return nil
@@ -255,6 +257,12 @@ func (w *scanWalk) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// exceeds tells whether the page had better end before a part, which is kept for the next one, than in it.
+func (w *scanWalk) exceeds(p *scanPart) bool {
+	page, got := &w.s.Page, &p.read.Page
+	return len(page.Data) > 0 && (len(page.Data)+len(got.Data) > w.budget || w.long && w.left > 0 && got.Rows > w.left)
 }
 
 // wait returns when the part has been read, or ctx has ended.
