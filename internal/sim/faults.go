@@ -279,11 +279,15 @@ func (w *World) reset(_ context.Context, f Fault) bool {
 	return true
 }
 
-// clockJump sets a node's clock ahead or back by up to two seconds; rarely by up to ten minutes ahead.
+// clockJump sets a node's clock ahead or back by up to two seconds.
 func (w *World) clockJump(_ context.Context, f Fault) bool {
 	by := time.Duration(f.Arg%4001-2000) * time.Millisecond
+	c := &w.hosts[f.Host].clock
+	if off := c.now().Sub(time.Now()) + by; off > skewBound/2 || off < -skewBound/2 {
+		return false
+	}
 	w.trace.add("clock", "%d jumps %s", f.Host, by)
-	w.hosts[f.Host].clock.jump(by)
+	c.jump(by)
 	return true
 }
 

@@ -29,6 +29,10 @@ const (
 	BitFlip   Kind = "bit-flip"
 )
 
+// skewBound is further from true time than any schedule takes a clock: many jumps in one direction are unlikely, and clockJump
+// stops at it.
+const skewBound = 10 * time.Second
+
 // hostsMax bounds the nodes of a run.
 const hostsMax = 9
 
@@ -104,6 +108,7 @@ type plan struct {
 	sync      string
 	loss      int
 	features  workload.Features
+	clients   workload.Options
 	kinds     []weight // what is left of the scenario's after swarm
 	schedule  []Fault
 }
@@ -120,6 +125,8 @@ func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults in
 	p.sync = []string{"group", "group", "batch"}[d.of("sync").below(3)]
 	p.loss = int(d.of("loss").below(int64(s.lossMax + 1)))
 	p.features = workload.Features{LWT: true, Counters: true, LoggedBatches: true, TTL: true, Deletes: true, Pages: true, ServerTimestamps: true}
+	p.clients = workload.Options{Clients: 1 + int(d.of("clients").below(4)), Keys: []int{4, 8, 64}[d.of("keys").below(3)],
+		Pace: []time.Duration{10, 20, 40}[d.of("pace").below(3)] * time.Millisecond, Skew: skewBound}
 	if swarm {
 		p.swarm()
 	}

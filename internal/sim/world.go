@@ -104,7 +104,7 @@ func newWorld(o Options) (*World, error) {
 	}
 	for _, c := range workload.All() {
 		if c.Wants(w.plan.features) && (len(s.Workloads) == 0 || slices.Contains(s.Workloads, c.Name)) {
-			w.loads = append(w.loads, c.New(workload.Options{}))
+			w.loads = append(w.loads, c.New(w.plan.clients))
 		}
 	}
 	return w, nil
