@@ -3,7 +3,7 @@ GO ?= go
 CACHE := $(CURDIR)/.cache
 export CGO_ENABLED = 0
 
-.PHONY: build dev test check unit race fuzz e2e test-faults bench peer-bench lint tools clean
+.PHONY: build dev test check unit race simulate fuzz e2e test-faults bench peer-bench lint tools clean
 
 build: bin/helenus
 
@@ -23,6 +23,10 @@ test:
 
 lint unit race e2e:
 	./scripts/test.sh $@
+
+# simulate: clusters in virtual time under faults, new seeds for FOR (default 8m). make test has 3 minutes of it.
+simulate:
+	SIMULATE_FOR=$(or $(FOR),8m) ./scripts/test.sh simulate
 
 # test-faults: three nodes in network namespaces are killed, stopped, cut off and filled for FOR (default 3m, at least), under a
 # stock driver that keeps a ledger. make test has a short form of it. Needs root and ip.

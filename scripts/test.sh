@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Everything that must be green: build, vet, golangci-lint, unit and storage tests, the race detector, real processes
-# with stock drivers. Usage: scripts/test.sh [lint|unit|race|e2e]... (all of them without arguments).
+# with stock drivers, simulated clusters. Usage: scripts/test.sh [lint|unit|race|simulate|e2e]... (all of them without arguments).
 # Tools are pinned below and installed into .cache by this script. Needs Go and Python 3; Node.js and a JDK with Maven
 # are used where they are, else their driver's test is skipped with a notice.
 # E2E is a pattern of the names of the tests with real processes: those alone are run then.
+# SIMULATE_FOR (default 3m) is how long seeds of the simulator are started.
 # HELENUS_LONG=1 gives the random tests of storage, row and protocol 20 times their time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,6 +44,14 @@ race() {
   CGO_ENABLED=1 go test -race -short -timeout 20m $(concurrent)
 }
 
+# simulate runs seeds of internal/sim, new ones each time; their numbers are in the report and in what it prints of failures.
+simulate() {
+  step "simulated clusters: one seed is one run"
+  SIM_RACE=1 go test -count=1 -timeout 10m -run '^TestOneSeedOneRun$' ./internal/sim
+  step "simulated clusters: ${SIMULATE_FOR:-3m}"
+  go run ./internal/sim/cmd/simulate -for "${SIMULATE_FOR:-3m}" -swarm -json "$CACHE/simulate.json"
+}
+
 e2e() {
   step "real processes, stock drivers"
   ./scripts/python-env.sh "$CACHE"
@@ -52,6 +61,6 @@ e2e() {
   grep -E '^ *(--- |ok )|NOTICE' "$CACHE/e2e.log"
 }
 
-if [ $# -eq 0 ]; then set -- lint unit race e2e; fi
+if [ $# -eq 0 ]; then set -- lint unit race simulate e2e; fi
 for part in "$@"; do "$part"; done
 step "done"
