@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,11 +20,16 @@ import (
 	"github.com/helenusdb/helenus/storage"
 )
 
-// testNode is a node in memory on 127.0.88.LAST, with real sockets, on ports that nobody else uses.
+// host is a loopback address that no test of another process uses.
+func host(last int) string {
+	return fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()>>8&63, os.Getpid()&255, last)
+}
+
+// testNode is a node in memory on host(last), with real sockets.
 func testNode(t *testing.T, last int, seeds string, more func(*Options)) *Node {
 	t.Helper()
 	c := config.Default()
-	c.ListenAddress = netip.MustParseAddr(fmt.Sprintf("127.0.88.%d", last))
+	c.ListenAddress = netip.MustParseAddr(host(last))
 	c.Seeds, c.DiskReserve = strings.Split(seeds, ","), 0
 	c.StoragePort, c.GossipPort, c.NativePort, c.AdminPort = 17000, 17946, 19042, 19180
 	c.BlockCache, c.RowCache, c.Memtable = 1<<20, 1<<20, 1<<20
@@ -82,12 +88,12 @@ func (w *network) listener(addr string) net.Listener {
 // TestTakenPortsEndTheStart: each port that is taken is a reason not to start, and the error names it.
 func TestTakenPortsEndTheStart(t *testing.T) {
 	for _, port := range []int{17000, 17946, 19042, 19180} {
-		addr := fmt.Sprintf("127.0.88.1:%d", port)
+		addr := fmt.Sprintf("%s:%d", host(1), port)
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ended, stop := run(testNode(t, 1, "127.0.88.1", nil))
+		ended, stop := run(testNode(t, 1, host(1), nil))
 		if err := <-ended; err == nil || !strings.Contains(err.Error(), addr) {
 			t.Errorf("port %d is taken: Run returned %v", port, err)
 		}
@@ -100,12 +106,12 @@ func TestTakenPortsEndTheStart(t *testing.T) {
 // TestFailureEndsTheStart: a node that waits for its seed ends when it can no longer be reached itself.
 func TestFailureEndsTheStart(t *testing.T) {
 	w := &network{}
-	n := testNode(t, 2, "127.0.88.99", func(o *Options) { o.Net = w })
+	n := testNode(t, 2, host(99), func(o *Options) { o.Net = w })
 	ended, _ := run(n)
-	for w.listener("127.0.88.2:17000") == nil {
+	for w.listener(host(2)+":17000") == nil {
 		time.Sleep(time.Millisecond)
 	}
-	_ = w.listener("127.0.88.2:17000").Close()
+	_ = w.listener(host(2) + ":17000").Close()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "internode transport") {
 		t.Errorf("Run returned %v", err)
 	}
@@ -113,7 +119,7 @@ func TestFailureEndsTheStart(t *testing.T) {
 
 // TestStopWhileStarting: a stop is a clean one, also while the node waits for its seed.
 func TestStopWhileStarting(t *testing.T) {
-	_, stop := run(testNode(t, 3, "127.0.88.99", nil))
+	_, stop := run(testNode(t, 3, host(99), nil))
 	time.Sleep(20 * time.Millisecond)
 	if err := stop(); err != nil {
 		t.Errorf("Run returned %v", err)
@@ -123,7 +129,7 @@ func TestStopWhileStarting(t *testing.T) {
 // TestStopTellsTheOthers: a node that stops says goodbye, so that nobody has to find out, and the other one goes on. What it
 // knows survives.
 func TestStopTellsTheOthers(t *testing.T) {
-	const seeds = "127.0.88.4,127.0.88.5"
+	seeds := host(4) + "," + host(5)
 	fs := storage.Memory()
 	first, second := testNode(t, 4, seeds, nil), testNode(t, 5, seeds, func(o *Options) { o.FS = fs })
 	ended1, stop1 := run(first)
@@ -163,7 +169,7 @@ func TestSuspect(t *testing.T) {
 	fs := storage.Memory()
 	start := func(clear bool) (suspect bool, log string) {
 		var b lockedText
-		n := testNode(t, 6, "127.0.88.6", func(o *Options) {
+		n := testNode(t, 6, host(6), func(o *Options) {
 			o.FS, o.ClearSuspect, o.Logger = fs, clear, slog.New(slog.NewTextHandler(&b, nil))
 		})
 		ended, stop := run(n)
@@ -195,7 +201,7 @@ func TestSuspect(t *testing.T) {
 func TestSuspectMetadata(t *testing.T) {
 	fs := storage.Memory()
 	start := func(clear bool) bool {
-		n := testNode(t, 8, "127.0.88.8", func(o *Options) { o.FS, o.ClearSuspect = fs, clear })
+		n := testNode(t, 8, host(8), func(o *Options) { o.FS, o.ClearSuspect = fs, clear })
 		ended, stop := run(n)
 		awaitReady(t, n, ended)
 		suspect := n.log.Suspect()
@@ -241,7 +247,7 @@ func (l *lockedText) String() string {
 // crashed, for with one a later write through another node would lose.
 func TestTimestampsDoNotLead(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	n := testNode(t, 7, "127.0.88.7", func(o *Options) { o.FS = fs })
+	n := testNode(t, 7, host(7), func(o *Options) { o.FS = fs })
 	ended, stop := run(n)
 	awaitReady(t, n, ended)
 	last := n.clock.Timestamp()
@@ -250,7 +256,7 @@ func TestTimestampsDoNotLead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, fs := range []storage.FS{crashed, fs} {
-		n := testNode(t, 7, "127.0.88.7", func(o *Options) { o.FS = fs })
+		n := testNode(t, 7, host(7), func(o *Options) { o.FS = fs })
 		ended, stop := run(n)
 		awaitReady(t, n, ended)
 		ts, now := n.clock.Timestamp(), time.Now().UnixMicro()
