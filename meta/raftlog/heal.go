@@ -60,9 +60,9 @@ func (s *Service) trust() error {
 func (s *Service) heal() error {
 	before := s.health
 	s.health = nextHealth(before, s.healthIn(s.Current()), s.healthIn(s.log))
-	switch {
-	case s.health == before:
-	case s.health == meta.Sound:
+	switch s.health {
+	case before:
+	case meta.Sound:
 		if err := s.trust(); err != nil {
 			return err
 		}
