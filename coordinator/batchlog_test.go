@@ -416,6 +416,46 @@ func TestScenario_B3_RemovedOnlyIfCreated(t *testing.T) {
 	}
 }
 
+// TestAKeeperThatCannotBeReached, and is not yet believed to be down, is replaced, by one of a rack that has none yet, or
+// done without when there is no other.
+func TestAKeeperThatCannotBeReached(t *testing.T) {
+	for _, perRack := range []int{1, 2} {
+		for _, a := range []action{{unsent: true}, {refuse: rpc.StatusNotReady}} {
+			simulated(t, func(t *testing.T) {
+				c := racked(t, perRack, 3, nil)
+				for round := range 20 {
+					c.setFault(func(m message) action {
+						if m.to == 1 {
+							return a
+						}
+						return action{}
+					})
+					began := time.Now()
+					if err := c.nodes[0].logged(coordinator.Quorum, c.batchOf(5, int64(round))...); err != nil {
+						t.Fatal(err)
+					}
+					if took := time.Since(began); took > time.Second {
+						t.Errorf("it took %s", took)
+					}
+					stored := slices.DeleteFunc(c.destinations(coordinator.VerbBatchStore), func(to int) bool { return to == 1 })
+					if want := perRack; len(stored) != want || want == 2 && stored[0]%3 == stored[1]%3 {
+						t.Errorf("stored at %v", stored)
+					}
+					time.Sleep(100 * time.Millisecond)
+					if removed := c.destinations(coordinator.VerbBatchRemove); !slices.Equal(removed, stored) {
+						t.Errorf("stored at %v, removed at %v", stored, removed)
+					}
+				}
+				c.setFault(nil)
+				time.Sleep(20 * time.Second)
+				if n := c.allEntries(); n != 0 {
+					t.Errorf("%d entries", n)
+				}
+			})
+		}
+	}
+}
+
 // TestScenario_B4_Racks: who keeps a batch in clusters of few nodes and few racks; never a node elsewhere.
 func TestScenario_B4_Racks(t *testing.T) {
 	for _, x := range []struct {

@@ -3,10 +3,11 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
-	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 )
@@ -23,7 +24,7 @@ type loggedOp struct {
 	op      *writeOp // planned and not dispatched; a reference
 	outer   *Write   // the caller's, answered by WriteDone
 	inner   Write    // its mutations, in memory of op's
-	keepers []*peer
+	keepers []*peer  // chosen, and after store those that have it
 	id      batchlog.ID
 	body    []byte     // of the request to store
 	made    chan error // how the mutations ended; capacity 1
@@ -47,7 +48,7 @@ func (op *writeOp) isLogged() bool {
 // log begins a planned batch: nothing is sent to its replicas before the batchlog has it.
 func (b *Burst) log(op *writeOp, w *Write) {
 	c := b.c
-	keepers, err := c.keepers(op.view, op.level)
+	keepers, err := c.keepers(op.view, op.level, nil)
 	if err != nil {
 		op.refuse(w, err)
 		return
@@ -78,37 +79,35 @@ func (b *Burst) unkept(op *writeOp, w *Write, err error) error {
 		return err
 	}
 	var none *Unavailable
-	if _, unkept := b.c.keepers(op.view, op.level); errors.As(unkept, &none) && none.Alive == 0 {
+	if _, unkept := b.c.keepers(op.view, op.level, nil); errors.As(unkept, &none) && none.Alive == 0 {
 		return none
 	}
 	return err
 }
 
-// keepers chooses the nodes that keep a batch. At ANY, and for want of others, it is this one.
-func (c *Coordinator) keepers(v *view, level Level) ([]*peer, error) {
+// keepers chooses the nodes that keep a batch among those of the local data centre that are not known to be gone. At ANY,
+// and for want of others, it is this one.
+func (c *Coordinator) keepers(v *view, level Level, gone []*peer) ([]*peer, error) {
 	var nodes []batchlog.Node
-	rack := ""
 	for i, n := range v.state.Ring.Nodes() {
 		if n.DC != v.localDC {
 			continue
 		}
-		if n.ID == c.o.Self {
-			rack = n.Rack
-		}
-		nodes = append(nodes, batchlog.Node{ID: n.ID, Rack: n.Rack, Alive: c.live(v.members[i])})
+		p := v.members[i]
+		nodes = append(nodes, batchlog.Node{ID: n.ID, Rack: n.Rack, Alive: c.live(p) && !slices.Contains(gone, p)})
 	}
-	chosen, enough := batchlog.Choose(c.o.Self, rack, nodes, c.random)
-	if !enough {
-		if level != Any {
-			return nil, &Unavailable{Level: Two, Required: batchlog.Keepers, Alive: len(chosen), Batchlog: true}
-		}
-		chosen = []ring.HostID{c.o.Self}
+	ids, enough := batchlog.Choose(c.o.Self, v.rack(v.self), nodes, c.random)
+	switch {
+	case !enough && level == Any:
+		return []*peer{v.self}, nil
+	case !enough:
+		return nil, &Unavailable{Level: Two, Required: batchlog.Keepers, Alive: len(ids), Batchlog: true}
 	}
-	out := make([]*peer, len(chosen))
-	for i, id := range chosen {
-		out[i] = c.peers.of(id)
+	chosen := make([]*peer, len(ids))
+	for i, id := range ids {
+		chosen[i] = c.peers.of(id)
 	}
-	return out, nil
+	return chosen, nil
 }
 
 // encode makes the request to store from the encoded parts, and mutations that outlive the caller's.
@@ -187,50 +186,100 @@ type stored struct {
 	why  string
 }
 
-// store has the batch stored and waits until all keepers have said that it is durable.
+// store has the batch stored and waits until all keepers have said that it is durable. One that cannot be reached, or takes
+// nothing, though nobody has noticed yet that it is down, is replaced, or done without as if it were known to be down.
 func (l *loggedOp) store() error {
-	answers := make(chan stored, len(l.keepers))
-	for _, p := range l.keepers {
-		l.storeAt(p, answers)
-	}
+	ask, need := l.keepers, len(l.keepers)
+	l.keepers = nil
 	timer := time.NewTimer(time.Until(l.op.deadline))
 	defer timer.Stop()
-	got, unknown := 0, 0
+	var gone []*peer
 	var failures []Failure
-	for range l.keepers {
-		select {
-		case a := <-answers:
+	for {
+		before, certain, refused := len(gone), true, false
+		for _, a := range l.ask(ask, timer) {
 			switch a.out {
 			case outcomeAcked:
-				got++
+				l.keepers = append(l.keepers, a.peer)
+				continue
 			case outcomeTimeout:
-				unknown++
+				certain = false
+				continue
+			case outcomeUnsent:
+				gone = append(gone, a.peer)
 			default:
-				f := a.peer.failure(ReasonUnknown)
-				f.Why = a.why
-				failures = append(failures, f)
+				refused = true
 			}
-		case <-timer.C:
-			return l.storeError(got, 1, failures)
+			f := a.peer.failure(ReasonUnknown)
+			f.Why = a.why
+			failures = append(failures, f)
+		}
+		if certain && !refused && len(gone) == before {
+			return nil
+		}
+		var err error
+		if ask, err = l.others(gone); !certain || refused || err != nil {
+			return l.storeError(need, certain, failures)
 		}
 	}
-	if got == len(l.keepers) {
-		return nil
-	}
-	return l.storeError(got, unknown, failures)
 }
 
-// storeError is the truth about a batch that not all keepers have, and of which nothing was sent to its replicas. A
-// keeper that has it, or may have it, is going to replay it.
-func (l *loggedOp) storeError(got, unknown int, failures []Failure) error {
+// others returns who is to be asked in place of those that are gone, first those of racks that have no keeper yet, and fails
+// when the batch cannot be kept without them.
+func (l *loggedOp) others(gone []*peer) ([]*peer, error) {
+	chosen, err := l.c.keepers(l.op.view, l.op.level, gone)
+	if err != nil {
+		return nil, err
+	}
+	missing := len(chosen) - len(l.keepers)
+	ask := slices.DeleteFunc(chosen, func(p *peer) bool { return slices.Contains(l.keepers, p) })
+	second := func(p *peer) int {
+		if slices.ContainsFunc(l.keepers, func(k *peer) bool { return l.op.view.rack(k) == l.op.view.rack(p) }) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(ask, func(a, b *peer) int { return second(a) - second(b) })
+	return ask[:max(0, min(len(ask), missing))], nil
+}
+
+// rack returns the rack of a member of the ring.
+func (v *view) rack(p *peer) string {
+	if i := slices.Index(v.members, p); i >= 0 {
+		return v.state.Ring.Nodes()[i].Rack
+	}
+	return ""
+}
+
+// ask sends the batch to nodes and returns what each has said, or that it has said nothing in time.
+func (l *loggedOp) ask(nodes []*peer, timer *time.Timer) []stored {
+	answers := make(chan stored, len(nodes))
+	for _, p := range nodes {
+		l.storeAt(p, answers)
+	}
+	said := make([]stored, 0, len(nodes))
+	for range nodes {
+		select {
+		case a := <-answers:
+			said = append(said, a)
+		case <-timer.C:
+			return append(said, stored{l.op.view.self, outcomeTimeout, ""}) // that of this node's own disk: all others have deadlines
+		}
+	}
+	return said
+}
+
+// storeError is the truth about a batch that not all keepers have, and of which nothing was sent to its replicas. A keeper
+// that has it, or may have it, is going to replay it: only when all of them are known not to have it has it failed.
+func (l *loggedOp) storeError(need int, certain bool, failures []Failure) error {
 	level := Two
-	if len(l.keepers) == 1 {
+	if need == 1 {
 		level = One
 	}
-	if got == 0 && unknown == 0 {
-		return &WriteFailure{Level: level, BlockFor: len(l.keepers), Type: BatchLog, Failures: failures}
+	if len(l.keepers) == 0 && certain {
+		return &WriteFailure{Level: level, BlockFor: need, Type: BatchLog, Failures: failures}
 	}
-	return &WriteTimeout{Level: level, Received: got, BlockFor: len(l.keepers), Type: BatchLog}
+	return &WriteTimeout{Level: level, Received: min(len(l.keepers), need-1), BlockFor: need, Type: BatchLog}
 }
 
 func (l *loggedOp) storeAt(p *peer, answers chan<- stored) {
@@ -272,8 +321,8 @@ func (a *storeAnswer) Done(r *rpc.Response) {
 		a.answers <- stored{a.peer, outcomeAcked, ""}
 	case r.Err == nil && r.Status == rpc.StatusFailed && len(r.Body) == 0: // it is there, and not durable
 		a.answers <- stored{a.peer, outcomeTimeout, ""}
-	case r.Err == nil:
-		a.answers <- stored{a.peer, outcomeFailed, string(r.Body[:min(len(r.Body), whyBytesMax)])}
+	case r.Err == nil: // the epoch is no matter here
+		a.answers <- stored{a.peer, statusOutcome(r, math.MaxUint64), string(r.Body[:min(len(r.Body), whyBytesMax)])}
 	case errors.As(r.Err, &e) && !e.Sent:
 		a.answers <- stored{a.peer, outcomeUnsent, ""}
 	default:
