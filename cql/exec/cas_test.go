@@ -47,6 +47,9 @@ func (s *consensus) CAS(ctx context.Context, op *coordinator.CAS) (bool, error) 
 	if fail != nil {
 		return false, fail
 	}
+	if need := map[coordinator.Level]int{coordinator.Two: 2, coordinator.Three: 3}[op.Commit]; need > 0 {
+		return false, &coordinator.Unavailable{Level: op.Commit, Required: need, Alive: 1}
+	}
 	if _, _, err := op.Decide(&row.Page{}, 1, op.Command.Now); err != nil && strings.Contains(err.Error(), "corrupt") {
 		return false, err
 	}
