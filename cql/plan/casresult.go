@@ -73,7 +73,7 @@ func (c *CAS) resultRows(page *row.Page, shown []*schema.Column) ([][][]byte, er
 		}
 	}
 	if len(c.rows) == 0 {
-		there, err := d.first()
+		there, err := d.first(c.writesRows)
 		if err != nil {
 			return nil, err
 		}
@@ -177,14 +177,14 @@ func (d *rowDecoder) seek(ckey []byte) (bool, error) {
 	return false, d.w.frag.Err()
 }
 
-// first moves to the first row that was inserted, and reports whether there is one: as in Cassandra, where no regular column
-// is read then, a row that lives by its columns only is none.
-func (d *rowDecoder) first() (bool, error) {
+// first moves to the first row and reports whether there is one. Without columns a row that lives by its columns only is
+// none, as in Cassandra, which does not read them then.
+func (d *rowDecoder) first(columns bool) (bool, error) {
 	for ; d.pending; d.pending = d.w.frag.NextRow() {
 		if err := d.w.load(); err != nil {
 			return false, err
 		}
-		if d.w.reader.Liveness().LiveAt(d.w.now) {
+		if d.w.reader.Liveness().LiveAt(d.w.now) || columns && d.w.visible(d.w.frag.Row) {
 			return true, nil
 		}
 	}

@@ -29,6 +29,7 @@ type generator struct {
 	clock              int
 	expiringRows       bool // INSERTs have TTLs; all columns are read then: docs/compat.md, unselected-cells
 	scalars, multiCell []column
+	conditional        bool // writes have conditions, and no timestamps
 }
 
 func scalarTypes() []column {
@@ -171,6 +172,12 @@ func (g *generator) slice(from int) string {
 
 // using returns the USING clause; timestamps are few, so that they are often equal.
 func (g *generator) using(ttl bool) string {
+	if g.conditional {
+		if ttl && g.rng.IntN(4) == 0 {
+			return fmt.Sprintf(" USING TTL %d", 1+g.rng.IntN(clockSteps/2))
+		}
+		return ""
+	}
 	s := fmt.Sprintf(" USING TIMESTAMP %d", 1+g.rng.IntN(6))
 	if ttl && g.rng.IntN(4) == 0 {
 		s += fmt.Sprintf(" AND TTL %d", 1+g.rng.IntN(clockSteps/2))
@@ -187,6 +194,9 @@ func (g *generator) now() string {
 
 // write returns a random INSERT, UPDATE or DELETE.
 func (g *generator) write() string {
+	if g.conditional && g.rng.IntN(4) != 0 {
+		return g.conditionally()
+	}
 	switch g.rng.IntN(8) {
 	case 0, 1, 2:
 		return g.now() + g.insert()
@@ -314,7 +324,7 @@ func (g *generator) read() string {
 // selection returns what is selected, and whether it is grouped.
 func (g *generator) selection() (what string, group bool) {
 	v := g.rg[g.rng.IntN(len(g.rg))]
-	if g.expiringRows {
+	if g.expiringRows || g.conditional {
 		return "*", false
 	}
 	switch g.rng.IntN(9) {

@@ -11,6 +11,7 @@ import (
 func RandomRun(cassandra, helenus *Server, seed int64, statements int) (string, error) {
 	g := &generator{rng: rand.New(rand.NewPCG(uint64(seed), 0x68656c656e7573))}
 	g.makeTable()
+	g.conditional = g.rng.IntN(3) == 0
 	p := &pair{cassandra: cassandra, helenus: helenus, g: g, seed: seed}
 	if _, err := p.start(); err != nil {
 		return "", err
