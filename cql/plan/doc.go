@@ -13,6 +13,9 @@
 //	}
 //	dst, err = w.Finish(dst)                                                   // w.Rows() rows, w.More() to be continued
 //
+// Statements with conditions, and batches with such, are run by a CAS: Add each with its values, read what Command says,
+// Decide (as often as the coordinator asks), and if it was not applied take the answer from Result.
+//
 // A compiled statement is immutable and safe for concurrent use. Buffer, Args and RowWriter belong to one request at a
 // time and are made to be reused: a warm EXECUTE of an INSERT or of a point SELECT does not allocate.
 //
