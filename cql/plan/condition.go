@@ -282,10 +282,10 @@ func (b *boundCondition) bindElement(sc *scope) error {
 // bindList reads the list that IN ? was bound to.
 func (b *boundCondition) bindList(sc *scope) error {
 	v := sc.args.Values[b.marker.slot]
-	switch {
-	case v.State == protocol.Null:
+	switch v.State {
+	case protocol.Null:
 		return invalid("Invalid null list in IN condition")
-	case v.State == protocol.Unset:
+	case protocol.Unset:
 		return errUnsetCondition
 	}
 	it := b.marker.typ.Iter(v.Bytes)
