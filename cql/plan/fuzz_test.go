@@ -35,6 +35,9 @@ func fuzzValues(n int, raw []byte) []protocol.Value {
 func FuzzStatement(f *testing.F) {
 	for _, name := range []string{"prepare.golden", "script.golden", "lwtprepare.golden", "lwt.golden"} {
 		for i, c := range readGolden(f, name) {
+			if name == "lwt.golden" && i%16 != 0 {
+				continue // they are many and alike
+			}
 			f.Add(c.text, []byte{4, 0, 0, 0, byte(i), 8, 0, 0, 0, 0, 0, 0, 0, 1, 0xFF, 1, 'a', 0xFE, 0})
 		}
 	}

@@ -215,16 +215,23 @@ func scriptLines(db *memDB, text string, values []protocol.Value) []string {
 
 // TestScriptAsCassandra runs a script of writes and reads and compares every answer with Cassandra's, reading whole results,
 // in client pages and in replica pages of various sizes.
-func TestScriptAsCassandra(t *testing.T) { runScript(t, "script.golden") }
+func TestScriptAsCassandra(t *testing.T) { runScript(t, "script.golden", scriptSizes()) }
 
 // TestSuitesAsCassandra is the same with what the test suites of drivers and of other servers found.
-func TestSuitesAsCassandra(t *testing.T) { runScript(t, "suites.golden") }
+func TestSuitesAsCassandra(t *testing.T) { runScript(t, "suites.golden", scriptSizes()) }
 
-// TestConditionalAsCassandra is the same with conditional writes.
-func TestConditionalAsCassandra(t *testing.T) { runScript(t, "lwt.golden") }
+// TestConditionalAsCassandra is the same with conditional writes, which have no pages.
+func TestConditionalAsCassandra(t *testing.T) { runScript(t, "lwt.golden", []scriptSize{{}}) }
 
-func runScript(t *testing.T, name string) {
-	for _, size := range []struct{ page, chunk int }{{0, 0}, {1, 0}, {2, 0}, {3, 2}, {0, 1}, {5000, 3}} {
+// scriptSize is how a script is read: rows of a client's page, and of a replica's; 0: all.
+type scriptSize struct{ page, chunk int }
+
+func scriptSizes() []scriptSize {
+	return []scriptSize{{0, 0}, {1, 0}, {2, 0}, {3, 2}, {0, 1}, {5000, 3}}
+}
+
+func runScript(t *testing.T, name string, sizes []scriptSize) {
+	for _, size := range sizes {
 		t.Run(fmt.Sprintf("page=%d,chunk=%d", size.page, size.chunk), func(t *testing.T) {
 			db := goldenDB(t)
 			db.pageSize, db.chunk = size.page, size.chunk
