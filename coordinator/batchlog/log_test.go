@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +17,9 @@ import (
 	"github.com/helenusdb/helenus/ring"
 )
 
-// shelf is a store in memory, and the replicas behind it.
+// shelf is a store in memory, and the replicas behind it. The test holds mu but while it sleeps.
 type shelf struct {
+	mu      sync.Mutex
 	entries map[string][]byte
 	scanned int // keys that scans have walked over
 	failing bool
@@ -42,6 +44,8 @@ func (b *shelfBatch) PutBatchlog(key, value []byte) error {
 func (b *shelfBatch) DeleteBatchlog(key []byte) error { b.put[string(key)] = nil; return nil }
 func (b *shelfBatch) Discard()                        {}
 func (b *shelfBatch) Commit(done func(error)) {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
 	if b.s.failing {
 		done(errors.New("disk"))
 		return
@@ -57,6 +61,8 @@ func (b *shelfBatch) Commit(done func(error)) {
 }
 
 func (s *shelf) scan(start, _ []byte, fn func(key, value []byte) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, k := range slices.Sorted(maps.Keys(s.entries)) {
 		if k < string(start) {
 			continue
@@ -69,9 +75,24 @@ func (s *shelf) scan(start, _ []byte, fn func(key, value []byte) bool) error {
 	return nil
 }
 
+func (s *shelf) sleep(d time.Duration) {
+	s.mu.Unlock()
+	time.Sleep(d)
+	s.mu.Lock()
+}
+
+// clock is now for the log.
+func (s *shelf) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now()
+}
+
 func (s *shelf) now() time.Time { return time.Now().Add(s.skew) }
 
 func (s *shelf) replay(_ context.Context, page []Entry) (out []Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	size := 0
 	s.pages++
 	for _, e := range page {
@@ -101,12 +122,14 @@ func onShelf(t *testing.T, rate int64, before map[string][]byte, f func(t *testi
 		s := &shelf{entries: map[string][]byte{}}
 		maps.Copy(s.entries, before)
 		s.log = New(Options{Age: 4 * time.Second, Interval: time.Second, Rate: func() int64 { return rate }, Scan: s.scan,
-			NewBatch: func() Batch { return &shelfBatch{s, map[string][]byte{}} }, Replay: s.replay, Now: s.now, Logger: slog.New(slog.DiscardHandler)})
+			NewBatch: func() Batch { return &shelfBatch{s, map[string][]byte{}} }, Replay: s.replay, Now: s.clock, Logger: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); s.log.Run(ctx) }()
-		time.Sleep(time.Millisecond) // beside the ticks
+		s.mu.Lock()
+		s.sleep(time.Millisecond) // beside the ticks
 		f(t, s)
+		s.mu.Unlock()
 		cancel()
 		<-ended
 	})
@@ -122,12 +145,12 @@ func (s *shelf) want(t *testing.T, what string, replayed int, left int) {
 func TestReplayedWhenOldOnly(t *testing.T) {
 	onShelf(t, 0, nil, func(t *testing.T, s *shelf) {
 		s.keep(1, "a")
-		time.Sleep(3 * time.Second)
+		s.sleep(3 * time.Second)
 		s.keep(2, "b")
 		s.want(t, "after 3 s", 0, 2)
-		time.Sleep(2 * time.Second)
+		s.sleep(2 * time.Second)
 		s.want(t, "after 5 s", 1, 1)
-		time.Sleep(3 * time.Second)
+		s.sleep(3 * time.Second)
 		s.want(t, "after 8 s", 2, 0)
 		m := s.log.Metrics()
 		if m.Replayed.Load() != 2 || m.Stored.Load() != 2 || m.Pending.Load() != 0 || m.Stuck.Load() != 0 || m.Dropped.Load() != 0 {
@@ -140,14 +163,14 @@ func TestReplayedWhenOldOnly(t *testing.T) {
 func TestLeftByAnEarlierRun(t *testing.T) {
 	old := NewID(time.UnixMicro(5), ring.HostID{1}, 1)
 	onShelf(t, 0, map[string][]byte{string(old[:]): AppendValue(nil, time.UnixMicro(6), []byte("old"))}, func(t *testing.T, s *shelf) {
-		time.Sleep(2 * time.Second)
+		s.sleep(2 * time.Second)
 		s.want(t, "after a start", 1, 0)
 		late := NewID(time.UnixMicro(7), ring.HostID{2}, 1) // its coordinator's clock is far behind
 		s.entries[string(late[:])] = AppendValue(nil, s.now(), []byte("late"))
 		s.log.Stored(late)
-		time.Sleep(3 * time.Second)
+		s.sleep(3 * time.Second)
 		s.want(t, "by our clock it is young", 1, 1)
-		time.Sleep(3 * time.Second)
+		s.sleep(3 * time.Second)
 		s.want(t, "it is old", 2, 0)
 	})
 }
@@ -168,13 +191,13 @@ func TestWhatCannotBeReplayedStays(t *testing.T) {
 		s.keep(1, "stuck")
 		s.keep(2, "useless")
 		s.keep(3, "good")
-		time.Sleep(6 * time.Second)
+		s.sleep(6 * time.Second)
 		m := s.log.Metrics()
 		if len(s.entries) != 1 || m.Stuck.Load() != 1 || m.Pending.Load() != 1 || m.Dropped.Load() != 1 || m.Replayed.Load() != 1 {
 			t.Errorf("%d entries, %d stuck, %d pending, %d dropped, %d replayed", len(s.entries), m.Stuck.Load(), m.Pending.Load(), m.Dropped.Load(), m.Replayed.Load())
 		}
 		stuck = false
-		time.Sleep(2 * time.Second)
+		s.sleep(2 * time.Second)
 		if len(s.entries) != 0 || m.Stuck.Load() != 0 || m.Pending.Load() != 0 || m.Replayed.Load() != 2 {
 			t.Errorf("%d entries, %d stuck, %d replayed", len(s.entries), m.Stuck.Load(), m.Replayed.Load())
 		}
@@ -189,7 +212,7 @@ func TestDamagedAndNewerEntries(t *testing.T) {
 		newer := s.keep(2, "x")
 		s.entries[string(newer[:])][0]++
 		s.entries["not ours"] = []byte("x")
-		time.Sleep(6 * time.Second)
+		s.sleep(6 * time.Second)
 		m := s.log.Metrics()
 		if len(s.entries) != 2 || s.entries[string(newer[:])] == nil || m.Dropped.Load() != 1 || m.Stuck.Load() != 1 || len(s.replayed) != 0 {
 			t.Errorf("%d entries, %d dropped, %d stuck, replayed %q", len(s.entries), m.Dropped.Load(), m.Stuck.Load(), s.replayed)
@@ -207,7 +230,7 @@ func TestPagesAreBounded(t *testing.T) {
 		for i := range uint32(1000) {
 			s.keep(1000+i, fmt.Sprint("small", i))
 		}
-		time.Sleep(6 * time.Second)
+		s.sleep(6 * time.Second)
 		s.want(t, "all", 1100, 0)
 		if s.largest > pageBytesMax+60_000 || s.pages < 20 {
 			t.Errorf("a page of %d bytes, %d pages", s.largest, s.pages)
@@ -224,7 +247,7 @@ func TestPace(t *testing.T) {
 		}
 		began := time.Now()
 		for len(s.entries) > 0 {
-			time.Sleep(100 * time.Millisecond)
+			s.sleep(100 * time.Millisecond)
 			done := int64(len(s.replayed)) * 50_000
 			if allowed := int64((time.Since(began)-4*time.Second).Seconds()*rate) + pageBytesMax + 50_000 + rate; done > max(0, allowed) {
 				t.Fatalf("%d bytes after %s", done, time.Since(began))
@@ -242,7 +265,7 @@ func TestStopsInAPause(t *testing.T) {
 		for i := range uint32(40) {
 			s.keep(i, string(make([]byte, 50_000)))
 		}
-		time.Sleep(10 * time.Second) // a page, then a pause of days
+		s.sleep(10 * time.Second) // a page, then a pause of days
 		if n := len(s.replayed); n == 0 || n > 10 {
 			t.Errorf("%d replayed", n)
 		}
@@ -254,12 +277,12 @@ func TestDiskErrors(t *testing.T) {
 	onShelf(t, 0, nil, func(t *testing.T, s *shelf) {
 		s.keep(1, "a")
 		s.failing = true
-		time.Sleep(6 * time.Second)
+		s.sleep(6 * time.Second)
 		if len(s.replayed) < 2 || len(s.entries) != 1 || s.log.Metrics().Replayed.Load() != 0 {
 			t.Errorf("replayed %d times, %d entries", len(s.replayed), len(s.entries))
 		}
 		s.failing = false
-		time.Sleep(2 * time.Second)
+		s.sleep(2 * time.Second)
 		if len(s.entries) != 0 || s.log.Metrics().Replayed.Load() != 1 {
 			t.Errorf("%d entries", len(s.entries))
 		}
@@ -272,7 +295,7 @@ func TestClockSetBack(t *testing.T) {
 		s.skew = time.Hour
 		s.keep(1, "a")
 		s.skew = 0
-		time.Sleep(2 * time.Second)
+		s.sleep(2 * time.Second)
 		s.want(t, "soon", 1, 0)
 	})
 }
@@ -280,18 +303,18 @@ func TestClockSetBack(t *testing.T) {
 // TestIdleLooksReadNothing, and a look begins at the oldest entry that is left.
 func TestIdleLooksReadNothing(t *testing.T) {
 	onShelf(t, 0, nil, func(t *testing.T, s *shelf) {
-		time.Sleep(2 * time.Second)
+		s.sleep(2 * time.Second)
 		var keys [][]byte
 		for i := range 100 { // entries that nobody told of stand for deleted ones in the store
 			keys = append(keys, binary.BigEndian.AppendUint64(nil, uint64(i)))
 			s.entries[string(keys[i])] = nil
 		}
-		time.Sleep(10 * time.Second)
+		s.sleep(10 * time.Second)
 		if s.scanned != 0 {
 			t.Errorf("%d keys walked over", s.scanned)
 		}
 		s.keep(1, "a")
-		time.Sleep(3 * time.Second)
+		s.sleep(3 * time.Second)
 		if s.scanned > 4 {
 			t.Errorf("%d keys walked over", s.scanned)
 		}

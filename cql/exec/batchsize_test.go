@@ -39,7 +39,7 @@ func TestGather(t *testing.T) {
 		}
 		show := func(ms []row.Mutation) (out string) {
 			for _, m := range ms {
-				out += fmt.Sprint(m.Generation, m.Key, m.Fragment, " ")
+				out += fmt.Sprint(m.Generation, " ", string(m.Key), string(m.Fragment), " ")
 			}
 			return out
 		}
