@@ -229,13 +229,13 @@ func crashAt(t *testing.T, verb rpc.Verb, after int, want string, level coordina
 		c.mu.Unlock()
 	}
 	time.Sleep(time.Second)
+	c.setFault(nil)
 	if len(again) == 0 {
 		t.Fatal("nothing crashed")
 	}
 	for _, a := range again {
 		a()
 	}
-	c.setFault(nil)
 	time.Sleep(20 * time.Second)
 	found, all := c.present(20, 1)
 	if want == "whole" && !(keepersToo && verb == coordinator.VerbBatchStore) && found != all || found != 0 && found != all {
@@ -555,10 +555,10 @@ func TestScenario_B5_ReplayedTwice(t *testing.T) {
 			return action{}
 		})
 		time.Sleep(10 * time.Second)
+		c.setFault(nil)
 		if again == nil {
 			t.Fatal("node 0 did not replay")
 		}
-		c.setFault(nil)
 		again()
 		check := func(when string) {
 			for i := range c.nodes {
@@ -799,10 +799,10 @@ func TestBatchesUnderFaults(t *testing.T) {
 }
 
 func batchesUnderFaults(t *testing.T, seed uint64) {
-	random := rand.New(rand.NewPCG(seed, 77))
+	random, fate := rand.New(rand.NewPCG(seed, 77)), rand.New(rand.NewPCG(seed, 78)) // fate's is of c.mu
 	c := racked(t, 1, 3, func(o *coordinator.Options) { o.Seed = seed })
 	faulty := func(m message) action {
-		switch random.IntN(40) {
+		switch fate.IntN(40) {
 		case 0:
 			return action{drop: true}
 		case 1:
@@ -810,7 +810,7 @@ func batchesUnderFaults(t *testing.T, seed uint64) {
 		case 2:
 			return action{twice: true}
 		case 3:
-			return action{delay: time.Duration(random.IntN(3000)) * time.Millisecond}
+			return action{delay: time.Duration(fate.IntN(3000)) * time.Millisecond}
 		case 4:
 			return action{unsent: true}
 		}
@@ -833,7 +833,7 @@ func batchesUnderFaults(t *testing.T, seed uint64) {
 		if i%4 == 3 {
 			time.Sleep(time.Duration(random.IntN(1500)) * time.Microsecond)
 			c.mu.Lock()
-			again := c.crash(from, random)
+			again := c.crash(from, fate)
 			c.mu.Unlock()
 			w.wg.Wait()
 			acked[i] = w.err == nil
