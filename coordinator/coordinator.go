@@ -52,8 +52,12 @@ type Options struct {
 	ReadTimeout  time.Duration // default 5 s
 	RangeTimeout time.Duration // default 10 s
 	WriteTimeout time.Duration // default 2 s
-	InFlightMax  int           // requests under way; default 65536. Further ones are Overloaded
-	ApartMax     int           // goroutines for reads that are not bounded, reconciliations and retries; default 1024
+	// CounterTimeout is that of increments, which take two rounds. Default 5 s.
+	CounterTimeout time.Duration
+	// Shard is what this node's store counts with as a leader; zero: this node leads no counter.
+	Shard       row.ShardID
+	InFlightMax int // requests under way; default 65536. Further ones are Overloaded
+	ApartMax    int // goroutines for reads that are not bounded, reconciliations and retries; default 1024
 
 	LoggedMax        int           // logged batches over several partitions under way; default 4096. Further ones are Overloaded
 	BatchlogInterval time.Duration // between two looks for batches that were left behind; default 1 s
@@ -78,6 +82,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = 2 * time.Second
+	}
+	if o.CounterTimeout == 0 {
+		o.CounterTimeout = 5 * time.Second
 	}
 	if o.InFlightMax == 0 {
 		o.InFlightMax = 1 << 16
@@ -114,6 +121,8 @@ type Metrics struct {
 	// Here and Elsewhere count requests for one partition by whether this node is one of its replicas: they tell whether
 	// clients route by token.
 	Here, Elsewhere atomic.Int64
+	// CountersLed counts the increments that this node led, CountersForwarded those that it gave to another leader.
+	CountersLed, CountersForwarded atomic.Int64
 }
 
 func (m *Metrics) routed(here bool) {
@@ -142,6 +151,7 @@ type Coordinator struct {
 	self      *peer
 	traced    tracedTransport // nil: Transport carries no traces
 	ahead     atomic.Int64    // bytes that the parts which scans read ahead may take
+	counters  counterLanes
 	metrics   Metrics
 
 	writes, reads, groups, replicaGroups, localWaits sync.Pool
@@ -173,6 +183,7 @@ func New(o Options) (*Coordinator, error) {
 	c.watch.init()
 	c.self = c.peers.of(o.Self)
 	c.traced, _ = o.Transport.(tracedTransport)
+	c.counters.init(c)
 	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
 		Alive: o.Alive, Gone: c.gone, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
 		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
@@ -202,6 +213,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	clocks.Go(func() { c.wheel.run(ticking) })
 	clocks.Go(func() { c.runOverdue(ticking) })
 	clocks.Go(func() { c.runWatch(ticking) })
+	for i := range c.counters.lanes {
+		clocks.Go(func() { c.counters.lanes[i].run(ticking) })
+	}
 	<-ctx.Done()
 	c.mu.Lock()
 	c.closing = true
@@ -224,7 +238,7 @@ const (
 func (c *Coordinator) settle() {
 	t := time.NewTicker(settleTick)
 	defer t.Stop()
-	for end := time.Now().Add(c.o.WriteTimeout + settleSlack); c.owing.Load() > 0; <-t.C {
+	for end := time.Now().Add(max(c.o.WriteTimeout, c.o.CounterTimeout) + settleSlack); c.owing.Load() > 0; <-t.C {
 		if time.Now().After(end) {
 			c.o.Logger.Warn("stopping before all replicas have answered", "writes", c.owing.Load())
 			return

@@ -51,6 +51,7 @@ type cluster struct {
 	net   *memnet.Network
 	nodes []*node
 	state *meta.State
+	count *schema.Table // ((pk), ck, n, m, s static) of counters
 	wide  *schema.Table // ((pk), ck, v) with clustering
 	plain *schema.Table // ((pk), v)
 
@@ -87,6 +88,7 @@ type node struct {
 	coord  *coordinator.Coordinator
 	state  atomic.Pointer[meta.State]
 	free   atomic.Uint64 // bytes of disk
+	shard  row.ShardID   // what its store counts with
 	stop   func()
 }
 
@@ -105,7 +107,7 @@ func newCluster(t testing.TB, lay layout) *cluster {
 	c := &cluster{t: t, lay: lay, net: memnet.New(memnet.Options{}), down: map[ring.HostID]time.Time{}}
 	c.state = c.newState()
 	for i := range lay.dcs {
-		n := &node{c: c, i: i, id: hostID(i), fs: vfs.NewMem()}
+		n := &node{c: c, i: i, id: hostID(i), shard: row.ShardID(hostID(i)), fs: vfs.NewMem()}
 		if lay.fs != nil {
 			n.fs = lay.fs(i)
 		}
@@ -157,6 +159,11 @@ func (c *cluster) newState() *meta.State {
 	s = c.ddl(s, func(k *schema.Catalog) (schema.Plan, error) { return k.CreateTable(table, env) })
 	table.Name, table.Clustering, table.Columns = "plain", nil, []schema.ColumnSpec{{Name: "pk", Type: blob}, {Name: "v", Type: blob}}
 	s = c.ddl(s, func(k *schema.Catalog) (schema.Plan, error) { return k.CreateTable(table, env) })
+	counter := schema.TypeSpec{Name: "counter"}
+	table = schema.CreateTable{Keyspace: "ks", Name: "count", PartitionKey: []string{"pk"}, Clustering: []string{"ck"},
+		Columns: []schema.ColumnSpec{{Name: "pk", Type: blob}, {Name: "ck", Type: blob}, {Name: "n", Type: counter}, {Name: "m", Type: counter}, {Name: "s", Type: counter, Static: true}}}
+	s = c.ddl(s, func(k *schema.Catalog) (schema.Plan, error) { return k.CreateTable(table, env) })
+	c.count, _ = s.Catalog.Table("ks", "count")
 	c.wide, _ = s.Catalog.Table("ks", "wide")
 	c.plain, _ = s.Catalog.Table("ks", "plain")
 	return s
@@ -254,7 +261,7 @@ func (n *node) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	o := coordinator.Options{Self: n.id, Cluster: n, Transport: n, Storage: engine{n.engine}, Hints: engine{n.engine}, Batchlog: engine{n.engine}, Alive: c.alive, DownSince: c.downSince,
+	o := coordinator.Options{Self: n.id, Shard: n.shard, Cluster: n, Transport: n, Storage: engine{n.engine}, Hints: engine{n.engine}, Batchlog: engine{n.engine}, Alive: c.alive, DownSince: c.downSince,
 		IsUnknownTable: func(err error) bool { return errors.Is(err, storage.ErrUnknownTable) },
 		IsBatchFull:    func(err error) bool { return errors.Is(err, storage.ErrTooLarge) },
 		IsInvalid: func(err error) bool {

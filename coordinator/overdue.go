@@ -165,9 +165,12 @@ type dueWork struct {
 	acks    []localAck
 	reads   []*Read
 	targets []*readTarget
+	leads   []*leadOp
 }
 
-func (d *dueWork) len() int { return len(d.writes) + len(d.acks) + len(d.reads) + len(d.targets) }
+func (d *dueWork) len() int {
+	return len(d.writes) + len(d.acks) + len(d.reads) + len(d.targets) + len(d.leads)
+}
 
 func (d *dueWork) answer(c *Coordinator) {
 	for _, w := range d.writes {
@@ -186,6 +189,11 @@ func (d *dueWork) answer(c *Coordinator) {
 	for _, t := range d.targets {
 		t.answered(rpc.ErrTimeout)
 	}
+	for _, l := range d.leads {
+		l.finish(&WriteTimeout{Level: l.level, BlockFor: l.need, Type: CounterWrite})
+	}
+	clear(d.leads)
+	d.leads = d.leads[:0]
 	clear(d.writes)
 	clear(d.acks)
 	clear(d.reads)

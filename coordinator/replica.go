@@ -14,6 +14,7 @@ import (
 const (
 	VerbMutate rpc.Verb = 32 // mutations of one partition, one after another; answer: empty
 	VerbRead   rpc.Verb = 33 // a row.Command; answer: a row.Page
+	VerbCount  rpc.Verb = 40 // increments of counters of one partition, for a leader; answer: how the write ended
 )
 
 // replicaSession answers the coordinator at the other end of one connection: what arrived in one go is applied as one
@@ -58,6 +59,8 @@ func (s *replicaSession) Handle(req *rpc.Request, rsp rpc.Responder) {
 		s.storeBatch(req, rsp)
 	case VerbBatchRemove:
 		s.removeBatches(req, rsp)
+	case VerbCount:
+		s.count(req, rsp)
 	default:
 		rsp.Reply(rpc.StatusUnknownVerb, nil)
 	}

@@ -51,6 +51,7 @@ const (
 	LoggedBatch   WriteType = "BATCH"
 	UnloggedBatch WriteType = "UNLOGGED_BATCH"
 	BatchLog      WriteType = "BATCH_LOG" // of the error of a logged batch that was not made, for the batchlog does not have it
+	CounterWrite  WriteType = "COUNTER"   // increments and deletions of counters: see counter.go
 )
 
 // Failure is a replica that answered with an error.
@@ -175,6 +176,7 @@ type Write struct {
 	Done      WriteDone
 
 	unhinted bool // no hints for replicas that miss it: it will be made again
+	applied  bool // this node's store has it durably already, so that it is never Unavailable
 }
 
 // WriteDone is told how a write ended, exactly once, from any goroutine; it must not block and not call a Burst. A write

@@ -37,6 +37,7 @@ type writeOp struct {
 	level    Level
 	kind     WriteType
 	unhinted bool // no hints for replicas that miss it
+	applied  bool // this node has it already
 	again    bool // the second attempt: there is no third
 
 	mu      sync.Mutex // guards what follows; never held across callbacks
@@ -83,6 +84,10 @@ func (b *Burst) Write(w *Write) {
 		return
 	}
 	v := c.view()
+	if w.Type == CounterWrite {
+		c.count(v, w)
+		return
+	}
 	if b.writeAlone(v, w) {
 		return
 	}
@@ -159,7 +164,7 @@ func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 		timeout = c.o.WriteTimeout
 	}
 	op.c, op.view, op.w, op.trace = c, v, w, w.Trace
-	op.level, op.kind, op.unhinted, op.again = w.Level, w.Type, w.unhinted, again
+	op.level, op.kind, op.unhinted, op.applied, op.again = w.Level, w.Type, w.unhinted, w.applied, again
 	op.began = time.Now()
 	op.deadline = op.began.Add(timeout)
 	op.sending, op.stale, op.open, op.newer = true, false, 0, ring.HostID{}
@@ -223,7 +228,8 @@ func (op *writeOp) place(p *writePart, token ring.Token) error {
 	for _, q := range replicas[natural:] {
 		p.quota.expect(q, op.view.localDC)
 	}
-	if op.level == Any {
+	if op.applied {
+	} else if op.level == Any {
 		if !op.anyTakes(replicas) {
 			return &Unavailable{Level: Any, Required: 1}
 		}
@@ -300,6 +306,8 @@ func (p *writePart) here() bool {
 func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 	c := b.c
 	switch {
+	case t.peer.self && op.applied:
+		t.outcome(outcomeAcked)
 	case t.peer.self:
 		b.sendHere(op, p, t, w)
 	case c.live(t.peer):
@@ -488,7 +496,7 @@ func (op *writeOp) retry(w *Write, first error) {
 		op.c.writeDone(w, first)
 		return
 	}
-	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: time.Until(op.deadline), Trace: op.trace, unhinted: op.unhinted}
+	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: time.Until(op.deadline), Trace: op.trace, unhinted: op.unhinted, applied: op.applied}
 	second.Done = writeDoneFunc(func(_ *Write, err error) {
 		// The first attempt was sent: that nothing was is no longer true.
 		if never := (*Unavailable)(nil); errors.As(err, &never) {

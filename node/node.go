@@ -23,6 +23,7 @@ import (
 	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/meta/raftlog"
 	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/schema"
 	"github.com/helenusdb/helenus/storage"
@@ -38,6 +39,7 @@ type Node struct {
 	listener net.Listener // of rpc, which closes it
 	coord    *coordinator.Coordinator
 	clock    *hlc.Clock
+	shard    row.ShardID // what this store counts with
 	host     *formation.Host
 	self     meta.Node
 	cql      atomic.Pointer[cqlService]
@@ -207,6 +209,9 @@ func (n *Node) openStorage(ctx context.Context) error {
 		return err
 	}
 	n.engine = e
+	if err := n.openShard(); err != nil {
+		return err
+	}
 	if err := n.lookAtTail(); err != nil {
 		return err
 	}
@@ -385,6 +390,7 @@ func (n *Node) makeCoordinator(context.Context) error {
 		Hints: engine{n.engine, &n.gate}, Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
 		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout,
 		Batchlog: engine{n.engine, &n.gate}, BatchlogThrottle: int64(c.BatchlogThrottle), Seed: n.o.uint64(),
+		CounterTimeout: c.CounterTimeout, Shard: n.shard,
 		HintsOff: !c.HintedHandoff, HintWindow: c.HintWindow, HintThrottle: int64(c.HintThrottle), HintsBytesMax: int64(c.HintsPerHostMax),
 		Now: n.o.Now, Logger: n.o.Logger})
 	return err

@@ -147,6 +147,8 @@ func (n *Node) metrics() []admin.Metric {
 		counter("helenus_hints_damaged_total", "stored hints that could not be read to their end", c.DamagedHints.Load),
 		counter("helenus_digest_mismatches_total", "reads whose replicas differed", c.DigestMismatches.Load),
 		counter("helenus_read_repairs_total", "replicas repaired by reads", c.ReadRepairs.Load),
+		counter("helenus_counters_led_total", "counter writes of one partition that this node has led", c.CountersLed.Load),
+		counter("helenus_counters_forwarded_total", "counter writes of one partition that this node has given to another leader", c.CountersForwarded.Load),
 		counter("helenus_storage_writes_total", "keys written", e.Writes.Load),
 		counter("helenus_storage_batches_total", "batches committed", e.Batches.Load),
 		counter("helenus_storage_writes_refused_total", "mutations refused, for example on a full disk", e.WritesRefused.Load),

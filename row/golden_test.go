@@ -35,6 +35,17 @@ func goldenRows() map[string][]byte {
 			b.Cell(Cell{Column: 2, Timestamp: ts, TTL: 30, Expiry: sec + 31, Value: []byte("b")})
 			b.Cell(Cell{Column: 3, Timestamp: ts, TTL: 30, Expiry: sec + 31, Tombstone: true})
 		}),
+		"row counter": build(func(b *Builder) {
+			for _, id := range []byte{1, 2} {
+				shard := ShardID{id, 15: id}
+				b.Cell(Cell{Column: 1, Path: shard[:], Timestamp: ts + int64(id) - 1, Value: AppendCount(nil, 300*int64(id)-500)})
+			}
+		}),
+		"row counter deleted": build(func(b *Builder) { b.ComplexDeletion(1, CounterDeletion(sec)) }),
+		"row increments": build(func(b *Builder) {
+			b.Cell(Cell{Column: 1, Path: AppendIncrementPath(nil, 0), Timestamp: ts, Value: AppendCount(nil, 1)})
+			b.Cell(Cell{Column: 2, Path: AppendIncrementPath(nil, 1), Timestamp: ts, Value: AppendCount(nil, -1)})
+		}),
 		"row deleted": build(func(b *Builder) { b.SetDeletion(Deletion{ts, sec}) }),
 		"row all": build(func(b *Builder) {
 			b.SetLiveness(Liveness{Timestamp: ts})

@@ -333,6 +333,7 @@ func (g *gen) row() *modelRow {
 			}
 		}
 	}
+	g.counters(m)
 	if g.IntN(8) == 0 { // a plain INSERT
 		ts := g.ts()
 		m = newModelRow()

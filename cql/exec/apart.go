@@ -33,7 +33,7 @@ func runModify(ctx context.Context, o *op) {
 	err := o.appendModify(ctx, o.compiled.Modify)
 	if err == nil {
 		muts := o.buf.Mutations()
-		err = o.writeSync(ctx, muts, writeType(len(muts)))
+		err = o.writeSync(ctx, muts, o.writeType(len(muts)))
 	}
 	o.finish(err, o.x.void.b)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/plan"
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/row"
@@ -131,8 +132,12 @@ func (o *op) checkBatch() error {
 	if len(o.items) == 0 {
 		return nil
 	}
-	if o.batch.Type == protocol.BatchCounter {
-		return invalid("Cannot include non-counter statement in a counter batch")
+	counters, others := false, false
+	for _, item := range o.items {
+		counters, others = counters || item.c.Modify.Counter(), others || !item.c.Modify.Counter()
+	}
+	if err := plan.CheckCounters(cql.BatchType(o.batch.Type), counters, others); err != nil {
+		return err
 	}
 	if o.compiled.Conditional {
 		var list []*plan.Modify

@@ -47,11 +47,11 @@ func (o *op) keyspaceOfTable(g schema.Generation) string {
 }
 
 // batchType is the write type of a batch over so many partitions.
-func batchType(partitions int, logged bool) coordinator.WriteType {
+func (o *op) batchType(partitions int, logged bool) coordinator.WriteType {
 	if partitions > 1 && logged {
 		return coordinator.LoggedBatch
 	}
-	return writeType(partitions)
+	return o.writeType(partitions)
 }
 
 // checkMutations gathers the mutations of a batch, refuses it when it is too large, and warns of what Cassandra warns of.
@@ -60,7 +60,7 @@ func (o *op) checkMutations(muts []row.Mutation, logged bool) error {
 		o.warnOfNoGrace()
 	}
 	n := gather(muts, o.keyspaceOfTable)
-	o.kind = batchType(n, logged)
+	o.kind = o.batchType(n, logged)
 	if n <= 1 {
 		return nil
 	}

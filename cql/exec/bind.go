@@ -67,9 +67,23 @@ func (o *op) checkLevelOf(level protocol.Consistency) error {
 			return invalid("ANY ConsistencyLevel is only supported for writes")
 		}
 	case plan.KindModify:
+		if o.compiled.Modify.Counter() {
+			return checkCounterLevel(level, o.compiled.Table.Name)
+		}
 		if level.IsSerial() && !o.compiled.Conditional {
 			return invalid("You must use conditional updates for serializable writes")
 		}
+	}
+	return nil
+}
+
+// checkCounterLevel refuses what single writes to counter tables cannot have. As in Cassandra, batches of them can.
+func checkCounterLevel(level protocol.Consistency, table string) error {
+	switch {
+	case level == protocol.Any:
+		return invalid("Consistency level ANY is not yet supported for counter table %s", table)
+	case level.IsSerial():
+		return invalid("Counter operations are inherently non-serializable")
 	}
 	return nil
 }

@@ -119,28 +119,7 @@ func planTable(c *schema.Catalog, spec schema.CreateTable, env schema.Env) (sche
 	if spec.CompactStorage {
 		return schema.Plan{}, unsupported("COMPACT STORAGE")
 	}
-	p, err := c.CreateTable(spec, env)
-	if err != nil || len(p.Changes) == 0 {
-		return p, err
-	}
-	for i := range spec.Columns {
-		if hasCounter(&spec.Columns[i].Type) {
-			return schema.Plan{}, unsupported("counters")
-		}
-	}
-	return p, nil
-}
-
-func hasCounter(t *schema.TypeSpec) bool {
-	if t.Kind == schema.TypeNative && t.Name == "counter" {
-		return true
-	}
-	for i := range t.Elems {
-		if hasCounter(&t.Elems[i]) {
-			return true
-		}
-	}
-	return false
+	return c.CreateTable(spec, env)
 }
 
 func unsupported(feature string) error {

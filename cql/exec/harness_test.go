@@ -17,6 +17,7 @@ import (
 	"github.com/helenusdb/helenus/cql/system"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/schema"
 	"github.com/helenusdb/helenus/storage"
@@ -61,7 +62,7 @@ func start(t testing.TB, o options) *cluster {
 	}
 	c.engine = engine
 	adapter := engineOf{engine}
-	c.coord, err = coordinator.New(coordinator.Options{Self: selfID, Cluster: c, Transport: noTransport{}, Storage: adapter, Hints: adapter, Batchlog: adapter,
+	c.coord, err = coordinator.New(coordinator.Options{Self: selfID, Shard: row.ShardID{1}, Cluster: c, Transport: noTransport{}, Storage: adapter, Hints: adapter, Batchlog: adapter,
 		Alive: func(id ring.HostID) bool { return id == selfID }, DownSince: func(ring.HostID) time.Time { return time.Now() },
 		IsUnknownTable: func(err error) bool { return errors.Is(err, storage.ErrUnknownTable) },
 		IsBatchFull:    func(err error) bool { return errors.Is(err, storage.ErrTooLarge) },

@@ -176,11 +176,14 @@ func (o *op) dispatchModify() {
 		o.fail(err)
 		return
 	}
-	o.startWrite(muts, writeType(len(muts)))
+	o.startWrite(muts, o.writeType(len(muts)))
 }
 
-func writeType(partitions int) coordinator.WriteType {
-	if partitions > 1 {
+func (o *op) writeType(partitions int) coordinator.WriteType {
+	switch {
+	case o.compiled.counter():
+		return coordinator.CounterWrite
+	case partitions > 1:
 		return coordinator.UnloggedBatch
 	}
 	return coordinator.Simple

@@ -34,6 +34,9 @@ type compiled struct {
 	result  *protocol.Specs // nil: no rows
 }
 
+// counter reports whether the statement, or each of a batch, writes to a counter table.
+func (c *compiled) counter() bool { return len(c.tables) > 0 && c.tables[0].Counter() }
+
 // sizeOf estimates what a statement takes in memory: measured with statements of 3 to 60 columns.
 func sizeOf(text string) int64 { return 3<<10 + 24*int64(len(text)) }
 

@@ -54,7 +54,11 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 	if s.Using.TTL != nil {
 		return invalid("Global TTL on the BATCH statement is not supported.")
 	}
+	if s.Using.Timestamp != nil && s.Type == cql.CounterBatch {
+		return invalid("Cannot provide custom timestamp for counter BATCH")
+	}
 	several, twice := false, false // tables; timestamps
+	counters, others := false, false
 	for _, sub := range s.Statements {
 		m, err := c.batchStatement(sub)
 		if err != nil {
@@ -66,16 +70,20 @@ func (c *compiler) compileBatch(st *Statement, s *cql.Batch) error {
 			st.Keyspace, st.Table = m.table.Keyspace, m.table
 		}
 		several = several || m.table != st.Table
+		counters, others = counters || m.Counter(), others || !m.Counter()
 	}
 	st.Conditional = Conditional(b.Statements)
 	if err := CheckBatch(b.Statements, s.Using.Timestamp != nil); err != nil {
 		return err
 	}
-	if twice {
+	switch {
+	case twice:
 		return invalid("Timestamp must be set either on BATCH or individual statements")
+	case s.Using.Timestamp != nil && counters:
+		return invalid("Cannot provide custom timestamp for a BATCH containing counters")
 	}
-	if s.Type == cql.CounterBatch && len(b.Statements) > 0 { // there are no counter tables yet
-		return invalid("Cannot include non-counter statement in a counter batch")
+	if err := CheckCounters(s.Type, counters, others); err != nil {
+		return err
 	}
 	if !several {
 		st.PartitionKeyBinds = c.partitionKeyBinds() // the last slot of any statement, as in Cassandra

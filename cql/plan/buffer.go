@@ -29,6 +29,8 @@ type Buffer struct {
 	cmds   []row.Command
 	scan   row.Command
 	span   ring.Range
+
+	increments uint32 // of counters, since Reset: each has a number of its own
 }
 
 // Reset forgets everything that was built.
@@ -39,6 +41,7 @@ func (b *Buffer) Reset() {
 	b.muts = b.muts[:0]
 	b.cmds = b.cmds[:0]
 	b.slices = b.slices[:0]
+	b.increments = 0
 }
 
 func (b *Buffer) begin(a *Args) *scope {

@@ -223,6 +223,9 @@ func TestSuitesAsCassandra(t *testing.T) { runScript(t, "suites.golden", scriptS
 // TestConditionalAsCassandra is the same with conditional writes, which have no pages.
 func TestConditionalAsCassandra(t *testing.T) { runScript(t, "lwt.golden", []scriptSize{{}}) }
 
+// TestCountersAsCassandra is the same with counters.
+func TestCountersAsCassandra(t *testing.T) { runScript(t, "counters.golden", scriptSizes()) }
+
 // scriptSize is how a script is read: rows of a client's page, and of a replica's; 0: all.
 type scriptSize struct{ page, chunk int }
 

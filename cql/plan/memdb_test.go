@@ -95,7 +95,7 @@ func (db *memDB) run(text string, values ...protocol.Value) (*memResult, error) 
 		if err != nil {
 			return nil, err
 		}
-		db.apply(muts)
+		db.write(st.Modify.Counter(), muts)
 	case KindBatch:
 		if st.Conditional {
 			return db.cas(st.Batch.Statements, a, true)
@@ -111,7 +111,7 @@ func (db *memDB) run(text string, values ...protocol.Value) (*memResult, error) 
 		if err != nil {
 			return nil, err
 		}
-		db.apply(muts)
+		db.write(len(st.Batch.Statements) > 0 && st.Batch.Statements[0].Counter(), muts)
 	case KindTruncate:
 		delete(db.parts, st.Table.Generation)
 	case KindSelect:
@@ -180,6 +180,14 @@ func (db *memDB) readFirst(m *Modify, a *Args) error {
 	return nil
 }
 
+func (db *memDB) write(counter bool, muts []row.Mutation) {
+	if counter {
+		db.count(muts)
+		return
+	}
+	db.apply(muts)
+}
+
 func (db *memDB) apply(muts []row.Mutation) {
 	for _, m := range muts {
 		if err := row.ValidateFragment(m.Fragment); err != nil {
@@ -198,6 +206,38 @@ func (db *memDB) apply(muts []row.Mutation) {
 		}
 		list[i].frags = append(list[i].frags, slices.Clone(m.Fragment))
 	}
+}
+
+// count is what a leader does with a statement's increments: those of one partition are added up first.
+func (db *memDB) count(muts []row.Mutation) {
+	for len(muts) > 0 {
+		m, n := muts[0], 0
+		var frags [][]byte
+		for n < len(muts) && samePartition(&m, &muts[n]) {
+			frags, n = append(frags, muts[n].Fragment), n+1
+		}
+		muts = muts[n:]
+		var current []byte
+		for _, p := range db.parts[m.Generation] {
+			if p.token == m.Token && bytes.Equal(p.key, m.Key) {
+				current = db.merged(p.frags)
+			}
+		}
+		var x row.Increments
+		var err error
+		if m.Fragment, err = x.Apply(nil, db.merged(frags), current, row.ShardID{1}); err != nil {
+			db.t.Fatal(err)
+		}
+		db.apply([]row.Mutation{m})
+	}
+}
+
+func (db *memDB) merged(frags [][]byte) []byte {
+	out, err := row.MergeFragments(nil, frags)
+	if err != nil {
+		db.t.Fatal(err)
+	}
+	return out
 }
 
 // read answers cmd.

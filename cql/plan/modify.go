@@ -186,9 +186,6 @@ func (c *compiler) using(m *Modify, u *cql.Using) error {
 // finishModify compiles the WHERE clause and sorts the operations. unclustered says that no clustering column would be needed if
 // all operations were about static columns.
 func (c *compiler) finishModify(m *Modify, ops []*operation, rels []cql.Relation, unclustered bool) error {
-	if c.table.Counter() && !m.Conditional() {
-		return notYet("counters")
-	}
 	for _, o := range ops {
 		m.reads = m.reads || o.reads()
 		if o.col.Kind == schema.KindStatic {
@@ -209,7 +206,10 @@ func (c *compiler) finishModify(m *Modify, ops []*operation, rels []cql.Relation
 		return err
 	}
 	m.rows = len(c.table.Clustering) == 0 || len(m.where.clustering) > 0
-	return c.checkConditional(m)
+	if err := c.checkConditional(m); err != nil {
+		return err
+	}
+	return m.checkCounter()
 }
 
 // keyspaceOf returns the keyspace of a name, which may come from USE.

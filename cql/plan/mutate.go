@@ -292,6 +292,12 @@ func (m *Modify) appendDeletions(buf *Buffer, sc *scope, w *writeAttrs) error {
 func (m *Modify) appendColumns(buf *Buffer, sc *scope, w *writeAttrs, ops []*operation, old prior) error {
 	for i := 0; i < len(ops); i++ {
 		o := ops[i]
+		if o.col.Type.Counter() {
+			if err := buf.appendCounter(sc, w, o); err != nil {
+				return err
+			}
+			continue
+		}
 		if o.col.Type.MultiCell() {
 			end := i + 1
 			for end < len(ops) && ops[end].col == o.col {

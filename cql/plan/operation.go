@@ -26,6 +26,8 @@ const (
 	opDeleteIndex                 // DELETE list[key]: reads first
 	opDeleteField                 // DELETE udt.field
 	opIncrement                   // number + value, text + value, under conditions only: reads first
+	opCount                       // counter + value
+	opCountDown                   // counter - value
 )
 
 // operation is one assignment or deletion of a column.
@@ -157,7 +159,7 @@ func (c *compiler) addition(a *cql.Assignment, col *schema.Column, conditional b
 	text := func() string { return fmt.Sprintf("%s = %s %s %s", name, name, sign, cql.Format(a.Value)) }
 	switch {
 	case col.Type.Kind == types.KindCounter:
-		return nil, notYet("counters")
+		return c.countOperation(a, col)
 	case tupleLike(col.Type):
 		return nil, invalid("Invalid operation (%s) for tuple column %s", text(), name)
 	case !col.Type.Collection() && conditional && a.Kind == cql.AssignAdd:

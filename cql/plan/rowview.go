@@ -138,6 +138,10 @@ func (w *RowWriter) setColumns(r *row.Reader, refs []slotRef) error {
 			continue
 		}
 		next++
+		if ref.col.Type.Counter() {
+			w.setCounter(r, ref)
+			continue
+		}
 		if r.Complex != ref.col.Type.MultiCell() {
 			w.view.clear(ref.slot)
 			continue

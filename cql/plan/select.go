@@ -155,9 +155,6 @@ func (c *compiler) selectable(s *cql.Select, sel *Select) error {
 			return notYet("vector search (ANN)")
 		}
 	}
-	if c.table.Counter() {
-		return notYet("counters")
-	}
 	for _, col := range c.table.AllColumns() {
 		if col.Type.Kind == types.KindVector {
 			return notYet("vectors")

@@ -4,7 +4,7 @@
     oracle.py HOST [PORT] [NAME ...]
 
 reads schema.cql and, for each NAME, NAME.txt and writes NAME.golden: what PREPARE answers for prepare and lwtprepare, what
-executing answers for script, suites and lwt; all of them without a NAME. It speaks the native protocol, version 4, by
+executing answers for script, suites, lwt and counters; all of them without a NAME. It speaks the native protocol, version 4, by
 itself, so that codes, texts, types and values are those on the wire. It creates keyspaces that begin with plan_ and drops
 them at the end.
 """
@@ -236,7 +236,7 @@ def keyspaces(client, drop):
 
 def main():
     client = Client(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 9042)
-    for name in sys.argv[3:] or ['prepare', 'lwtprepare', 'script', 'suites', 'lwt']:
+    for name in sys.argv[3:] or ['prepare', 'lwtprepare', 'script', 'suites', 'lwt', 'counters']:
         keyspaces(client, False)
         with open(os.path.join(HERE, name + '.golden'), 'w') as f:
             for text, values, raw in statements(name + '.txt'):
