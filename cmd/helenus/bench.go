@@ -41,7 +41,8 @@ func benchCommand() *cobra.Command {
 		Long: "Measure a CQL server with prepared statements on the table bench.kv (a bigint key, five blobs of 34 bytes), many requests\n" +
 			"in flight, every answer checked. The exit code is 1 when an answer was wrong or missing.\n\n" +
 			"Operations: load writes every row once, write and update overwrite random rows, read reads them, mixed is half reads and\n" +
-			"half writes, all is load, write, update, read and mixed. With --rate latency counts from the instant at which a request\n" +
+			"half writes, all is load, write, update, read and mixed. counter adds one to random counters of bench.counters and then checks\n" +
+			"that their sum has grown by what was acknowledged. With --rate latency counts from the instant at which a request\n" +
 			"was due, so that a server that stalls cannot hide.",
 		Example: "  helenus bench --setup --op load,read --rows 1000000\n  helenus bench --op read --cl quorum --rate 20000 --duration 60s --plot read.svg",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -54,7 +55,7 @@ func benchCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.hosts, "hosts", []string{"127.0.0.1"}, "servers, each with or without a port; connections are spread over them")
 	f.IntVar(&o.port, "port", 9042, "port of hosts without one")
-	f.StringSliceVar(&o.ops, "op", []string{"mixed"}, "operations, one after the other: load, write, update, read, mixed, or all")
+	f.StringSliceVar(&o.ops, "op", []string{"mixed"}, "operations, one after the other: load, write, update, read, mixed, counter, or all but counter")
 	f.StringVar(&o.cl, "cl", "ONE", "consistency level")
 	f.Uint64Var(&o.run.Rows, "rows", 1_000_000, "rows of the table")
 	f.BoolVar(&o.setup, "setup", false, "first drop and create the table")
@@ -209,6 +210,9 @@ func reportLine(r *bench.Report, server bool) string {
 	}
 	if r.FsyncMicros > 0 {
 		fmt.Fprintf(&b, " fsync %s us", micros(r.FsyncMicros))
+	}
+	if c := r.Counted; c != nil {
+		fmt.Fprintf(&b, " counted %d of %d, unknown %d", c.Sum, c.Acknowledged, c.Unknown)
 	}
 	fmt.Fprintf(&b, " bad %d", r.Bad)
 	return b.String()

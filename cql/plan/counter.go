@@ -14,10 +14,10 @@ import (
 // is stored, and deletions.
 func (m *Modify) Counter() bool { return m.table.Counter() }
 
-// checkCounter refuses what writes to counter tables cannot say. Cassandra finds it when the statement is executed.
+// checkCounter refuses what writes to counter tables cannot say.
 func (m *Modify) checkCounter() error {
 	switch {
-	case m.table == nil || !m.table.Counter(): // no table: the attributes of a batch
+	case !m.table.Counter():
 	case m.timestamp != nil:
 		return invalid("Cannot provide custom timestamp for counter updates")
 	case m.ttl != nil:

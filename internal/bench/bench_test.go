@@ -2,12 +2,14 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,19 +24,20 @@ func fake(t *testing.T, wrong bool) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	var counted atomic.Uint64
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go answer(c, wrong)
+			go answer(c, wrong, &counted)
 		}
 	}()
 	return l.Addr().String()
 }
 
-func answer(c net.Conn, wrong bool) {
+func answer(c net.Conn, wrong bool, counted *atomic.Uint64) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	var hdr [9]byte
@@ -54,9 +57,15 @@ func answer(c net.Conn, wrong bool) {
 			out = append(out, 0, 0, 0, 4, 0, 1, body[4])
 		case protocol.OpQuery:
 			out = append(out, 0, 0, 0, 1)
+			if bytes.Contains(body, []byte("SELECT sum(c)")) { // the end of a result's only row
+				out = binary.BigEndian.AppendUint64(append(out, 0, 0, 0, 8), counted.Load())
+			}
 		case protocol.OpExecute:
 			if body[2] != 'S' {
 				out = append(out, 0, 0, 0, 1)
+				if counted.Add(1); wrong && n%10 == 0 {
+					counted.Add(1)
+				}
 				break
 			}
 			key := binary.BigEndian.Uint64(body[len(body)-8:])
@@ -78,6 +87,18 @@ func answer(c net.Conn, wrong bool) {
 
 func options(host string, op Op) Options {
 	return Options{Hosts: []string{host}, Op: op, Level: protocol.One, Rows: 1000, Conns: 2, Depth: 8, Duration: 200 * time.Millisecond}
+}
+
+// TestCountersAreSummed: a server that counts twice, or not at all, is found out.
+func TestCountersAreSummed(t *testing.T) {
+	r, err := Run(context.Background(), options(fake(t, false), Count), nil)
+	if err != nil || r.Bad != 0 || r.Counted.Acknowledged < r.Operations || r.Counted.Sum != int64(r.Counted.Acknowledged) || r.Counted.Unknown != 0 {
+		t.Errorf("%+v %+v %v", r, r.Counted, err)
+	}
+	r, err = Run(context.Background(), options(fake(t, true), Count), nil)
+	if err != nil || r.Bad != 1 || r.Counted.Sum <= int64(r.Counted.Acknowledged) {
+		t.Errorf("%+v %+v %v", r, r.Counted, err)
+	}
 }
 
 func TestLoadWritesEveryRowOnce(t *testing.T) {
@@ -168,7 +189,7 @@ func TestStopsWhenTold(t *testing.T) {
 			return
 		}
 		here, there := net.Pipe()
-		go answer(there, false)
+		go answer(there, false, new(atomic.Uint64))
 		for range 4 { // STARTUP and three PREPAREs, then silence
 			var hdr [9]byte
 			if _, err := io.ReadFull(c, hdr[:]); err != nil {

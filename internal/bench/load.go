@@ -32,13 +32,14 @@ const (
 type Op string
 
 // The operations: load writes every key once, write and update overwrite random keys, read reads them, mixed is half
-// reads and half writes.
+// reads and half writes, counter adds one to random counters and then checks their sum.
 const (
 	Load   Op = "load"
 	Write  Op = "write"
 	Update Op = "update"
 	Read   Op = "read"
 	Mixed  Op = "mixed"
+	Count  Op = "counter"
 )
 
 // Options describe a run.
@@ -78,10 +79,10 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: connections and depth must be positive, depth at most %d", ErrOptions, depthMax)
 	}
 	switch o.Op {
-	case Load, Write, Update, Read, Mixed:
+	case Load, Write, Update, Read, Mixed, Count:
 		return nil
 	}
-	return fmt.Errorf("%w: %q is not load, write, update, read or mixed", ErrOptions, o.Op)
+	return fmt.Errorf("%w: %q is not load, write, update, read, mixed or counter", ErrOptions, o.Op)
 }
 
 // conn is one connection of the generator, protocol v4.
@@ -191,7 +192,7 @@ func (c *conn) prepareSoon(ctx context.Context, text string) ([]byte, error) {
 	}
 }
 
-// Setup drops and creates bench.kv.
+// Setup drops and creates bench.kv and bench.counters.
 func Setup(ctx context.Context, host string, rf int) error {
 	c, err := dial(ctx, host)
 	if err != nil {
@@ -202,6 +203,8 @@ func Setup(ctx context.Context, host string, rf int) error {
 		fmt.Sprintf("CREATE KEYSPACE IF NOT EXISTS bench WITH replication = {'class': 'SimpleStrategy', 'replication_factor': %d}", rf),
 		"DROP TABLE IF EXISTS bench.kv",
 		"CREATE TABLE bench.kv (key bigint PRIMARY KEY, c0 blob, c1 blob, c2 blob, c3 blob, c4 blob)",
+		"DROP TABLE IF EXISTS bench.counters",
+		"CREATE TABLE bench.counters (key bigint PRIMARY KEY, c counter)",
 	} {
 		if err := c.query(q); err != nil {
 			return fmt.Errorf("bench: setup: %w", err)
@@ -248,6 +251,7 @@ type run struct {
 	next      atomic.Uint64
 	done      atomic.Uint64
 	bad       atomic.Uint64
+	counted   atomic.Uint64 // increments that were acknowledged, while warming too
 	measuring atomic.Bool
 	stopping  atomic.Bool
 	canceled  atomic.Bool // the connections are being closed, what fails now says nothing
@@ -291,14 +295,21 @@ func newLane(ctx context.Context, r *run, host string) (*lane, error) {
 		return nil, err
 	}
 	l := &lane{r: r, c: c, free: make(chan uint16, r.o.Depth), ended: make(chan struct{}), slots: make([]slot, r.o.Depth), hist: &histogram{}}
-	for _, p := range []struct {
+	statements := []struct {
 		id   *[]byte
 		text string
 	}{
 		{&l.ins, "INSERT INTO bench.kv (key, c0, c1, c2, c3, c4) VALUES (?, ?, ?, ?, ?, ?)"},
 		{&l.upd, "UPDATE bench.kv SET c2 = ? WHERE key = ?"},
 		{&l.sel, "SELECT key, c0, c1, c2, c3, c4 FROM bench.kv WHERE key = ?"},
-	} {
+	}
+	if r.o.Op == Count {
+		statements = append(statements[:0], struct {
+			id   *[]byte
+			text string
+		}{&l.upd, "UPDATE bench.counters SET c = c + ? WHERE key = ?"})
+	}
+	for _, p := range statements {
 		if *p.id, err = c.prepareSoon(ctx, p.text); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("bench: prepare on %s: %w", host, err)
@@ -391,6 +402,9 @@ func (l *lane) request(frame []byte, s uint16, i uint64) []byte {
 	case Read:
 		frame = l.execute(frame, l.sel, 0x03, 1) // values, skip metadata
 		frame = appendKey(frame, key)
+	case Count:
+		frame = l.execute(frame, l.upd, 0x01, 2)
+		frame = appendKey(appendKey(frame, 1), key)
 	case Update:
 		frame = l.execute(frame, l.upd, 0x01, 2)
 		frame = appendKey(appendCell(frame, key, 2), key)
@@ -442,6 +456,8 @@ func (l *lane) receive() {
 			r.note(serverError(body).Error())
 		case x.isRead && !rowIs(body, x.key, scratch):
 			r.note(fmt.Sprintf("key %d: the answer (%d bytes) is not the row that was written", x.key, len(body)))
+		case r.o.Op == Count:
+			r.counted.Add(1)
 		}
 		if r.measuring.Load() {
 			l.hist.add(ns)

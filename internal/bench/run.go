@@ -31,6 +31,7 @@ type Report struct {
 	FsyncMicros float64  `json:"fsync_p50_us,omitempty"`
 	Bad         uint64   `json:"bad"`
 	FirstBad    string   `json:"first_bad,omitempty"`
+	Counted     *Counted `json:"counted,omitempty"` // of counter
 	Samples     []Sample `json:"-"`
 }
 
@@ -63,7 +64,15 @@ func Run(ctx context.Context, o Options, pids []int) (*Report, error) {
 		}
 		lanes = append(lanes, l)
 	}
-	return r.measure(ctx, lanes, pids), nil
+	if o.Op != Count {
+		return r.measure(ctx, lanes, pids), nil
+	}
+	before, err := counterSum(ctx, o.Hosts[0])
+	if err != nil {
+		return nil, err
+	}
+	report := r.measure(ctx, lanes, pids)
+	return report, r.checkSum(ctx, report, lanes, before)
 }
 
 func (r *run) measure(ctx context.Context, lanes []*lane, pids []int) *Report {
