@@ -29,7 +29,9 @@ func (c *cluster) add(pk []byte, ck string, by int64) row.Mutation {
 	})
 }
 
-func (n *node) addTo(level coordinator.Level, ms ...row.Mutation) error { return addWith(n.coord, level, ms...) }
+func (n *node) addTo(level coordinator.Level, ms ...row.Mutation) error {
+	return addWith(n.coord, level, ms...)
+}
 
 func addWith(co *coordinator.Coordinator, level coordinator.Level, ms ...row.Mutation) error {
 	return co.WriteSync(context.Background(), &coordinator.Write{Mutations: ms, Level: level, Type: coordinator.CounterWrite})
@@ -365,7 +367,11 @@ func TestCountersUnavailable(t *testing.T) {
 		c.mustAdd(out[0], coordinator.One, c.add(pk, "a", 1))
 		c.setDown(in[0], false)
 		c.setDown(in[1], false)
-		eventually(t, "hints", func() bool { a, _ := c.countedAt(in[0], pk); b, _ := c.countedAt(in[1], pk); return a == "a=1 " && b == a })
+		eventually(t, "hints", func() bool {
+			a, _ := c.countedAt(in[0], pk)
+			b, _ := c.countedAt(in[1], pk)
+			return a == "a=1 " && b == a
+		})
 	})
 }
 
