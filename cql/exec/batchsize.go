@@ -165,6 +165,7 @@ const (
 	sizeRanges    = 4         // their number
 	sizeRange     = 8 + 4     // timestamp, local time
 	sizeListPath  = 16
+	sizeCount     = 2 + 2 + 16 + 8 + 8 // a context with one shard: its header, id, clock and count
 )
 
 // sizer counts bytes as Cassandra does.
@@ -253,6 +254,12 @@ func (s *sizer) row(ckey, encoded []byte) int {
 	for r.Next() {
 		if !r.Complex {
 			n += sizeCell + len(r.Cell.Value)
+			continue
+		}
+		if c := s.t.ColumnByID(r.Column); c != nil && c.Type.Counter() { // one cell, of the sum or a tombstone
+			if n += sizeCell; r.ComplexDeletion.Live() {
+				n += sizeCount
+			}
 			continue
 		}
 		n += sizeDeletion
