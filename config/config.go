@@ -43,6 +43,7 @@ type Config struct {
 	RangeTimeout    time.Duration `key:"range_request_timeout" default:"10s" doc:"longest wait for replicas of a scan page"`
 	WriteTimeout    time.Duration `key:"write_request_timeout" default:"2s" doc:"longest wait for replicas of a write"`
 	CounterTimeout  time.Duration `key:"counter_write_request_timeout" default:"5s" doc:"longest wait for the leader and the replicas of an increment of a counter"`
+	CASTimeout      time.Duration `key:"cas_contention_timeout" default:"1s" doc:"how long a conditional write or a serial read tries against others on the same partition; what was sent is waited for until write_request_timeout"`
 	DDLTimeout      time.Duration `key:"ddl_timeout" default:"10s" doc:"longest wait for the metadata log to accept a change"`
 	HintedHandoff   bool          `key:"hinted_handoff" default:"on" doc:"keep writes that a replica missed and deliver them when it is back"`
 	HintWindow      time.Duration `key:"max_hint_window" default:"3h" doc:"no hints for a replica that has been down for longer; hinted_handoff turns them off"`
@@ -217,7 +218,8 @@ func (c *Config) Validate() error {
 	within("unlogged_batch_across_partitions_warn_threshold", int64(c.UnloggedWarn), 1, 1<<30, "")
 	within("batchlog_replay_throttle", int64(c.BatchlogThrottle), 0, 1<<40, " bytes")
 	within("max_hints_size_per_host", int64(c.HintsPerHostMax), 1<<20, 1<<50, " bytes")
-	for key, d := range map[string]time.Duration{"read_request_timeout": c.ReadTimeout, "range_request_timeout": c.RangeTimeout, "write_request_timeout": c.WriteTimeout, "counter_write_request_timeout": c.CounterTimeout, "ddl_timeout": c.DDLTimeout, "commit_sync_period": c.CommitSyncPeriod} {
+	for key, d := range map[string]time.Duration{"read_request_timeout": c.ReadTimeout, "range_request_timeout": c.RangeTimeout, "write_request_timeout": c.WriteTimeout,
+		"counter_write_request_timeout": c.CounterTimeout, "cas_contention_timeout": c.CASTimeout, "ddl_timeout": c.DDLTimeout, "commit_sync_period": c.CommitSyncPeriod} {
 		if d < 10*time.Millisecond || d > time.Hour {
 			bad(key, "%s is not within 10ms and 1h", d)
 		}

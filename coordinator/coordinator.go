@@ -11,6 +11,7 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/coordinator/hints"
+	"github.com/helenusdb/helenus/internal/hlc"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -52,6 +53,7 @@ type Options struct {
 	ReadTimeout  time.Duration // default 5 s
 	RangeTimeout time.Duration // default 10 s
 	WriteTimeout time.Duration // default 2 s
+	CASTimeout   time.Duration // how long a conditional write begins new ballots; default 1 s
 	// CounterTimeout is that of increments, which take two rounds. Default 5 s.
 	CounterTimeout time.Duration
 	// Shard is what this node's store counts with as a leader; zero: this node leads no counter.
@@ -69,8 +71,15 @@ type Options struct {
 	HintThrottle  int64         // bytes per second and target; 0: unlimited
 	HintsBytesMax int64         // of one target; default 4 GiB
 
-	Now    func() time.Time // for what is data: the age of hints. Default time.Now
-	Logger *slog.Logger
+	Registers  Registers     // of conditional writes; nil: there are none
+	LowBound   int64         // what RegisterBatch.SetLowBound stored last, µs since the epoch
+	PaxosGrace time.Duration // registers that are older are finished or forgotten; default 1 h, at least a hundred times CASTimeout
+	PaxosSweep time.Duration // how often that is looked at; default 10 min
+	Boot       uint64        // differs from one start of the node to the next
+
+	Timestamp func() int64     // µs, rising from call to call, also over restarts: ballots. Default: from Now
+	Now       func() time.Time // for what is data: the age of hints, whether a ballot is ahead. Default time.Now
+	Logger    *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -104,8 +113,21 @@ func (o Options) withDefaults() Options {
 	if o.HintsBytesMax == 0 {
 		o.HintsBytesMax = 4 << 30
 	}
+	if o.CASTimeout == 0 {
+		o.CASTimeout = time.Second
+	}
+	if o.PaxosGrace == 0 {
+		o.PaxosGrace = time.Hour
+	}
+	o.PaxosGrace = max(o.PaxosGrace, 100*o.CASTimeout)
+	if o.PaxosSweep == 0 {
+		o.PaxosSweep = 10 * time.Minute
+	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Timestamp == nil {
+		o.Timestamp = hlc.New(o.Now, 0, func(int64) error { return nil }).Timestamp
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -123,6 +145,8 @@ type Metrics struct {
 	Here, Elsewhere atomic.Int64
 	// CountersLed counts the increments that this node led, CountersForwarded those that it gave to another leader.
 	CountersLed, CountersForwarded atomic.Int64
+
+	CASMetrics
 }
 
 func (m *Metrics) routed(here bool) {
@@ -154,13 +178,19 @@ type Coordinator struct {
 	counters  counterLanes
 	metrics   Metrics
 
+	acceptor  acceptor
+	proposals proposals
+	turns     turns
+	nonce     uint64        // of this start
+	attempts  atomic.Uint64 // number of ballots and pauses
+
 	writes, reads, groups, replicaGroups, localWaits sync.Pool
 
 	apart   chan struct{} // a place for each goroutine apart
 	logging chan struct{} // a place for each logged batch
 	mu      sync.Mutex    // guards closing and the first Add of running; held for an instant
 	closing bool
-	running sync.WaitGroup // goroutines apart
+	running sync.WaitGroup // goroutines apart, and conditional writes
 }
 
 // New returns a coordinator that has started nothing.
@@ -184,6 +214,10 @@ func New(o Options) (*Coordinator, error) {
 	c.self = c.peers.of(o.Self)
 	c.traced, _ = o.Transport.(tracedTransport)
 	c.counters.init(c)
+	c.acceptor.init(c)
+	c.proposals.init()
+	c.turns.init()
+	c.nonce = nonceOf(o.Self, o.Boot)
 	c.hints = hints.New(hints.Options{Self: o.Self, Off: o.HintsOff, Window: o.HintWindow, Throttle: o.HintThrottle, BytesMax: o.HintsBytesMax,
 		Alive: o.Alive, Gone: c.gone, DownSince: o.DownSince, Scan: o.Hints.ScanHints, NewBatch: func() hints.Batch { return hintBatch{o.Storage.NewBatch()} },
 		Deliver: c.deliver, Keep: c.keepHint, Now: o.Now, Logger: o.Logger})
@@ -216,6 +250,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for i := range c.counters.lanes {
 		clocks.Go(func() { c.counters.lanes[i].run(ticking) })
 	}
+	clocks.Go(func() { c.turns.run(ticking) })
+	clocks.Go(func() { c.sweepRegisters(ctx) })
 	<-ctx.Done()
 	c.mu.Lock()
 	c.closing = true
@@ -267,20 +303,26 @@ func (c *Coordinator) spawnIn(places chan struct{}, f func()) bool {
 	default:
 		return false
 	}
-	c.mu.Lock()
-	if c.closing {
-		c.mu.Unlock()
+	if !c.join() {
 		<-places
 		return false
 	}
-	c.running.Add(1)
-	c.mu.Unlock()
 	go func() {
 		defer c.running.Done()
 		defer func() { <-places }()
 		f()
 	}()
 	return true
+}
+
+// join makes Run wait for what follows, until running.Done; false when the node is stopping.
+func (c *Coordinator) join() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.running.Add(1)
+	}
+	return !c.closing
 }
 
 // newerThan gets metadata newer than an epoch, from a member that is known to have it (zero: it is about to be applied

@@ -310,15 +310,6 @@ func TestScenario_C5_ReplaysAndDuplicatesCountOnce(t *testing.T) {
 	})
 }
 
-// crash takes the power away and starts the node again. Nothing must be under way here but what may fail.
-func (n *node) crash() {
-	disk := n.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{})
-	n.halt()
-	n.fs = disk
-	n.start()
-	n.connect()
-}
-
 // TestAStoreThatForgotCountsInANewShard: the store of a replica is one of yesterday. With a new shard id nothing of what was
 // acknowledged is lost; with the old one it would be, which shows that this test can tell.
 func TestAStoreThatForgotCountsInANewShard(t *testing.T) {

@@ -79,17 +79,20 @@ type action struct {
 }
 
 type node struct {
-	c      *cluster
-	i      int
-	id     ring.HostID
-	fs     vfs.FS
-	engine *storage.Engine
-	rpc    *rpc.Transport
-	coord  *coordinator.Coordinator
-	state  atomic.Pointer[meta.State]
-	free   atomic.Uint64 // bytes of disk
-	shard  row.ShardID   // what its store counts with
-	stop   func()
+	c       *cluster
+	i       int
+	id      ring.HostID
+	fs      vfs.FS
+	engine  *storage.Engine
+	rpc     *rpc.Transport
+	coord   *coordinator.Coordinator
+	state   atomic.Pointer[meta.State]
+	free    atomic.Uint64 // bytes of disk
+	shard   row.ShardID   // what its store counts with
+	boots   uint64
+	skew    atomic.Int64 // of its clock
+	stop    func()
+	silence func() // ends its transport: nothing that it says is heard any more
 }
 
 func hostID(i int) ring.HostID { return ring.HostID{0: byte(i + 1), 7: byte(i + 1), 15: byte(i + 1)} }
@@ -230,6 +233,33 @@ func (e engine) ScanBatchlog(start, end []byte, fn func(key, value []byte) bool)
 	return e.Space(storage.SpaceBatchlog).Scan(start, end, fn)
 }
 
+func (e engine) Register(gen schema.Generation, token ring.Token, key []byte, part byte) ([]byte, bool, uint64, error) {
+	return e.Engine.Register(gen, token, key, part)
+}
+
+func (e engine) ScanRegisters(at []byte, part byte, fn func(at coordinator.Register, value []byte) bool) ([]byte, error) {
+	return e.Engine.ScanRegisters(at, part, func(h storage.RegisterHead) bool {
+		return fn(coordinator.Register{Generation: h.Generation, Token: h.Token, Key: h.Key}, h.Value)
+	})
+}
+
+func (e engine) NewRegisterBatch() coordinator.RegisterBatch { return batch{e.Engine.NewBatch()} }
+
+var lowKey = []byte("paxos low bound")
+
+func (e engine) lowBound() int64 {
+	if v, ok, err := e.Space(storage.SpaceNode).Get(lowKey); err == nil && ok {
+		return int64(binary.BigEndian.Uint64(v))
+	}
+	return 0
+}
+
+func (b batch) SetLowBound(micros int64) error {
+	return b.Set(storage.SpaceNode, lowKey, binary.BigEndian.AppendUint64(nil, uint64(micros)))
+}
+
+func (b batch) CommitSynced(c coordinator.Committed) { b.Batch.CommitSynced(c) }
+
 type batch struct{ *storage.Batch }
 
 func (b batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
@@ -267,6 +297,9 @@ func (n *node) start() {
 		IsInvalid: func(err error) bool {
 			return errors.Is(err, storage.ErrBadMutation) || errors.Is(err, storage.ErrTooLarge)
 		}}
+	n.boots++
+	o.Registers, o.LowBound, o.Boot = engine{n.engine}, engine{n.engine}.lowBound(), n.boots
+	o.Now = func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }
 	if c.lay.tune != nil {
 		c.lay.tune(&o)
 	}
@@ -274,12 +307,16 @@ func (n *node) start() {
 		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = n.rpc.Run(ctx) })
-	wg.Go(func() { _ = n.coord.Run(ctx) })
+	talking, silence := context.WithCancel(ctx)
+	var wg, talk sync.WaitGroup
+	transport, coord := n.rpc, n.coord
+	talk.Go(func() { _ = transport.Run(talking) })
+	wg.Go(func() { _ = coord.Run(ctx) })
+	n.silence = func() { silence(); talk.Wait() }
 	n.stop = func() {
 		cancel()
 		wg.Wait()
+		n.silence()
 		if err := n.engine.Close(); err != nil {
 			c.t.Error(err)
 		}
@@ -312,6 +349,16 @@ func (n *node) halt() {
 		n.stop()
 		n.stop = nil
 	}
+}
+
+// crash is a power loss: what is not synced is gone. The file system is crashable.
+func (n *node) crash() {
+	n.silence()
+	fs := n.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{})
+	n.halt()
+	n.fs = fs
+	n.start()
+	n.connect()
 }
 
 func (c *cluster) alive(id ring.HostID) bool {

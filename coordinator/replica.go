@@ -61,6 +61,10 @@ func (s *replicaSession) Handle(req *rpc.Request, rsp rpc.Responder) {
 		s.removeBatches(req, rsp)
 	case VerbCount:
 		s.count(req, rsp)
+	case VerbPrepare, VerbPeek, VerbAccept, VerbCommit, VerbForget:
+		s.ballot(req, rsp)
+	case VerbTurn, VerbYield:
+		s.turn(req, rsp)
 	default:
 		rsp.Reply(rpc.StatusUnknownVerb, nil)
 	}

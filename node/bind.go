@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -39,6 +40,30 @@ func (e engine) ScanHints(start, end []byte, fn func(key, value []byte) bool) er
 
 func (e engine) ScanBatchlog(start, end []byte, fn func(key, value []byte) bool) error {
 	return e.Space(storage.SpaceBatchlog).Scan(start, end, fn)
+}
+
+func (e engine) NewRegisterBatch() coordinator.RegisterBatch {
+	return &batch{Batch: e.Engine.NewBatch(), gate: e.gate}
+}
+
+func (e engine) ScanRegisters(at []byte, part byte, fn func(at coordinator.Register, value []byte) bool) ([]byte, error) {
+	return e.Engine.ScanRegisters(at, part, func(h storage.RegisterHead) bool {
+		return fn(coordinator.Register{Generation: h.Generation, Token: h.Token, Key: h.Key}, h.Value)
+	})
+}
+
+var lowBoundKey = []byte("paxos low bound")
+
+// lowBound returns what SetLowBound stored last; 0: nothing.
+func (e engine) lowBound() (int64, error) {
+	raw, found, err := e.Space(storage.SpaceNode).Get(lowBoundKey)
+	if err != nil {
+		return 0, fmt.Errorf("node: low bound of ballots: %w", err)
+	}
+	if !found || len(raw) != 8 {
+		return 0, nil
+	}
+	return int64(binary.BigEndian.Uint64(raw)), nil
 }
 
 // isUnknownTable tells of refusals that newer metadata may end.

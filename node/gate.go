@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
 	"github.com/helenusdb/helenus/storage"
@@ -96,6 +98,23 @@ func (b *batch) PutBatchlog(key, value []byte) error {
 }
 
 func (b *batch) DeleteBatchlog(key []byte) error { return b.Delete(storage.SpaceBatchlog, key) }
+
+// SetRegister passes the gate as rows do: what was accepted for a partition is as good as a row.
+func (b *batch) SetRegister(gen schema.Generation, token ring.Token, key []byte, part byte, value []byte) error {
+	if !b.enter(&row.Mutation{Generation: gen}) {
+		return errJoining
+	}
+	return b.Batch.SetRegister(gen, token, key, part, value)
+}
+
+func (b *batch) SetLowBound(micros int64) error {
+	return b.Set(storage.SpaceNode, lowBoundKey, binary.BigEndian.AppendUint64(nil, uint64(micros)))
+}
+
+func (b *batch) CommitSynced(c coordinator.Committed) {
+	b.Batch.CommitSynced(c)
+	b.leave()
+}
 
 // Commit makes the batch visible before it returns.
 func (b *batch) Commit(c coordinator.Committed) {

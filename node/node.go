@@ -385,11 +385,16 @@ func (n *Node) hearEpoch(from ring.HostID, epoch uint64) {
 
 func (n *Node) makeCoordinator(context.Context) error {
 	c := n.o.Config
-	var err error
-	n.coord, err = coordinator.New(coordinator.Options{Self: n.home.HostID, Cluster: n.log, Transport: n.rpc, Storage: engine{n.engine, &n.gate},
-		Hints: engine{n.engine, &n.gate}, Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
-		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout,
-		Batchlog: engine{n.engine, &n.gate}, BatchlogThrottle: int64(c.BatchlogThrottle), Seed: n.o.uint64(),
+	store := engine{n.engine, &n.gate}
+	low, err := store.lowBound()
+	if err != nil {
+		return err
+	}
+	n.coord, err = coordinator.New(coordinator.Options{Self: n.home.HostID, Cluster: n.log, Transport: n.rpc, Storage: store, Hints: store,
+		Registers: store, LowBound: low, Boot: uint64(n.home.Generation), Timestamp: n.clock.Timestamp,
+		Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
+		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout, CASTimeout: c.CASTimeout,
+		Batchlog: store, BatchlogThrottle: int64(c.BatchlogThrottle), Seed: n.o.uint64(),
 		CounterTimeout: c.CounterTimeout, Shard: n.shard,
 		HintsOff: !c.HintedHandoff, HintWindow: c.HintWindow, HintThrottle: int64(c.HintThrottle), HintsBytesMax: int64(c.HintsPerHostMax),
 		Now: n.o.Now, Logger: n.o.Logger})

@@ -176,6 +176,7 @@ func (n *Node) metrics() []admin.Metric {
 		gauge("helenus_storage_disk_bytes", "bytes of tables and log", func() float64 { return float64(n.engine.Stats().DiskBytes) }),
 		{Name: "helenus_sync_seconds", Help: "from applied to durable", Histogram: func() (map[float64]uint64, uint64, float64) { return syncHistogram(&e.SyncLatency) }},
 	}
+	out = append(out, n.casMetrics()...)
 	return append(out, n.serverMetrics()...)
 }
 

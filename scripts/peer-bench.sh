@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The same load against Helenus and a real Apache Cassandra 5.0.8, one after the other, in one run, with ratios:
-# one node at ONE, then three nodes at RF 3 and QUORUM. Needs a JDK 17 and Maven, about 12 GiB of memory and a quiet
+# one node at ONE, then three nodes at RF 3 and QUORUM; then conditional writes (SERIAL, commit at QUORUM) on three nodes, over
+# 10,000 keys and on one. Needs a JDK 17 and Maven, about 12 GiB of memory and a quiet
 # machine; takes about 25 minutes. The report is printed and written to OUT as Markdown, for docs/benchmarks.md.
 #
-#   scripts/peer-bench.sh [one] [three]     both by default
+#   scripts/peer-bench.sh [one] [three] [cas]     all by default
 #
 # ROWS1 (500000), ROWS3 (200000), SECONDS_EACH (20), WARM (15s), CONNS (8), DEPTH (16), HEAP1 (4g), HEAP3 (2g),
 # ONLY=helenus leaves Cassandra out, OUT (.cache/peer-bench/report.md)
@@ -89,16 +90,42 @@ cassandra() { # cassandra KEY NODES RF LEVEL ROWS HEAP
   ./scripts/peer.sh wipe
 }
 
+# conditional SERVER HOSTS PIDS: over 10,000 keys, then on one key with 16 requests in flight.
+conditional() {
+  "$BIN" bench --hosts "$2" --setup --rf 3 --cl QUORUM --rows 10000 --op load,cas --conns "$CONNS" --depth "$DEPTH" \
+    --warm "$WARM" --duration "${SECONDS_EACH}s" --pids "$3" --fsync-dir "$WORK" --json "$WORK/cas.$1.json"
+  "$BIN" bench --hosts "$2" --cl QUORUM --rows 1 --op cas --conns 4 --depth 4 \
+    --warm "$WARM" --duration "${SECONDS_EACH}s" --pids "$3" --json "$WORK/hot.$1.json"
+}
+
+cas() {
+  local hosts="" n list=()
+  echo "== Helenus, 3 nodes, conditional writes"
+  rm -rf "$WORK"/helenus?
+  start_helenus 3
+  for n in 1 2 3; do hosts+="${hosts:+,}$NET.$n"; done
+  sleep 2
+  conditional helenus.group "$hosts" "$(joined "${pids[@]}")"
+  stop_helenus
+  [ "$ONLY" = helenus ] && return
+  echo "== Cassandra, 3 nodes, heap $HEAP3, conditional writes"
+  hosts=""
+  for n in 1 2 3; do HEAP=$HEAP3 ./scripts/peer.sh start "$n"; hosts+="${hosts:+,}127.0.9.$n"; list+=("$(cat "${PEER_DIR:-.cache/peer}/node$n/pid")"); done
+  conditional cassandra "$hosts" "$(joined "${list[@]}")"
+  ./scripts/peer.sh wipe
+}
+
 mkdir -p "$WORK" bin
 rm -f "$WORK"/facts "$WORK"/*.json
 CGO_ENABLED=0 go build -trimpath -o "$BIN" ./cmd/helenus
 [ -n "$ONLY" ] || ./scripts/peer.sh fetch
-if [ $# -eq 0 ]; then set -- one three; fi
+if [ $# -eq 0 ]; then set -- one three cas; fi
 for what in "$@"; do
   case $what in
     one) helenus one 1 1 ONE "$ROWS1"; cassandra one 1 1 ONE "$ROWS1" "$HEAP1" ;;
     three) helenus three 3 3 QUORUM "$ROWS3"; cassandra three 3 3 QUORUM "$ROWS3" "$HEAP3" ;;
-    *) sed -n '2,11p' "$0"; exit 2 ;;
+    cas) cas ;;
+    *) sed -n '2,12p' "$0"; exit 2 ;;
   esac
 done
 python3 scripts/peer_report.py "$WORK" "$CONNS" "$DEPTH" | tee "$OUT"

@@ -5,9 +5,11 @@ import os
 import platform
 import sys
 
-TITLES = {"one": "1 node, ONE", "three": "3 nodes, RF 3, QUORUM"}
+TITLES = {"one": "1 node, ONE", "three": "3 nodes, RF 3, QUORUM", "cas": "3 nodes, RF 3, conditional writes over 10,000 keys",
+          "hot": "3 nodes, RF 3, conditional writes on one key, 16 in flight"}
 # Ratios to reach (Helenus over Cassandra, by operation) and the part of p99 and of memory that is allowed.
-GOALS = {"one": {"read": 5, "mixed": 4, "write": 2.5, "write (periodic)": 4}, "three": {"read": 8, "mixed": 8, "write": 8}}
+GOALS = {"one": {"read": 5, "mixed": 4, "write": 2.5, "write (periodic)": 4}, "three": {"read": 8, "mixed": 8, "write": 8},
+         "cas": {"cas": 10}, "hot": {}}
 
 
 def reports(folder, name):
@@ -49,14 +51,14 @@ def section(folder, key):
     print("| server | operation | op/s | p50 ms | p99 ms | server CPU us/op | memory MiB | fsync us | wrong |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, ops in (("Helenus", group), ("Helenus, periodic", periodic), ("Cassandra", theirs)):
-        for op in ("load", "write", "read", "mixed"):
+        for op in ("load", "write", "read", "mixed", "cas"):
             if op in ops:
                 print(row(name, op, ops[op]))
     if not theirs:
         return
     print("\n| operation | throughput, Helenus / Cassandra | goal | p99 ratio (goal 0.20) | memory ratio (goal 0.125) |")
     print("|---|---|---|---|---|")
-    for op in ("load", "write", "read", "mixed"):
+    for op in ("load", "write", "read", "mixed", "cas"):
         if op in group and op in theirs:
             print(compare(key, op, group[op], theirs[op]))
     if "write" in periodic and "write" in theirs:

@@ -68,9 +68,9 @@ func (e *Engine) usage(prefixes ...[]byte) (sum uint64, err error) {
 	return sum, nil
 }
 
-// AnyRows tells whether a generation holds anything, a deletion included.
+// AnyRows tells whether a generation holds anything, a deletion or a Paxos register included.
 func (e *Engine) AnyRows(gen schema.Generation) (bool, error) {
-	for _, space := range []byte{spaceRows, spaceMarkers} {
+	for _, space := range []byte{spaceRows, spaceMarkers, spacePaxos} {
 		start := appendGeneration(nil, space, gen)
 		it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: prefixSuccessor(nil, start)})
 		if err != nil {

@@ -194,6 +194,16 @@ func (b *Batch) addMarkers(m *row.Mutation, d row.Deletion) {
 //
 // After a fatal error of the store c is never called: whether the batch is durable cannot be known, and the process is ending.
 func (b *Batch) Commit(c Committed) {
+	if b.pb != nil && b.e.opts.Sync == Periodic {
+		b.e.reserve.spend(int64(b.pb.Len()))
+		b.commitPeriodic(c)
+		return
+	}
+	b.commit(c)
+}
+
+// commit applies the batch and hands it to the sync goroutine.
+func (b *Batch) commit(c Committed) {
 	if b.pb == nil {
 		b.Discard()
 		c.Committed(nil)
@@ -201,10 +211,6 @@ func (b *Batch) Commit(c Committed) {
 	}
 	e, pb := b.e, b.pb
 	e.reserve.spend(int64(pb.Len()))
-	if e.opts.Sync == Periodic {
-		b.commitPeriodic(c)
-		return
-	}
 	seq, ok := e.pipe.begin()
 	if !ok {
 		b.Discard()

@@ -61,7 +61,7 @@ func (e *Engine) barrier() {
 func (e *Engine) removeGeneration(gen schema.Generation) error {
 	pb := e.db.NewBatch()
 	var err error
-	for _, space := range []byte{spaceRows, spaceMarkers, spaceDeaths} {
+	for _, space := range []byte{spaceRows, spaceMarkers, spaceDeaths, spacePaxos} {
 		start := appendGeneration(nil, space, gen)
 		err = errors.Join(err, pb.DeleteRange(start, prefixSuccessor(nil, start), nil))
 	}

@@ -185,13 +185,9 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 
 func (e *Engine) start() {
 	e.workers.Add(3)
-	if e.opts.Sync != Periodic {
-		go func() {
-			e.pipe.run(e.recyclePebbleBatch, e.fail)
-		}()
-	} else {
-		close(e.pipe.done)
-	}
+	go func() {
+		e.pipe.run(e.recyclePebbleBatch, e.fail)
+	}()
 	go func() { defer e.workers.Done(); e.runFolds() }()
 	go func() { defer e.workers.Done(); e.runHousekeeping() }()
 	go func() { defer e.workers.Done(); e.runPurges() }()
@@ -208,9 +204,7 @@ func (e *Engine) Close() error {
 		<-e.pipe.done
 		return errors.Join(ErrFailed, e.abandon())
 	}
-	if e.opts.Sync != Periodic {
-		e.pipe.stop()
-	}
+	e.pipe.stop()
 	err := e.db.Flush()
 	if err == nil {
 		err = e.beat(true)

@@ -9,10 +9,10 @@ import (
 	"github.com/helenusdb/helenus/schema"
 )
 
-// Generations returns the table generations that hold rows or markers, ascending. It looks up one key for each.
+// Generations returns the table generations that hold rows, markers or Paxos registers, ascending. It looks up one key for each.
 func (e *Engine) Generations() ([]schema.Generation, error) {
 	var out []schema.Generation
-	for _, space := range []byte{spaceRows, spaceMarkers} {
+	for _, space := range []byte{spaceRows, spaceMarkers, spacePaxos} {
 		found, err := e.generationsIn(space)
 		if err != nil {
 			return nil, fmt.Errorf("storage: generations: %w", err)

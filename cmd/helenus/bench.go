@@ -41,9 +41,10 @@ func benchCommand() *cobra.Command {
 		Long: "Measure a CQL server with prepared statements on the table bench.kv (a bigint key, five blobs of 34 bytes), many requests\n" +
 			"in flight, every answer checked. The exit code is 1 when an answer was wrong or missing.\n\n" +
 			"Operations: load writes every row once, write and update overwrite random rows, read reads them, mixed is half reads and\n" +
-			"half writes, all is load, write, update, read and mixed. counter adds one to random counters of bench.counters and then checks\n" +
-			"that their sum has grown by what was acknowledged. With --rate latency counts from the instant at which a request\n" +
-			"was due, so that a server that stalls cannot hide.",
+			"half writes, cas updates random rows on a condition that holds (--rows 1: all of them the same one), all is load, write,\n" +
+			"update, read and mixed. counter adds one to random counters of bench.counters and then checks that their sum has grown by\n" +
+			"what was acknowledged. With --rate latency counts from the instant at which a request was due, so that a server that\n" +
+			"stalls cannot hide.",
 		Example: "  helenus bench --setup --op load,read --rows 1000000\n  helenus bench --op read --cl quorum --rate 20000 --duration 60s --plot read.svg",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -55,7 +56,7 @@ func benchCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringSliceVar(&o.hosts, "hosts", []string{"127.0.0.1"}, "servers, each with or without a port; connections are spread over them")
 	f.IntVar(&o.port, "port", 9042, "port of hosts without one")
-	f.StringSliceVar(&o.ops, "op", []string{"mixed"}, "operations, one after the other: load, write, update, read, mixed, counter, or all but counter")
+	f.StringSliceVar(&o.ops, "op", []string{"mixed"}, "operations, one after the other: load, write, update, read, mixed, cas, counter, or all but the last two")
 	f.StringVar(&o.cl, "cl", "ONE", "consistency level")
 	f.Uint64Var(&o.run.Rows, "rows", 1_000_000, "rows of the table")
 	f.BoolVar(&o.setup, "setup", false, "first drop and create the table")

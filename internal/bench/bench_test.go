@@ -61,6 +61,14 @@ func answer(c net.Conn, wrong bool, counted *atomic.Uint64) {
 				out = binary.BigEndian.AppendUint64(append(out, 0, 0, 0, 8), counted.Load())
 			}
 		case protocol.OpExecute:
+			if body[2] == 'U' && binary.BigEndian.Uint16(body[6:]) == 3 { // an UPDATE with three values is the conditional one
+				applied := byte(1)
+				if wrong && n%10 == 0 {
+					applied = 0
+				}
+				out = append(out, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, applied)
+				break
+			}
 			if body[2] != 'S' {
 				out = append(out, 0, 0, 0, 1)
 				if counted.Add(1); wrong && n%10 == 0 {
@@ -125,6 +133,17 @@ func TestWrongAnswersAreCounted(t *testing.T) {
 	}
 	r, err = Run(context.Background(), options(fake(t, false), Mixed), nil)
 	if err != nil || r.Bad != 0 {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+func TestConditionalWritesAreChecked(t *testing.T) {
+	r, err := Run(context.Background(), options(fake(t, false), CAS), nil)
+	if err != nil || r.Bad != 0 || r.Operations == 0 {
+		t.Errorf("%+v %v", r, err)
+	}
+	r, err = Run(context.Background(), options(fake(t, true), CAS), nil)
+	if err != nil || r.Bad == 0 {
 		t.Errorf("%+v %v", r, err)
 	}
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,7 +33,8 @@ const (
 type Op string
 
 // The operations: load writes every key once, write and update overwrite random keys, read reads them, mixed is half
-// reads and half writes, counter adds one to random counters and then checks their sum.
+// reads and half writes; cas overwrites a column of random keys if another one is what load wrote, which it is: every
+// condition holds, and an answer that says otherwise is wrong; counter adds one to random counters and then checks their sum.
 const (
 	Load   Op = "load"
 	Write  Op = "write"
@@ -40,6 +42,7 @@ const (
 	Read   Op = "read"
 	Mixed  Op = "mixed"
 	Count  Op = "counter"
+	CAS    Op = "cas"
 )
 
 // Options describe a run.
@@ -79,10 +82,10 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: connections and depth must be positive, depth at most %d", ErrOptions, depthMax)
 	}
 	switch o.Op {
-	case Load, Write, Update, Read, Mixed, Count:
+	case Load, Write, Update, Read, Mixed, CAS, Count:
 		return nil
 	}
-	return fmt.Errorf("%w: %q is not load, write, update, read, mixed or counter", ErrOptions, o.Op)
+	return fmt.Errorf("%w: %q is not load, write, update, read, mixed, cas or counter", ErrOptions, o.Op)
 }
 
 // conn is one connection of the generator, protocol v4.
@@ -245,6 +248,11 @@ func rowIs(body []byte, key uint64, scratch []byte) bool {
 	return len(body) >= len(want) && string(body[len(body)-len(want):]) == string(want)
 }
 
+// isApplied tells whether a RESULT Rows body ends with one row of a single column that is true.
+func isApplied(body []byte) bool {
+	return bytes.HasSuffix(body, []byte{0, 0, 0, 1, 0, 0, 0, 1, 1})
+}
+
 // run is the state shared by the connections of a run.
 type run struct {
 	o         Options
@@ -275,6 +283,7 @@ type lane struct {
 	r             *run
 	c             *conn
 	ins, upd, sel []byte
+	cas           []byte // prepared for Op CAS only
 	free          chan uint16
 	ended         chan struct{} // closed when the receiver returns
 	slots         []slot
@@ -311,6 +320,12 @@ func newLane(ctx context.Context, r *run, host string) (*lane, error) {
 	}
 	for _, p := range statements {
 		if *p.id, err = c.prepareSoon(ctx, p.text); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("bench: prepare on %s: %w", host, err)
+		}
+	}
+	if r.o.Op == CAS {
+		if l.cas, err = c.prepareSoon(ctx, "UPDATE bench.kv SET c2 = ? WHERE key = ? IF c0 = ?"); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("bench: prepare on %s: %w", host, err)
 		}
@@ -408,6 +423,9 @@ func (l *lane) request(frame []byte, s uint16, i uint64) []byte {
 	case Update:
 		frame = l.execute(frame, l.upd, 0x01, 2)
 		frame = appendKey(appendCell(frame, key, 2), key)
+	case CAS:
+		frame = l.execute(frame, l.cas, 0x01, 3)
+		frame = appendCell(appendKey(appendCell(frame, key, 2), key), key, 0)
 	default:
 		frame = l.execute(frame, l.ins, 0x01, columns+1)
 		frame = appendKey(frame, key)
@@ -454,6 +472,8 @@ func (l *lane) receive() {
 		switch {
 		case op != protocol.OpResult:
 			r.note(serverError(body).Error())
+		case r.o.Op == CAS && !isApplied(body):
+			r.note(fmt.Sprintf("key %d: the answer (%d bytes) does not say that the condition held", x.key, len(body)))
 		case x.isRead && !rowIs(body, x.key, scratch):
 			r.note(fmt.Sprintf("key %d: the answer (%d bytes) is not the row that was written", x.key, len(body)))
 		case r.o.Op == Count:

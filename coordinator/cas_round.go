@@ -1,0 +1,727 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/rpc"
+)
+
+// casRun is a leader at work: attempt after attempt, each with a ballot of its own, until its operation is answered.
+type casRun struct {
+	c   *Coordinator
+	ctx context.Context //nolint:containedctx // of the leader's operation; between attempts only
+	q   *casQueue
+	me  *casOp
+	ops []*casOp // the batch; those that are answered are taken out before the next attempt
+
+	tries       int // attempts in all
+	contentions int
+	waits       int // of them, those that others got in the way of
+	bumps       int
+	made        []made // proposals of this batch that may be decided
+	fails       []Failure
+	unknown     int // acceptances of the last proposal that was not decided
+}
+
+// made is a proposal of this run: what each operation of it is told if it is decided.
+type made struct {
+	ballot  paxos.Ballot
+	results []casResult
+}
+
+type casResult struct {
+	op      *casOp
+	applied bool
+	page    row.Page
+	err     error // of Decide
+}
+
+const (
+	backoffBase = 500 * time.Microsecond
+	backoffMax  = 20 * time.Millisecond
+	bumpsMax    = 3 // attempts with a later ballot for the sake of newer cells
+)
+
+// ballot returns a ballot that was never used, later than floor.
+func (c *Coordinator) ballot(floor int64) paxos.Ballot {
+	var b [24]byte
+	copy(b[:], c.o.Self[:])
+	id := c.attempts.Add(1)
+	for i := range 8 {
+		b[16+i] = byte((id ^ c.nonce) >> (8 * i))
+	}
+	return paxos.Ballot{Micros: max(c.o.Timestamp(), floor+1), ID: xxhash.Sum64(b[:])}
+}
+
+// attempt makes one attempt, after which operations of the batch may be answered.
+func (r *casRun) attempt() {
+	r.ops = slices.DeleteFunc(r.ops, func(o *casOp) bool { return o.answered })
+	if r.tries > 0 && (time.Now().After(r.me.contended) || r.ctx.Err() != nil || r.waits > 0 && !r.pause()) {
+		r.giveUp()
+		return
+	}
+	r.tries++
+	r.waits++
+	if len(r.made) == 0 {
+		r.ops = r.c.proposals.take(r.q, r.ops)
+	}
+	t := r.c.view().table(r.me.cmd.Generation)
+	if t == nil {
+		r.end(&UnknownTable{r.me.cmd.Generation})
+		return
+	}
+	g := r.c.gather(t, r.me)
+	if err := g.available(r.c, r.me.serial); err != nil {
+		r.end(err)
+		return
+	}
+	yield := r.c.takeTurn(r.ctx, g, r.q.key, r.me)
+	defer yield()
+	a := casAttempt{r: r, c: r.c, t: t, g: g, at: Register{r.me.cmd.Generation, r.me.cmd.Token, r.me.cmd.Key}}
+	a.run()
+}
+
+// pause backs off; false: no further attempt is to be made.
+func (r *casRun) pause() bool {
+	d := r.c.jitter(min(backoffBase<<min(r.waits, 6), backoffMax))
+	if time.Now().Add(d).After(r.me.contended) {
+		return false
+	}
+	return sleepFor(r.ctx, d)
+}
+
+// giveUp ends the leader's operation, and those that share a proposal with it.
+func (r *casRun) giveUp() {
+	g := r.need()
+	if len(r.made) > 0 {
+		r.end(&CASWriteUnknown{Level: r.me.serial, Received: r.unknown, BlockFor: g})
+		return
+	}
+	if len(r.fails) > 0 {
+		r.end(&WriteFailure{Level: r.me.serial, BlockFor: g, Type: CASType, Failures: r.fails})
+		return
+	}
+	r.c.metrics.CASContentionTimeouts.Add(1)
+	r.me.answer(false, r.timeout(0, g))
+}
+
+func (r *casRun) timeout(got, need int) error {
+	return &WriteTimeout{Level: r.me.serial, Received: got, BlockFor: need, Type: CASType, Contentions: r.contentions}
+}
+
+func (r *casRun) need() int {
+	if t := r.c.view().table(r.me.cmd.Generation); t != nil {
+		return r.c.gather(t, r.me).need
+	}
+	return 1
+}
+
+// end answers all operations of the batch with an error. What says that nothing happened is only told to those for which
+// nothing was sent.
+func (r *casRun) end(err error) {
+	var never *Unavailable
+	var gone *UnknownTable
+	for _, w := range r.ops {
+		if w.answered {
+			continue
+		}
+		told := err
+		if w.sent && errors.As(err, &never) || len(r.made) > 0 && errors.As(err, &gone) {
+			told = r.timeout(0, r.need())
+		}
+		w.answer(false, told)
+	}
+}
+
+// casAttempt is one ballot.
+type casAttempt struct {
+	r  *casRun
+	c  *Coordinator
+	t  *tablePlan
+	g  *assembly
+	at Register
+
+	poll   *poll
+	round  *paxos.Round
+	cmds   []row.Command // distinct ones of the batch
+	which  map[string]int
+	data   *peer // who is asked for content, not only for digests
+	reread bool
+	stale  bool
+	newer  ring.HostID
+	late   bool // somebody did not answer in time
+	fails  []Failure
+}
+
+func (a *casAttempt) run() {
+	r := a.r
+	b := a.c.ballot(r.q.floor)
+	r.q.floor = b.Micros
+	a.round = paxos.NewRound(b, len(a.g.peers), a.g.need)
+	a.poll = a.c.newPoll(a.g, r.me.deadline)
+	defer a.poll.timer.Stop()
+	switch step := a.prepare(); step {
+	case paxos.Decide:
+		a.decide()
+	case paxos.Finish:
+		a.c.metrics.CASUnfinished.Add(1)
+		f := a.round.InFlight()
+		a.propose(f.Origin, f.Value, nil)
+	case paxos.Learned:
+		a.c.metrics.CASUnfinished.Add(1)
+		a.finished(a.round.InFlight())
+	default:
+		a.stopped(step, false)
+	}
+}
+
+// prepare asks for promises and content, and brings those up to date that lack the last commit.
+func (a *casAttempt) prepare() paxos.Step {
+	a.commands()
+	a.chooseData()
+	step := paxos.Wait
+	for i, p := range a.g.peers {
+		if !a.c.live(p) {
+			step = a.round.Fail(i, false)
+		}
+	}
+	var self *peer
+	for _, p := range a.g.peers {
+		if p.self {
+			self = p
+		} else if a.c.live(p) {
+			a.sendPrepare(p)
+		}
+	}
+	if self != nil {
+		a.sendPrepare(self)
+	}
+	for _, w := range a.r.ops {
+		w.sent = true
+	}
+	for step == paxos.Wait {
+		m, ok := a.poll.next()
+		if !ok {
+			a.late = true
+			return paxos.Wait
+		}
+		step = a.promised(&m)
+		if step == paxos.Refresh {
+			a.refresh()
+			step = paxos.Wait
+		}
+	}
+	return step
+}
+
+// commands collects the distinct reads of the batch. Several operations need whole rows: what one leaves is put over them.
+func (a *casAttempt) commands() {
+	a.which = map[string]int{}
+	ops := a.r.ops
+	for _, w := range ops {
+		if _, ok := a.which[w.encoded]; ok {
+			continue
+		}
+		a.which[w.encoded] = len(a.cmds)
+		cmd := w.cmd
+		if len(ops) > 1 {
+			cmd = cmd.Full()
+		}
+		a.cmds = append(a.cmds, cmd)
+	}
+}
+
+func (a *casAttempt) chooseData() {
+	var best []*peer
+	for _, p := range a.g.peers[:a.g.natural] {
+		if a.c.live(p) {
+			best = append(best, p)
+		}
+	}
+	rank(best, a.t.view.localDC, a.c.peers.now())
+	if len(best) > 0 {
+		a.data = best[0]
+	}
+}
+
+func (a *casAttempt) sendPrepare(to *peer) {
+	q := a.g.request(&a.r.me.cmd)
+	q.verb, q.ballot, q.known = VerbPrepare, a.round.Ballot, a.r.q.known.Ballot
+	if a.poll.index(to) < a.g.natural { // a joining one has no content yet
+		q.commands = slices.Clone(a.cmds)
+		for i := range q.commands {
+			q.commands[i].Digest = to != a.data
+		}
+	}
+	if tr := a.r.me.trace; tr != nil {
+		tr.Event("Sending PAXOS2_PREPARE message to %s", to.address())
+	}
+	a.poll.ask(to, &q)
+}
+
+// promised takes one answer of the first phase.
+func (a *casAttempt) promised(m *ballotReplyOf) paxos.Step {
+	if m.verb == VerbCommit {
+		if m.failed() {
+			return a.round.NotRefreshed(m.from)
+		}
+		return a.round.Refreshed(m.from, m.committed)
+	}
+	if m.failed() {
+		a.note(m)
+		return a.round.Fail(m.from, false)
+	}
+	if m.valueless {
+		m.promise.Committed.Value = a.r.q.known.Value
+	}
+	a.poll.got[m.from] = *m
+	return a.round.Promise(m.from, m.promise)
+}
+
+// note remembers why a participant is out.
+func (a *casAttempt) note(m *ballotReplyOf) {
+	p := a.g.peers[m.from]
+	reason := ReasonUnknown
+	switch {
+	case errors.Is(m.err, rpc.ErrTimeout):
+		a.late = true
+		return
+	case m.err == nil && statusOutcome(&rpc.Response{Status: m.status, Epoch: m.epoch}, a.t.view.state.Epoch) == outcomeStale:
+		a.stale, reason = true, ReasonIncompatibleSchema
+		if !p.self {
+			a.newer = p.id
+		}
+	}
+	f := p.failure(reason)
+	f.Why = m.text
+	a.fails = append(a.fails, f)
+}
+
+func (a *casAttempt) refresh() {
+	latest := a.round.Latest()
+	for _, i := range a.round.TakeLagging() {
+		a.c.metrics.CASRefreshes.Add(1)
+		q := a.g.request(&a.r.me.cmd)
+		q.verb, q.proposal = VerbCommit, latest
+		a.poll.ask(a.g.peers[i], &q)
+	}
+}
+
+// content returns the pages of the commands as of the last decision. It comes with the promises, or is read again from those
+// that have been brought up to date.
+func (a *casAttempt) content() ([]row.Page, error) {
+	if pages, ok := a.promisedContent(); ok {
+		return pages, nil
+	}
+	a.reread = true
+	var current []*peer
+	for i, p := range a.g.peers[:a.g.natural] {
+		if a.round.Current(i) {
+			current = append(current, p)
+		}
+	}
+	pages := make([]row.Page, len(a.cmds))
+	for i := range a.cmds {
+		level := Quorum
+		if a.g.local {
+			level = LocalQuorum
+		}
+		done := make(chan error, 1)
+		rd := &Read{Command: a.cmds[i], Level: level, Timeout: time.Until(a.r.me.deadline), Trace: a.r.me.trace}
+		rd.Done = readDoneFunc(func(_ *Read, err error) { done <- err })
+		q := quota{level: level, need: a.g.natural/2 + 1, local: a.g.local}
+		a.c.inFlight.Add(1)
+		a.c.readFrom(a.t, rd, &q, current, nil)
+		if err := <-done; err != nil {
+			return nil, err
+		}
+		pages[i] = rd.Page
+	}
+	return pages, nil
+}
+
+func (a *casAttempt) promisedContent() ([]row.Page, bool) {
+	fresh, from := 0, -1
+	for i, p := range a.g.peers[:a.g.natural] {
+		if a.round.Fresh(i) {
+			fresh++
+			if p == a.data {
+				from = i
+			}
+		}
+	}
+	if from < 0 || fresh < a.g.natural/2+1 {
+		return nil, false
+	}
+	pages := a.poll.got[from].pages
+	for i := range a.g.peers[:a.g.natural] {
+		if !a.round.Fresh(i) {
+			continue
+		}
+		for j := range pages {
+			if a.poll.got[i].pages[j].Digest != pages[j].Digest {
+				a.c.metrics.DigestMismatches.Add(1)
+				return nil, false
+			}
+		}
+	}
+	return pages, true
+}
+
+// decide evaluates the batch: nothing is in flight, and a majority has the last decision applied.
+func (a *casAttempt) decide() {
+	latest := a.round.Latest()
+	if a.settled(latest) {
+		return
+	}
+	pages, err := a.content()
+	if err != nil {
+		a.late = true
+		a.stopped(paxos.Failed, false)
+		return
+	}
+	e := evaluation{a: a, pages: pages, after: latest.Ballot.Micros}
+	if later := e.newest(); later > 0 {
+		a.r.q.floor, a.r.bumps, a.r.waits = later, a.r.bumps+1, 0
+		return
+	}
+	e.run()
+	switch {
+	case len(e.value) > 0:
+		a.r.made = append(a.r.made, made{a.round.Ballot, e.results})
+		a.propose(a.round.Ballot, e.value, e.results)
+	case a.round.Clean() && !a.reread:
+		none := paxos.Proposal{Ballot: a.round.Ballot, Origin: a.round.Ballot}
+		a.c.commitAll(a.g, a.at, none)
+		a.r.q.known = none
+		a.answer(e.results, nil)
+	default:
+		a.propose(a.round.Ballot, nil, e.results)
+	}
+}
+
+// settled deals with what earlier proposals of the batch came to, of which the last decision tells. True: the attempt is over.
+func (a *casAttempt) settled(latest paxos.Proposal) bool {
+	r := a.r
+	if a.own(latest) {
+		return true
+	}
+	overtaken := false
+	for _, m := range r.made {
+		overtaken = overtaken || latest.Ballot.After(m.ballot)
+	}
+	if !overtaken {
+		return false // dead as soon as this ballot is decided
+	}
+	// Somebody decided something later, maybe after one of ours: those that wrote cannot know.
+	for _, m := range r.made {
+		for _, x := range m.results {
+			if x.applied && !x.op.answered {
+				x.op.answer(false, &CASWriteUnknown{Level: x.op.serial, Received: r.unknown, BlockFor: a.g.need})
+			}
+		}
+	}
+	r.made = nil
+	r.ops = slices.DeleteFunc(r.ops, func(o *casOp) bool { return o.answered })
+	return len(r.ops) == 0
+}
+
+// own answers the batch when a decision is one of its own.
+func (a *casAttempt) own(p paxos.Proposal) bool {
+	for _, m := range a.r.made {
+		if m.ballot == p.Origin {
+			run := a.c.commitAll(a.g, a.at, p)
+			a.answer(m.results, run)
+			a.r.made = nil
+			return true
+		}
+	}
+	return false
+}
+
+// propose sends a proposal to all participants and waits for a majority.
+func (a *casAttempt) propose(origin paxos.Ballot, value []byte, results []casResult) {
+	p := a.round.Propose(origin, value)
+	step := paxos.Wait
+	var self *peer
+	for i, to := range a.g.peers {
+		switch {
+		case !a.c.live(to):
+			step = a.round.Fail(i, false)
+		case to.self:
+			self = to
+		default:
+			a.sendAccept(to, p)
+		}
+	}
+	if self != nil {
+		a.sendAccept(self, p)
+	}
+	for step == paxos.Wait {
+		m, ok := a.poll.next()
+		if !ok {
+			a.late = true
+			break
+		}
+		step = a.accepted(&m)
+	}
+	if step != paxos.Decided {
+		if len(value) > 0 && !a.late {
+			a.hearOut()
+		}
+		a.stopped(step, len(value) > 0 && origin == p.Ballot)
+		return
+	}
+	if results == nil {
+		a.finished(p)
+		return
+	}
+	run := a.c.commitAll(a.g, a.at, p)
+	a.r.q.known = p
+	a.r.made = nil // the others are dead
+	a.answer(results, run)
+}
+
+// accepted takes one answer of the second phase.
+func (a *casAttempt) accepted(m *ballotReplyOf) paxos.Step {
+	switch {
+	case m.verb != VerbAccept:
+		return paxos.Wait
+	case m.failed():
+		a.note(m)
+		return a.round.Fail(m.from, m.maybe)
+	}
+	return a.round.Accepted(m.from, m.accepted, m.obstacle)
+}
+
+// hearOutMax is how long the rest of the answers to a proposal that others overtook is waited for.
+const hearOutMax = 20 * time.Millisecond
+
+// hearOut waits a little for the rest of the answers to a proposal that is not decided: when nobody has accepted it, the
+// operations can go on as if it had not been.
+func (a *casAttempt) hearOut() {
+	timer := time.NewTimer(hearOutMax)
+	defer timer.Stop()
+	for a.round.Acceptances() == 0 && !a.round.Heard() {
+		select {
+		case m := <-a.poll.answers:
+			a.accepted(&m)
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+func (a *casAttempt) sendAccept(to *peer, p paxos.Proposal) {
+	q := a.g.request(&a.r.me.cmd)
+	q.verb, q.proposal = VerbAccept, p
+	if tr := a.r.me.trace; tr != nil {
+		tr.Event("Sending PAXOS2_PROPOSE message to %s", to.address())
+	}
+	a.poll.ask(to, &q)
+}
+
+// finished goes on after what somebody, maybe this run, had left undone.
+func (a *casAttempt) finished(p paxos.Proposal) {
+	a.r.q.known = p
+	if a.own(p) {
+		return
+	}
+	a.c.commitAll(a.g, a.at, p)
+	a.r.made = nil // dead: this was decided in their place
+	a.r.waits = 0  // no reason to back off
+}
+
+// answer gives each operation its result.
+func (a *casAttempt) answer(results []casResult, run *commitRun) {
+	for _, x := range results {
+		if x.op.answered {
+			continue
+		}
+		x.op.page = x.page
+		if x.applied {
+			x.op.commit = run
+		}
+		x.op.answer(x.applied, x.err)
+	}
+}
+
+// stopped ends an attempt that decided nothing. own tells that it proposed something of the batch.
+func (a *casAttempt) stopped(step paxos.Step, own bool) {
+	r := a.r
+	r.q.floor = max(r.q.floor, a.round.Seen().Micros)
+	if own {
+		if r.unknown = a.round.Acceptances(); a.round.Untouched() {
+			r.made = r.made[:len(r.made)-1]
+		}
+	}
+	r.fails = nil
+	switch step {
+	case paxos.Superseded:
+		r.contentions++
+		a.c.metrics.CASContention.Add(1)
+		a.c.proposals.crowd(r.q.key)
+		return
+	case paxos.Failed:
+		if a.stale && a.c.newerThan(a.t.view.state.Epoch, a.newer, r.me.contended) {
+			return
+		}
+		if !a.late {
+			r.fails = a.fails
+		}
+		return
+	}
+	got := a.round.Promises()
+	if !a.round.Proposal().Ballot.IsZero() {
+		got = a.round.Acceptances()
+	}
+	r.end(r.timeout(got, a.g.need))
+}
+
+// evaluation asks the operations of a batch, one after another, each on the content that the one before it leaves.
+type evaluation struct {
+	a       *casAttempt
+	pages   []row.Page // of the commands; replaced as operations write
+	after   int64      // µs of the last decision: timestamps are later
+	value   []byte
+	results []casResult
+}
+
+// newest returns the timestamp that a further attempt has to exceed, because the content is newer than this ballot; 0: it
+// is not, or too far ahead to wait for.
+func (e *evaluation) newest() int64 {
+	n := int64(len(e.a.r.ops))
+	first := max(e.a.round.Ballot.Micros-n+1, e.after+1)
+	newest := int64(0)
+	for i := range e.pages {
+		newest = max(newest, newestTimestamp(&e.pages[i]))
+	}
+	if newest < first || e.a.r.bumps >= bumpsMax || !e.writes() {
+		return 0
+	}
+	if newest+n >= e.a.c.o.Now().Add(BallotAheadMax).UnixMicro() {
+		e.a.c.metrics.CASShadowed.Add(1)
+		return 0
+	}
+	return newest + n
+}
+
+func (e *evaluation) writes() bool {
+	return slices.ContainsFunc(e.a.r.ops, func(w *casOp) bool { return !w.readOnly })
+}
+
+func (e *evaluation) run() {
+	ops := e.a.r.ops
+	b := e.a.round.Ballot.Micros
+	n := int(min(int64(len(ops)), b-e.after))
+	for i, w := range ops[:n] {
+		if !e.one(w, b-int64(n-1-i)) {
+			return
+		}
+	}
+}
+
+// one asks one operation; false: it and those behind it wait for the next ballot.
+func (e *evaluation) one(w *casOp, ts int64) bool {
+	at := e.a.which[w.encoded]
+	cmd := &e.a.cmds[at]
+	if len(e.value) > 0 && (e.pages[at].More || cmd.Reverse) {
+		return false
+	}
+	x := casResult{op: w, page: clonePage(&e.pages[at])}
+	if w.readOnly {
+		e.results = append(e.results, x)
+		return true
+	}
+	ms, applied, err := w.decide(&x.page, ts, w.cmd.Now)
+	if err == nil && applied {
+		err = e.add(w, ms)
+	}
+	switch {
+	case errors.Is(err, errBatchFull):
+		return false
+	case err != nil:
+		applied = false
+	}
+	x.applied, x.err = applied, err
+	e.results = append(e.results, x)
+	return true
+}
+
+var errBatchFull = errors.New("coordinator: the ballot writes enough")
+
+// add appends an operation's mutations to the value and puts them over the pages.
+func (e *evaluation) add(w *casOp, ms []row.Mutation) error {
+	var enc []byte
+	for i := range ms {
+		m := &ms[i]
+		if m.Generation != w.cmd.Generation || m.Token != w.cmd.Token || !bytes.Equal(m.Key, w.cmd.Key) {
+			return fmt.Errorf("coordinator: a conditional write writes to another partition than it reads")
+		}
+		enc = m.Append(enc)
+	}
+	switch {
+	case len(enc) > casValueBytesMax:
+		return &TooLarge{len(enc), casValueBytesMax}
+	case len(e.value) > 0 && len(e.value)+len(enc) > casBatchBytesMax:
+		return errBatchFull
+	}
+	if len(e.a.r.ops) > 1 {
+		for i := range e.pages {
+			p, err := overlay(&e.a.cmds[i], &e.pages[i], ms)
+			if err != nil {
+				return err
+			}
+			e.pages[i] = p
+		}
+	}
+	e.value = append(e.value, enc...)
+	return nil
+}
+
+// casValueBytesMax leaves room for the rest of a message.
+const casValueBytesMax = mutationBytesMax - 256<<10
+
+func clonePage(p *row.Page) row.Page {
+	return row.Page{Data: bytes.Clone(p.Data), Rows: p.Rows, More: p.More, Cut: clonePosition(&p.Cut), Digest: p.Digest}
+}
+
+// ballotCall is the callback of one participant's answer.
+type ballotCall struct {
+	p    *poll
+	q    ballotAsked
+	from int
+}
+
+type ballotAsked struct {
+	verb      rpc.Verb
+	asks      int // pages
+	committed paxos.Ballot
+}
+
+// Done implements rpc.Callback.
+func (k *ballotCall) Done(r *rpc.Response) {
+	m := ballotReplyOf{from: k.from, ballotAsked: k.q, epoch: r.Epoch, asked: true, err: r.Err}
+	var e *rpc.Error
+	switch {
+	case r.Err != nil:
+		m.maybe = !errors.As(r.Err, &e) || e.Sent
+	case r.Status != rpc.StatusOK:
+		m.status, m.text = r.Status, string(r.Body[:min(len(r.Body), whyBytesMax)])
+		m.maybe = r.Status != rpc.StatusExpired && r.Status != rpc.StatusOverloaded
+	default:
+		m.err = m.decode(k.q.verb, bytes.Clone(r.Body), k.q.asks)
+		m.maybe = m.err != nil
+	}
+	k.p.answers <- m
+}

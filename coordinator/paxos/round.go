@@ -1,0 +1,283 @@
+package paxos
+
+import "math/bits"
+
+// ParticipantsMax is how many acceptors a Round can have.
+const ParticipantsMax = 64
+
+// Step is what the owner of a Round does next.
+type Step uint8
+
+// The steps.
+const (
+	Wait       Step = iota // for more answers
+	Refresh                // send a commit of Latest to the acceptors that TakeLagging returns
+	Decide                 // nothing is in flight, a majority has Latest applied: make a value and Propose it, or end if Clean
+	Finish                 // Propose InFlight's value under its Origin; then start again
+	Learned                // InFlight is decided already: commit it; then start again
+	Decided                // the proposal is decided: commit it
+	Superseded             // refused: start again with a ballot after Seen
+	Failed                 // too few acceptors can answer
+)
+
+type phase uint8
+
+const (
+	preparing phase = iota
+	proposing       // a value is wanted
+	accepting
+	lost // accepting, and a majority cannot be had any more: answers are still taken note of
+	over
+)
+
+// set is a set of acceptors.
+type set uint64
+
+func (s set) has(i int) bool { return s&(1<<i) != 0 }
+func (s *set) add(i int)     { *s |= 1 << i }
+func (s set) len() int       { return bits.OnesCount64(uint64(s)) }
+
+// Round is one attempt of a proposer: one ballot, from prepare to decision. Acceptors are numbered from 0. An answer that
+// comes twice, or after it could matter, changes nothing.
+type Round struct {
+	Ballot    Ballot
+	need, all int
+	phase     phase
+
+	promised, refused, failed set
+	behind                    set // promised, and could not be brought up to date
+	asked                     set // were sent Latest
+	fresh                     set // had Latest applied when they promised
+	before, committed         []Ballot
+	latest, flight            Proposal
+	holders                   set // of flight
+	seen                      Ballot
+
+	proposal Proposal
+	accepted set
+	maybe    set // may have accepted, and will not say
+}
+
+// NewRound returns an attempt with all acceptors, of which need, a majority, have to agree.
+func NewRound(b Ballot, all, need int) *Round {
+	if all > ParticipantsMax || need > all || 2*need <= all {
+		panic("paxos: need is no majority")
+	}
+	return &Round{Ballot: b, need: need, all: all, before: make([]Ballot, all), committed: make([]Ballot, all)}
+}
+
+// Promise takes an acceptor's answer to prepare.
+func (r *Round) Promise(from int, p Promise) Step {
+	if r.phase != preparing || r.heard(from) {
+		return Wait
+	}
+	if p.Refused {
+		r.refused.add(from)
+		r.seen = Later(r.seen, p.Promised)
+		return r.afterPromise()
+	}
+	r.promised.add(from)
+	r.before[from], r.committed[from] = p.Promised, p.Committed.Ballot
+	if p.Committed.Ballot.After(r.latest.Ballot) {
+		r.latest, r.fresh, r.asked = p.Committed, 0, 0
+	}
+	if p.Committed.Ballot == r.latest.Ballot {
+		r.fresh.add(from)
+	}
+	switch a := p.Accepted; {
+	case a.Ballot.After(r.flight.Ballot):
+		r.flight, r.holders = a, 1<<from
+	case !a.Ballot.IsZero() && a.Ballot == r.flight.Ballot:
+		r.holders.add(from)
+	}
+	return r.afterPromise()
+}
+
+func (r *Round) heard(i int) bool { return r.promised.has(i) || r.refused.has(i) || r.failed.has(i) }
+
+func (r *Round) afterPromise() Step {
+	if r.promised.len() < r.need {
+		return r.stuck(r.refused | r.failed)
+	}
+	// Also one that writes nothing: its maker had a majority brought up to date, but maybe after these promises, so what it
+	// followed may be a decision that none of them shows.
+	if r.flight.Ballot.After(r.latest.Ballot) {
+		if r.holders.len() >= r.need {
+			r.phase = over
+			return Learned
+		}
+		r.phase = proposing
+		return Finish
+	}
+	if r.current().len() >= r.need {
+		r.phase = proposing
+		return Decide
+	}
+	if r.lagging() != 0 {
+		return Refresh
+	}
+	return r.stuck(r.refused | r.failed | r.behind)
+}
+
+// stuck ends the round when those that are not out are no majority.
+func (r *Round) stuck(out set) Step {
+	switch {
+	case r.all-out.len() >= r.need:
+		return Wait
+	case r.refused != 0:
+		r.phase = over
+		return Superseded
+	}
+	r.phase = over
+	return Failed
+}
+
+// current are those of the promisers that have applied latest.
+func (r *Round) current() (s set) {
+	for i := range r.all {
+		if r.promised.has(i) && r.committed[i] == r.latest.Ballot {
+			s.add(i)
+		}
+	}
+	return s
+}
+
+func (r *Round) lagging() set { return r.promised &^ r.current() &^ r.asked &^ r.behind }
+
+// TakeLagging returns the acceptors that have to be sent Latest, each once.
+func (r *Round) TakeLagging() (out []int) {
+	s := r.lagging()
+	r.asked |= s
+	for i := range r.all {
+		if s.has(i) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// Refreshed takes an acceptor's acknowledgement of a commit of b.
+func (r *Round) Refreshed(from int, b Ballot) Step {
+	if r.phase != preparing || b != r.latest.Ballot {
+		return Wait
+	}
+	r.committed[from] = b
+	return r.afterPromise()
+}
+
+// NotRefreshed says that an acceptor did not take Latest.
+func (r *Round) NotRefreshed(from int) Step {
+	if r.phase != preparing {
+		return Wait
+	}
+	r.behind.add(from)
+	return r.afterPromise()
+}
+
+// Fail says that no answer of an acceptor will come. maybe tells that it may have got the message.
+func (r *Round) Fail(from int, maybe bool) Step {
+	switch r.phase {
+	case preparing:
+		if r.heard(from) {
+			return Wait
+		}
+		r.failed.add(from)
+		return r.afterPromise()
+	case accepting, lost:
+		if r.answered(from) {
+			return Wait
+		}
+		r.failed.add(from)
+		if maybe {
+			r.maybe.add(from)
+		}
+		return r.afterAccept()
+	}
+	return Wait
+}
+
+// Latest is the last decision that any promiser knew of.
+func (r *Round) Latest() Proposal { return r.latest }
+
+// InFlight is the proposal to Finish or that was Learned.
+func (r *Round) InFlight() Proposal { return r.flight }
+
+// Seen is the latest ballot that stood in the way.
+func (r *Round) Seen() Ballot { return r.seen }
+
+// Fresh tells whether what an acceptor read when it promised is as of Latest.
+func (r *Round) Fresh(i int) bool { return r.promised.has(i) && r.fresh.has(i) }
+
+// Current tells whether an acceptor has Latest applied by now: a read of a majority of those shows it.
+func (r *Round) Current(i int) bool { return r.promised.has(i) && r.committed[i] == r.latest.Ballot }
+
+// Clean tells that no proposal between Latest and Ballot exists anywhere, or can come to exist: a majority had promised
+// nothing beyond Latest, and whoever proposes needs the promise of one of them.
+func (r *Round) Clean() bool {
+	n := 0
+	for i := range r.all {
+		if r.promised.has(i) && !r.before[i].After(r.latest.Ballot) {
+			n++
+		}
+	}
+	return n >= r.need
+}
+
+// Promises returns how many acceptors have promised.
+func (r *Round) Promises() int { return r.promised.len() }
+
+// Propose returns what to send to all acceptors after Decide (origin: the round's own ballot) or Finish.
+func (r *Round) Propose(origin Ballot, value []byte) Proposal {
+	if r.phase != proposing {
+		panic("paxos: proposed without a majority of promises")
+	}
+	r.phase = accepting
+	r.refused, r.failed = 0, 0
+	r.proposal = Proposal{Ballot: r.Ballot, Origin: origin, Value: value}
+	return r.proposal
+}
+
+func (r *Round) answered(i int) bool { return r.accepted.has(i) || r.refused.has(i) || r.failed.has(i) }
+
+// Accepted takes an acceptor's answer to accept; obstacle is what made it refuse.
+func (r *Round) Accepted(from int, ok bool, obstacle Ballot) Step {
+	if r.phase != accepting && r.phase != lost || r.answered(from) {
+		return Wait
+	}
+	if ok {
+		r.accepted.add(from)
+	} else {
+		r.refused.add(from)
+		r.seen = Later(r.seen, obstacle)
+	}
+	return r.afterAccept()
+}
+
+func (r *Round) afterAccept() Step {
+	switch {
+	case r.phase == lost:
+		return Wait
+	case r.accepted.len() >= r.need:
+		r.phase = over
+		return Decided
+	}
+	step := r.stuck(r.refused | r.failed)
+	if step != Wait {
+		r.phase = lost
+	}
+	return step
+}
+
+// Proposal is what Propose returned.
+func (r *Round) Proposal() Proposal { return r.proposal }
+
+// Acceptances returns how many acceptors are known to have accepted.
+func (r *Round) Acceptances() int { return r.accepted.len() }
+
+// Heard tells that every acceptor has answered, or never will.
+func (r *Round) Heard() bool { return (r.accepted | r.refused | r.failed).len() == r.all }
+
+// Untouched tells that no acceptor has accepted the proposal, or ever will.
+func (r *Round) Untouched() bool {
+	return r.accepted == 0 && r.maybe == 0 && (r.refused|r.failed).len() == r.all
+}

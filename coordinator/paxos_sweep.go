@@ -1,0 +1,132 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/rpc"
+)
+
+const (
+	sweepPage  = 256                  // registers that are looked at in one go
+	sweepPause = 5 * time.Millisecond // after each that is finished or forgotten: 200 a second
+)
+
+// sweepRegisters looks at all registers of this node now and then until ctx ends.
+func (c *Coordinator) sweepRegisters(ctx context.Context) {
+	if c.o.Registers == nil {
+		return
+	}
+	for sleepFor(ctx, c.jitter(c.o.PaxosSweep)) {
+		for at, first := []byte(nil), true; ctx.Err() == nil && (first || at != nil); first = false {
+			var old []agedRegister
+			var err error
+			if old, at, err = c.agedRegisters(at); err != nil {
+				c.o.Logger.Error("sweep of Paxos registers failed", "err", err)
+				break
+			}
+			for i := range old {
+				if c.sweep(ctx, &old[i]) && !sleepFor(ctx, sweepPause) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// agedRegister is a register that nothing has happened to for a while.
+type agedRegister struct {
+	Register
+	state paxos.State // without values
+}
+
+// agedRegisters returns those of the next page that are old enough, and where to go on.
+func (c *Coordinator) agedRegisters(at []byte) (old []agedRegister, next []byte, err error) {
+	before := c.o.Now().Add(-c.o.PaxosGrace).UnixMicro()
+	seen := 0
+	next, err = c.o.Registers.ScanRegisters(at, partHead, func(r Register, head []byte) bool {
+		s, err := paxos.DecodeHead(head)
+		if err != nil {
+			c.o.Logger.Error("a Paxos register does not decode", "generation", uint32(r.Generation), "err", err)
+		} else if s.Promised.Micros < before {
+			r.Key = bytes.Clone(r.Key)
+			old = append(old, agedRegister{r, s})
+		}
+		seen++
+		return seen < sweepPage
+	})
+	return old, next, err
+}
+
+// sweep finishes or forgets one register, and tells whether it did anything. The first live replica does so for all; another one
+// if that has not done it for twice the time.
+func (c *Coordinator) sweep(ctx context.Context, r *agedRegister) bool {
+	t := c.view().table(r.Generation)
+	if t == nil || !t.owns(t.view.self, r.Token) {
+		return false
+	}
+	w := &casOp{cmd: row.Command{Generation: r.Generation, Token: r.Token, Key: r.Key, StaticOnly: true, Limit: 1},
+		serial: Serial, level: Any, readOnly: true}
+	if r.state.Local {
+		w.serial = LocalSerial
+	}
+	g := c.gather(t, w)
+	patient := c.o.Now().UnixMicro()-r.state.Promised.Micros < 2*c.o.PaxosGrace.Microseconds()
+	if k := c.keeper(g); patient && (k == nil || !k.self) {
+		return false
+	}
+	if !r.state.Finished() || !r.state.Accepted.Ballot.IsZero() {
+		c.metrics.CASSwept.Add(1)
+		if err := c.serialize(ctx, w, 0, false); err != nil {
+			c.o.Logger.Debug("an unfinished conditional write stays", "err", err)
+		}
+		return true
+	}
+	c.forgetRegister(t, r)
+	return true
+}
+
+// forgetRegister offers the last commit to all replicas and, when each has it, has all forget the register.
+func (c *Coordinator) forgetRegister(t *tablePlan, r *agedRegister) {
+	value, _, _, err := c.o.Registers.Register(r.Generation, r.Token, r.Key, partCommitted)
+	if err != nil {
+		c.o.Logger.Error("a Paxos register cannot be read", "err", err)
+		return
+	}
+	all := &assembly{t: t}
+	all.peers, all.natural = t.replicas(nil, r.Token)
+	for _, p := range all.peers {
+		if !c.live(p) {
+			return
+		}
+	}
+	p := r.state.Committed
+	p.Value = value
+	q := ballotRequest{verb: VerbCommit, generation: r.Generation, token: r.Token, key: r.Key, proposal: p}
+	if !c.askAll(all, q) {
+		return
+	}
+	q = ballotRequest{verb: VerbForget, generation: r.Generation, token: r.Token, key: r.Key, ballot: p.Ballot}
+	if c.askAll(all, q) {
+		c.metrics.CASForgotten.Add(1)
+	}
+}
+
+// askAll sends a message to all and tells whether all took it.
+func (c *Coordinator) askAll(g *assembly, q ballotRequest) bool {
+	poll := c.newPoll(g, time.Now().Add(c.o.WriteTimeout))
+	defer poll.timer.Stop()
+	for _, p := range g.peers {
+		each := q
+		poll.ask(p, &each)
+	}
+	for range g.peers {
+		if m, ok := poll.next(); !ok || m.err != nil || m.status != rpc.StatusOK {
+			return false
+		}
+	}
+	return true
+}
