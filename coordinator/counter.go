@@ -181,7 +181,11 @@ func (p *counterPart) lead() {
 	case p.leader.self:
 		p.tried = append(p.tried, p.leader)
 		op := &leadOp{c: c, level: cw.level, need: p.need, deadline: cw.deadline, trace: cw.trace, end: p}
-		op.ms, _ = decodeTarget(p.request[countHeaderLen:])
+		var ok bool
+		if op.ms, ok = decodeTarget(p.request[countHeaderLen:]); !ok {
+			p.refused(&refusal{rpc.StatusBadRequest, "malformed increments"})
+			return
+		}
 		c.overdue.add(&op.entry, op, cw.deadline.Sub(c.overdue.base))
 		c.counters.lead(op)
 	default:
