@@ -30,7 +30,7 @@ func sampleRequests() map[string]*ballotRequest {
 		return q
 	}
 	at := paxos.Ballot{Micros: 1_700_000_000_000_000, ID: 0xAB}
-	p := paxos.Proposal{Ballot: at, Origin: at, Value: m.Append(nil)}
+	p := paxos.Proposal{Ballot: at, Origin: at, Prev: paxos.Ballot{Micros: 9, ID: 10}, Value: m.Append(nil)}
 	return map[string]*ballotRequest{
 		"prepare": of(VerbPrepare, func(q *ballotRequest) {
 			q.ballot, q.known, q.commands = at, paxos.Ballot{Micros: 7, ID: 8}, []row.Command{cmd}

@@ -175,11 +175,14 @@ func (a *casAttempt) run() {
 		a.decide()
 	case paxos.Finish:
 		a.c.metrics.CASUnfinished.Add(1)
-		f := a.round.InFlight()
-		a.propose(f.Origin, f.Value, nil)
+		if !a.settled() {
+			a.propose(a.round.ProposeAgain(), nil)
+		}
 	case paxos.Learned:
 		a.c.metrics.CASUnfinished.Add(1)
-		a.finished(a.round.InFlight())
+		if !a.settled() {
+			a.finished(a.round.InFlight())
+		}
 	default:
 		a.stopped(step, false)
 	}
@@ -381,7 +384,7 @@ func (a *casAttempt) promisedContent() ([]row.Page, bool) {
 // decide evaluates the batch: nothing is in flight, and a majority has the last decision applied.
 func (a *casAttempt) decide() {
 	latest := a.round.Latest()
-	if a.settled(latest) {
+	if a.settled() {
 		return
 	}
 	pages, err := a.content()
@@ -399,59 +402,47 @@ func (a *casAttempt) decide() {
 	switch {
 	case len(e.value) > 0:
 		a.r.made = append(a.r.made, made{a.round.Ballot, e.results})
-		a.propose(a.round.Ballot, e.value, e.results)
+		a.propose(a.round.Propose(e.value), e.results)
 	case a.round.Clean() && !a.reread:
-		none := paxos.Proposal{Ballot: a.round.Ballot, Origin: a.round.Ballot}
+		none := a.round.Nothing()
 		a.c.commitAll(a.g, a.at, none)
 		a.r.q.known = none
 		a.answer(e.results, nil)
 	default:
-		a.propose(a.round.Ballot, nil, e.results)
+		a.propose(a.round.Propose(nil), e.results)
 	}
 }
 
-// settled deals with what earlier proposals of the batch came to, of which the last decision tells. True: the attempt is over.
-func (a *casAttempt) settled(latest paxos.Proposal) bool {
+// settled deals with what earlier proposals of the batch came to, as far as the last decision tells. True: the attempt is over.
+func (a *casAttempt) settled() bool { return a.settledBy(a.round.Latest()) }
+
+// settledBy is settled, of any decision.
+func (a *casAttempt) settledBy(p paxos.Proposal) bool {
 	r := a.r
-	if a.own(latest) {
-		return true
-	}
-	overtaken := false
+	var open []made
 	for _, m := range r.made {
-		overtaken = overtaken || latest.Ballot.After(m.ballot)
-	}
-	if !overtaken {
-		return false // dead as soon as this ballot is decided
-	}
-	// Somebody decided something later, maybe after one of ours: those that wrote cannot know.
-	for _, m := range r.made {
-		for _, x := range m.results {
-			if x.applied && !x.op.answered {
-				x.op.answer(false, &CASWriteUnknown{Level: x.op.serial, Received: r.unknown, BlockFor: a.g.need})
+		switch p.Tells(m.ballot) {
+		case paxos.Applied:
+			a.answer(m.results, a.c.commitAll(a.g, a.at, p))
+			r.made = nil
+			return true
+		case paxos.Open:
+			open = append(open, m)
+		case paxos.Lost: // decisions followed one another too fast: those that wrote cannot know
+			for _, x := range m.results {
+				if x.applied && !x.op.answered {
+					x.op.answer(false, &CASWriteUnknown{Level: x.op.serial, Received: r.unknown, BlockFor: a.g.need})
+				}
 			}
 		}
 	}
-	r.made = nil
+	r.made = open
 	r.ops = slices.DeleteFunc(r.ops, func(o *casOp) bool { return o.answered })
 	return len(r.ops) == 0
 }
 
-// own answers the batch when a decision is one of its own.
-func (a *casAttempt) own(p paxos.Proposal) bool {
-	for _, m := range a.r.made {
-		if m.ballot == p.Origin {
-			run := a.c.commitAll(a.g, a.at, p)
-			a.answer(m.results, run)
-			a.r.made = nil
-			return true
-		}
-	}
-	return false
-}
-
-// propose sends a proposal to all participants and waits for a majority.
-func (a *casAttempt) propose(origin paxos.Ballot, value []byte, results []casResult) {
-	p := a.round.Propose(origin, value)
+// propose sends a proposal to all participants and waits for a majority. results are nil for a proposal of others.
+func (a *casAttempt) propose(p paxos.Proposal, results []casResult) {
 	step := paxos.Wait
 	var self *peer
 	for i, to := range a.g.peers {
@@ -476,10 +467,10 @@ func (a *casAttempt) propose(origin paxos.Ballot, value []byte, results []casRes
 		step = a.accepted(&m)
 	}
 	if step != paxos.Decided {
-		if len(value) > 0 && !a.late {
+		if len(p.Value) > 0 && !a.late {
 			a.hearOut()
 		}
-		a.stopped(step, len(value) > 0 && origin == p.Ballot)
+		a.stopped(step, len(p.Value) > 0 && results != nil)
 		return
 	}
 	if results == nil {
@@ -534,11 +525,10 @@ func (a *casAttempt) sendAccept(to *peer, p paxos.Proposal) {
 // finished goes on after what somebody, maybe this run, had left undone.
 func (a *casAttempt) finished(p paxos.Proposal) {
 	a.r.q.known = p
-	if a.own(p) {
+	if a.settledBy(p) {
 		return
 	}
 	a.c.commitAll(a.g, a.at, p)
-	a.r.made = nil // dead: this was decided in their place
 	a.r.waits = 0  // no reason to back off
 }
 

@@ -30,5 +30,30 @@ func Later(a, b Ballot) Ballot {
 // it only makes every earlier proposal that is not decided impossible.
 type Proposal struct {
 	Ballot, Origin Ballot
+	Prev           Ballot // Origin of the decision that it was made after; zero: none
 	Value          []byte
+}
+
+// Fate is what became of a proposal.
+type Fate uint8
+
+// The fates.
+const (
+	Open    Fate = iota // not known: it may yet be decided
+	Applied             // decided
+	Dead                // not decided, and never will be
+	Lost                // something later is decided, before which it may have been
+)
+
+// Tells returns what it means for a proposal made with ballot o that p is decided.
+func (p *Proposal) Tells(o Ballot) Fate {
+	switch {
+	case o == p.Origin || o == p.Prev:
+		return Applied
+	case !p.Ballot.After(o):
+		return Open
+	case o.After(p.Prev):
+		return Dead
+	}
+	return Lost
 }

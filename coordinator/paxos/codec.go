@@ -47,14 +47,14 @@ func decodeBallots(src []byte, bs ...*Ballot) (rest []byte, err error) {
 
 // Append appends the encoding of a proposal.
 func (p *Proposal) Append(dst []byte) []byte {
-	dst = p.Origin.Append(p.Ballot.Append(dst))
+	dst = p.Prev.Append(p.Origin.Append(p.Ballot.Append(dst)))
 	dst = binary.AppendUvarint(dst, uint64(len(p.Value)))
 	return append(dst, p.Value...)
 }
 
 // DecodeProposal returns the proposal at the start of src, whose bytes it aliases, and what follows. ErrCorrupt.
 func DecodeProposal(src []byte) (p Proposal, rest []byte, err error) {
-	if src, err = decodeBallots(src, &p.Ballot, &p.Origin); err != nil {
+	if src, err = decodeBallots(src, &p.Ballot, &p.Origin, &p.Prev); err != nil {
 		return p, src, err
 	}
 	n, w := binary.Uvarint(src)
@@ -78,9 +78,9 @@ func (s *State) AppendHead(dst []byte) []byte {
 		flags |= headLocal
 	}
 	dst = s.Promised.Append(append(dst, headVersion, flags))
-	dst = s.Committed.Origin.Append(s.Committed.Ballot.Append(dst))
+	dst = s.Committed.Prev.Append(s.Committed.Origin.Append(s.Committed.Ballot.Append(dst)))
 	if flags&headAccepted != 0 {
-		dst = s.Accepted.Origin.Append(s.Accepted.Ballot.Append(dst))
+		dst = s.Accepted.Prev.Append(s.Accepted.Origin.Append(s.Accepted.Ballot.Append(dst)))
 	}
 	return dst
 }
@@ -95,8 +95,8 @@ func DecodeHead(src []byte) (s State, err error) {
 	}
 	accepted := src[1]&headAccepted != 0
 	s.Local = src[1]&headLocal != 0
-	if src, err = decodeBallots(src[2:], &s.Promised, &s.Committed.Ballot, &s.Committed.Origin); err == nil && accepted {
-		src, err = decodeBallots(src, &s.Accepted.Ballot, &s.Accepted.Origin)
+	if src, err = decodeBallots(src[2:], &s.Promised, &s.Committed.Ballot, &s.Committed.Origin, &s.Committed.Prev); err == nil && accepted {
+		src, err = decodeBallots(src, &s.Accepted.Ballot, &s.Accepted.Origin, &s.Accepted.Prev)
 	}
 	if err != nil || len(src) > 0 || accepted && !s.Accepted.Ballot.After(s.Committed.Ballot) ||
 		s.Committed.Ballot.After(s.Promised) || s.Accepted.Ballot.After(s.Promised) {

@@ -13,8 +13,8 @@ import (
 // head is the state whose bytes docs/format/storage-keys.md shows.
 func head() State {
 	return State{Promised: Ballot{0x0102030405060708, 0xA1}, Local: true,
-		Committed: Proposal{Ballot: Ballot{0x0102030405060700, 0xB2}, Origin: Ballot{0x0102030405060600, 0xC3}},
-		Accepted:  Proposal{Ballot: Ballot{0x0102030405060707, 0xD4}, Origin: Ballot{0x0102030405060706, 0xE5}}}
+		Committed: Proposal{Ballot: Ballot{0x0102030405060700, 0xB2}, Origin: Ballot{0x0102030405060600, 0xC3}, Prev: Ballot{0x0102030405060500, 0xC4}},
+		Accepted:  Proposal{Ballot: Ballot{0x0102030405060707, 0xD4}, Origin: Ballot{0x0102030405060706, 0xE5}, Prev: Ballot{0x0102030405060600, 0xC3}}}
 }
 
 // TestGoldenHead: what is on disk is what docs/format/storage-keys.md shows.
@@ -35,8 +35,8 @@ func TestGoldenHead(t *testing.T) {
 }
 
 func TestRoundTrips(t *testing.T) {
-	p := Promise{Promised: Ballot{9, 1}, Committed: Proposal{Ballot{7, 2}, Ballot{6, 3}, []byte("c")},
-		Accepted: Proposal{Ballot{8, 4}, Ballot{8, 4}, []byte("a")}}
+	p := Promise{Promised: Ballot{9, 1}, Committed: Proposal{Ballot{7, 2}, Ballot{6, 3}, Ballot{5, 3}, []byte("c")},
+		Accepted: Proposal{Ballot{8, 4}, Ballot{8, 4}, Ballot{6, 3}, []byte("a")}}
 	for _, valueless := range []bool{false, true} {
 		back, without, rest, err := DecodePromise(append(p.Append(nil, valueless), 'x'))
 		want := p
@@ -56,7 +56,7 @@ func TestRoundTrips(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	s := head()
-	p := Promise{Promised: Ballot{9, 1}, Committed: Proposal{Ballot{7, 2}, Ballot{6, 3}, []byte("c")}, Accepted: Proposal{Ballot{8, 4}, Ballot{8, 4}, []byte("a")}}
+	p := Promise{Promised: Ballot{9, 1}, Committed: Proposal{Ballot{7, 2}, Ballot{6, 3}, Ballot{5, 3}, []byte("c")}, Accepted: Proposal{Ballot{8, 4}, Ballot{8, 4}, Ballot{6, 3}, []byte("a")}}
 	f.Add(s.AppendHead(nil))
 	f.Add(p.Append(nil, false))
 	f.Add(p.Append(nil, true))

@@ -127,6 +127,8 @@ type ghost struct {
 	decided   map[int64]int // step at which a value was decided, by its id
 	abandoned map[int64]int // step at which its maker gave a value up
 	outcomes  []outcome
+	ops       map[int64][2]int // proposer and operation that made a value
+	applied   map[[2]int]int64 // the value by which an operation was applied
 }
 
 type world struct {
@@ -142,7 +144,7 @@ type world struct {
 }
 
 func newWorld(scripts ...string) *world {
-	w := &world{g: ghost{by: map[int64]map[int]bool{}, proposals: map[int64]Proposal{}, decided: map[int64]int{}, abandoned: map[int64]int{}}}
+	w := &world{g: ghost{by: map[int64]map[int]bool{}, proposals: map[int64]Proposal{}, decided: map[int64]int{}, abandoned: map[int64]int{}, ops: map[int64][2]int{}, applied: map[[2]int]int64{}}}
 	for _, s := range scripts {
 		w.prop = append(w.prop, &proposer{script: s})
 	}
@@ -246,15 +248,20 @@ func (w *world) act(i int, s Step) {
 	case Decide:
 		w.decide(i)
 	case Finish:
-		f := r.InFlight()
-		p.resolves = true
-		v := f.Value
-		if w.renewed {
-			v = encode(value{decode(v).seen, r.Ballot.Micros})
+		if w.fate(i) {
+			return
 		}
-		w.propose(i, r.Propose(f.Origin, v))
+		p.resolves = true
+		f := r.ProposeAgain()
+		if w.renewed && len(f.Value) > 0 {
+			f.Value = encode(value{decode(f.Value).seen, r.Ballot.Micros})
+		}
+		w.propose(i, f)
 	case Learned:
 		f := r.InFlight()
+		if w.fate(i) {
+			return
+		}
 		w.commitAll(i, f)
 		w.resolved(i, f)
 	case Decided:
@@ -273,6 +280,27 @@ func (w *world) act(i int, s Step) {
 		p.floor = max(p.floor, r.Seen().Micros)
 		p.round = nil
 	}
+}
+
+// fate looks at what the last decision tells about a proposer's earlier proposals, and tells whether the operation is over.
+func (w *world) fate(i int) bool {
+	p := w.prop[i]
+	latest := p.round.Latest()
+	var open []Ballot
+	for _, o := range p.origins {
+		switch latest.Tells(o) {
+		case Applied:
+			w.done(i, o.Micros, rows{})
+			return true
+		case Lost:
+			w.giveUp(i)
+			return true
+		case Open:
+			open = append(open, o)
+		}
+	}
+	p.origins = open
+	return false
 }
 
 // resolved goes on after an interrupted value was finished: it may be one's own.
@@ -304,26 +332,20 @@ func (w *world) decide(i int) {
 			}
 		}
 	}
-	if slices.Contains(p.origins, r.Latest().Origin) {
-		w.done(i, decode(r.Latest().Value).id, rows{})
+	if w.fate(i) {
 		return
 	}
-	for _, o := range p.origins {
-		if r.Latest().Ballot.After(o) {
-			w.giveUp(i)
-			return
-		}
-	}
 	if p.script[0] == 'w' {
-		w.propose(i, r.Propose(r.Ballot, encode(value{p.seen, r.Ballot.Micros})))
+		w.g.ops[r.Ballot.Micros] = [2]int{i, len(p.script)}
+		w.propose(i, r.Propose(encode(value{p.seen, r.Ballot.Micros})))
 		return
 	}
 	if (r.Clean() || w.sloppy) && !again {
-		w.commitAll(i, Proposal{Ballot: r.Ballot, Origin: r.Ballot})
+		w.commitAll(i, r.Nothing())
 		w.done(i, 0, p.seen)
 		return
 	}
-	w.propose(i, r.Propose(r.Ballot, nil))
+	w.propose(i, r.Propose(nil))
 }
 
 func (w *world) propose(i int, p Proposal) {
@@ -402,6 +424,10 @@ func (w *world) accepted(a int, p Proposal) {
 	if n := len(w.g.chain); n > 0 && v.id <= w.g.chain[n-1] {
 		w.fail("%d was decided after %d: timestamps went back", v.id, w.g.chain[n-1])
 	}
+	if other, ok := w.g.applied[w.g.ops[v.id]]; ok {
+		w.fail("%d and %d are the same operation, applied twice", other, v.id)
+	}
+	w.g.applied[w.g.ops[v.id]] = v.id
 	w.g.chain = append(w.g.chain, v.id)
 	w.g.decided[v.id] = w.step
 	if end, ok := w.g.abandoned[v.id]; ok { // P1: who has read since was told that it is not there

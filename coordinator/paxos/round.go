@@ -13,7 +13,7 @@ const (
 	Wait       Step = iota // for more answers
 	Refresh                // send a commit of Latest to the acceptors that TakeLagging returns
 	Decide                 // nothing is in flight, a majority has Latest applied: make a value and Propose it, or end if Clean
-	Finish                 // Propose InFlight's value under its Origin; then start again
+	Finish                 // ProposeAgain what is in flight; then start again
 	Learned                // InFlight is decided already: commit it; then start again
 	Decided                // the proposal is decided: commit it
 	Superseded             // refused: start again with a ballot after Seen
@@ -226,15 +226,33 @@ func (r *Round) Clean() bool {
 // Promises returns how many acceptors have promised.
 func (r *Round) Promises() int { return r.promised.len() }
 
-// Propose returns what to send to all acceptors after Decide (origin: the round's own ballot) or Finish.
-func (r *Round) Propose(origin Ballot, value []byte) Proposal {
+// Propose returns what to send to all acceptors after Decide; an empty value decides that nothing is written.
+func (r *Round) Propose(value []byte) Proposal {
+	p := r.Nothing()
+	p.Value = value
+	return r.propose(p)
+}
+
+// ProposeAgain returns what to send to all acceptors after Finish.
+func (r *Round) ProposeAgain() Proposal {
+	p := r.flight
+	p.Ballot = r.Ballot
+	return r.propose(p)
+}
+
+// Nothing is what a Clean round has decided without a word: that nothing is written. It may be committed at once.
+func (r *Round) Nothing() Proposal {
+	return Proposal{Ballot: r.Ballot, Origin: r.Ballot, Prev: r.latest.Origin}
+}
+
+func (r *Round) propose(p Proposal) Proposal {
 	if r.phase != proposing {
 		panic("paxos: proposed without a majority of promises")
 	}
 	r.phase = accepting
 	r.refused, r.failed = 0, 0
-	r.proposal = Proposal{Ballot: r.Ballot, Origin: origin, Value: value}
-	return r.proposal
+	r.proposal = p
+	return p
 }
 
 func (r *Round) answered(i int) bool { return r.accepted.has(i) || r.refused.has(i) || r.failed.has(i) }
