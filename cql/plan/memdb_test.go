@@ -30,6 +30,7 @@ type memDB struct {
 	uuids    uint64
 	ticks    int64 // of the last time UUID, 100 ns since the epoch
 	pageSize int   // of SELECTs; 0: all at once
+	between  bool  // scans are cut between partitions, at a token without a key, as between two parts of the ring
 	chunk    int   // most rows a read gives, to cut pages in odd places; 0: as asked
 }
 
@@ -340,6 +341,9 @@ func (db *memDB) query(st *Statement, a *Args) (*memResult, error) {
 			}
 			page := new(row.Page)
 			db.read(cmd, page)
+			if db.between && page.More && acc.Scan != nil {
+				page.Cut = row.Position{Kind: row.BeforePartition, Token: page.Cut.Token + 1}
+			}
 			if dst, err = w.Add(dst, page); err != nil {
 				return nil, err
 			}

@@ -20,7 +20,7 @@ type Page struct {
 // State is where a result goes on after a page: content of the paging state.
 type State struct {
 	Command   int32        // index into Access.Commands; 0 for a scan
-	At        row.Position // where in that command; the zero value: at its beginning
+	At        row.Position // where in that command; before ring.MinToken without a key: at its beginning
 	Remaining int64        // rows left of LIMIT; -1: no limit
 	Partition int64        // rows given of the partition that At stands in, for PER PARTITION LIMIT
 }
@@ -109,9 +109,17 @@ func (w *RowWriter) Begin(s *Select, a *Args, acc Access, p Page) error {
 	return nil
 }
 
+// beginning is the position of a command of which nothing has been read. No key has its token. A scan may end a page at any
+// other token without a key: between two parts of the ring.
+var beginning = row.Position{Kind: row.BeforePartition, Token: ring.MinToken}
+
+func atBeginning(p *row.Position) bool {
+	return p.Kind == row.BeforePartition && p.Token == ring.MinToken && len(p.Key) == 0
+}
+
 func (w *RowWriter) resume(st *State) {
 	w.at, w.from = int(st.Command), st.At
-	w.inside = st.At.Kind != row.BeforePartition || len(st.At.Key) > 0
+	w.inside = !atBeginning(&st.At)
 	if st.Remaining >= 0 {
 		w.remaining = st.Remaining
 	}
@@ -225,7 +233,7 @@ func (w *RowWriter) nextCommand() {
 // stop ends the page; the result goes on at what would be read next.
 func (w *RowWriter) stop() {
 	w.full, w.more = true, true
-	w.next = State{Command: int32(w.at), Remaining: -1, Partition: w.given}
+	w.next = State{Command: int32(w.at), Remaining: -1, Partition: w.given, At: beginning}
 	if w.inside {
 		w.next.At = w.from
 	}
