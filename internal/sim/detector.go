@@ -51,6 +51,7 @@ type detector struct {
 
 // opinion is what an observer remembers of another host. The observer's goroutine owns it.
 type opinion struct {
+	id         ring.HostID
 	generation int64
 	alive      bool
 	turning    time.Time // since when the evidence is against the opinion; zero: it is not
@@ -145,7 +146,7 @@ func (d *detector) judge(host int, st gossip.State, heard bool) {
 		if o != nil {
 			times = o.times
 		}
-		o = &opinion{generation: st.Generation, alive: st.Alive, times: times + 1}
+		o = &opinion{id: st.ID, generation: st.Generation, alive: st.Alive, times: times + 1}
 		d.past[host] = o
 		d.tell(st, st.Alive)
 		return
@@ -175,7 +176,7 @@ func (d *detector) turn(host int, o *opinion, st gossip.State, heard bool) {
 	o.turning, o.alive = time.Time{}, heard
 	o.times++
 	if !heard {
-		known, ok := d.stateOf(host)
+		known, ok := d.view.State(o.id)
 		if !ok {
 			return
 		}
@@ -190,16 +191,6 @@ func (d *detector) delay(host int, o *opinion, forgive bool) time.Duration {
 		return forgiveMin + time.Duration(k.below(int64(forgiveMax-forgiveMin)))
 	}
 	return convictMin + time.Duration(k.below(int64(convictMax-convictMin)))
-}
-
-// stateOf returns what this node knows of a host.
-func (d *detector) stateOf(host int) (gossip.State, bool) {
-	for _, st := range d.view.Members() {
-		if st.Addr.Addr() == hostAddr(host) {
-			return st, true
-		}
-	}
-	return gossip.State{}, false
 }
 
 // tell makes it the node's belief.

@@ -25,7 +25,7 @@ import (
 func TestPlanIsAFunctionOfTheSeed(t *testing.T) {
 	for _, s := range Scenarios() {
 		a, b := makePlan(7, s, true, time.Minute, -1), makePlan(7, s, true, time.Minute, -1)
-		if fmt.Sprint(a) != fmt.Sprint(b) {
+		if a.String() != b.String() || fmt.Sprint(a.schedule) != fmt.Sprint(b.schedule) {
 			t.Errorf("%s: two plans of a seed differ", s.Name)
 		}
 		if s.Name == "calm" {

@@ -12,6 +12,7 @@ type Report struct {
 	Scenario   string            `json:"scenario"`
 	Swarm      bool              `json:"swarm"`
 	Nodes      int               `json:"nodes"`
+	Plan       string            `json:"plan"`
 	Simulated  time.Duration     `json:"simulated_ns"`
 	Real       time.Duration     `json:"real_ns"` // set outside of the bubble
 	Ops        map[string]int64  `json:"operations"`
@@ -30,7 +31,7 @@ func (w *World) report() *Report {
 	hash, events := w.trace.sum()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := &Report{Seed: w.opts.Seed, Scenario: w.opts.Scenario, Swarm: w.opts.Swarm, Nodes: w.plan.nodes, Simulated: time.Since(w.begun),
+	r := &Report{Seed: w.opts.Seed, Scenario: w.opts.Scenario, Swarm: w.opts.Swarm, Nodes: w.plan.nodes, Plan: w.plan.String(), Simulated: time.Since(w.begun),
 		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines, Hints: w.hints, Checks: w.checks,
 		Trace: traceName(hash), Events: events, Violations: w.violations}
 	for _, l := range w.loads {

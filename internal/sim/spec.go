@@ -137,6 +137,12 @@ func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults in
 	return p
 }
 
+// String describes the cluster and its clients.
+func (p *plan) String() string {
+	return fmt.Sprintf("%d nodes, %d racks, %d tokens, %s, %s sync, %d of 1000 lost, clients %+v, features %+v", p.nodes, p.racks, p.tokens, p.partition,
+		p.sync, p.loss, p.clients, p.features)
+}
+
 func (p *plan) swarm() {
 	f := &p.features
 	for i, on := range []*bool{&f.LWT, &f.Counters, &f.LoggedBatches, &f.TTL, &f.Deletes, &f.Pages, &f.ServerTimestamps} {
