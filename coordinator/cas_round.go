@@ -529,7 +529,7 @@ func (a *casAttempt) finished(p paxos.Proposal) {
 		return
 	}
 	a.c.commitAll(a.g, a.at, p)
-	a.r.waits = 0  // no reason to back off
+	a.r.waits = 0 // no reason to back off
 }
 
 // answer gives each operation its result.

@@ -12,6 +12,7 @@ import (
 	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/coordinator/hints"
 	"github.com/helenusdb/helenus/internal/hlc"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -344,6 +345,9 @@ func (c *Coordinator) newerThan(epoch uint64, from ring.HostID, deadline time.Ti
 // deliver sends a hint; done is called exactly once. It goes to its target as long as that one, and no other in its
 // place, is to have the data.
 func (c *Coordinator) deliver(to ring.HostID, body []byte, timeout time.Duration, done func(hints.Outcome)) {
+	if planted.On(planted.HintRestamped) {
+		body = restamp(body, c.o.Now().UnixMicro())
+	}
 	v := c.view()
 	if c.gone(to) || v.moves(c.peers.of(to), body) {
 		c.deliverElsewhere(body, timeout, done)
@@ -435,7 +439,7 @@ func (c *Coordinator) keepHint(body []byte, age time.Duration) []byte {
 			c.o.Logger.Error("a stored hint is damaged: what of it can be read is delivered", "bytes", len(body), "readable", len(kept), "err", err)
 			return kept
 		}
-		if t := v.table(m.Generation); t != nil && age < time.Duration(t.table.Options.GCGraceSeconds)*time.Second {
+		if t := v.table(m.Generation); t != nil && (planted.On(planted.HintPastWindow) || age < time.Duration(t.table.Options.GCGraceSeconds)*time.Second) {
 			kept = append(kept, src[:len(src)-len(rest)]...)
 		}
 		src = rest

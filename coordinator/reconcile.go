@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/schema"
@@ -81,7 +82,7 @@ func (g *gathering) page(dst *row.Page) error {
 		op.c.o.Logger.Error("reconciliation failed", "table", op.plan.table.Name, "err", err)
 		return &ReadFailure{Level: op.level, Received: len(g.pages), BlockFor: op.need}
 	}
-	if op.plan.table.Options.ReadRepair == schema.ReadRepairNone {
+	if op.plan.table.Options.ReadRepair == schema.ReadRepairNone || planted.On(planted.ReadRepairNotSent) {
 		return nil
 	}
 	if n := g.repair(repairs); n < op.need {
@@ -252,6 +253,9 @@ func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
 	results := make(chan repaired, len(missing(open))*(1+len(g.spares)))
 	for i := range open {
 		g.send(&open[i], i, results)
+	}
+	if planted.On(planted.ReadRepairNotAwaited) {
+		return len(g.peers)
 	}
 	late, spare := g.timers()
 	defer late.Stop()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/internal/trace"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -179,6 +180,9 @@ func (w *scanWalk) begin(c *Coordinator, s *Scan) error {
 		return errWraps
 	}
 	at, end := bounds(rg)
+	if planted.On(planted.ScanSkipsPartition) && from != nil && from.Token != ring.MinToken {
+		at, from = max(at, from.Token), nil
+	}
 	w.rest(at, end, from)
 	return w.plan()
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
@@ -265,6 +266,9 @@ func (t *tablePlan) quota(level Level) quota {
 		}
 	default: // Quorum, Serial
 		q.need = t.rf/2 + 1
+		if planted.On(planted.QuorumOneLess) {
+			q.need = t.rf / 2
+		}
 	}
 	q.need = max(q.need, 1)
 	return q
@@ -273,7 +277,7 @@ func (t *tablePlan) quota(level Level) quota {
 // expect raises a write's quota for a replica that is joining: its answer must not stand in for a natural one's.
 func (q *quota) expect(p *peer, localDC string) {
 	switch {
-	case q.level == Any:
+	case q.level == Any || planted.On(planted.QuorumCountsPending):
 	case q.dcs != nil:
 		if i := q.dc(p); i >= 0 {
 			q.left[i]++
@@ -314,7 +318,7 @@ func (q *quota) counts(p *peer, localDC string) bool {
 		i := q.dc(p)
 		return i >= 0 && q.left[i] > 0
 	}
-	return !q.local || *p.dc.Load() == localDC
+	return !q.local || *p.dc.Load() == localDC || planted.On(planted.LocalQuorumCountsRemote)
 }
 
 // available returns an error when those of the replicas that are live cannot reach the level.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/internal/trace"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -185,7 +186,7 @@ func (op *writeOp) plan(w *Write) error {
 			return &UnknownTable{m.Generation}
 		}
 		to := i + 1
-		for to < len(w.Mutations) && w.Mutations[to].Token == m.Token && bytes.Equal(w.Mutations[to].Key, m.Key) && op.sameKeyspace(t, &w.Mutations[to]) {
+		for to < len(w.Mutations) && w.Mutations[to].Token == m.Token && bytes.Equal(w.Mutations[to].Key, m.Key) && op.sameKeyspace(t, &w.Mutations[to]) && !planted.On(planted.BatchSplit) {
 			to++
 		}
 		p := op.addPart(t, i, to)
@@ -233,7 +234,7 @@ func (op *writeOp) place(p *writePart, token ring.Token) error {
 		if !op.anyTakes(replicas) {
 			return &Unavailable{Level: Any, Required: 1}
 		}
-	} else if err := p.quota.available(op.c, replicas, op.view.localDC); err != nil {
+	} else if err := p.quota.available(op.c, replicas, op.view.localDC); err != nil && !planted.On(planted.UnavailableAfterDispatch) {
 		return err
 	}
 	p.targets = p.inline[:0]
@@ -331,6 +332,10 @@ func (b *Burst) sendHere(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 		t.refusedHere(err)
 		return
 	}
+	if planted.On(planted.AckBeforeApply) {
+		t.outcome(outcomeAcked)
+		return
+	}
 	b.acks = append(b.acks, localAck{target: t})
 }
 
@@ -383,6 +388,9 @@ func (t *writeTarget) Done(r *rpc.Response) {
 
 // statusOutcome says what a replica's answer to a request that was planned at an epoch means.
 func statusOutcome(r *rpc.Response, planned uint64) outcome {
+	if planted.On(planted.RefusalCountsAsAck) {
+		return outcomeAcked
+	}
 	switch r.Status {
 	case rpc.StatusOK:
 		return outcomeAcked
@@ -403,7 +411,7 @@ func (t *writeTarget) outcome(o outcome) {
 	op.mu.Lock()
 	p := &op.parts[t.part]
 	p.waiting--
-	if o == outcomeAcked || o == outcomeHinted && op.level == Any {
+	if o == outcomeAcked || o == outcomeHinted && (op.level == Any || planted.On(planted.HintCountsAsAck)) {
 		if !p.reached && p.quota.count(t.peer, op.view.localDC) {
 			p.reached = true
 			op.open--
@@ -464,6 +472,12 @@ func (op *writeOp) decide() (w *Write, err error, decided bool) {
 
 // errorOf is the truth about a part that has not reached its level and never will.
 func (op *writeOp) errorOf(p *writePart) error {
+	if planted.On(planted.UnavailableAfterDispatch) {
+		return &Unavailable{Level: op.level, Required: p.quota.need, Alive: p.quota.got}
+	}
+	if planted.On(planted.TimeoutAsRefused) {
+		return &Overloaded{"nothing was done"}
+	}
 	if p.unknown == 0 && len(p.fails) > 0 {
 		return &WriteFailure{Level: op.level, Received: p.quota.got, BlockFor: p.quota.need, Type: op.kind, Failures: p.fails}
 	}

@@ -1,6 +1,7 @@
 package row
 
 import (
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/schema"
 )
 
@@ -156,5 +157,5 @@ func (w *rewrite) cell(shadow Deletion, elide bool) bool {
 	if t < w.watch {
 		w.purgeable = true
 	}
-	return t >= w.gcBefore
+	return t >= w.gcBefore && (c.TTL == 0 || !planted.On(planted.ExpiredDropped))
 }

@@ -3,6 +3,7 @@ package row
 import (
 	"bytes"
 	"encoding/binary"
+	"github.com/helenusdb/helenus/internal/planted"
 )
 
 // Supersedes reports whether c wins over o, a cell of the same column and path. The order is total over all fields, so
@@ -18,8 +19,11 @@ func (c *Cell) Supersedes(o *Cell) bool {
 	if c.Timestamp != o.Timestamp {
 		return c.Timestamp > o.Timestamp
 	}
+	if planted.On(planted.TieByArrival) {
+		return true
+	}
 	if a, b := c.rank(), o.rank(); a != b {
-		return a > b
+		return a > b != (planted.On(planted.LiveBeatsDeletion) && max(a, b) == 2)
 	}
 	switch {
 	case c.Expiry != o.Expiry:
@@ -202,7 +206,11 @@ func (m *rowMerge) columns() {
 // elements merges a complex column that both rows have.
 func (m *rowMerge) elements() {
 	a, b, e := &m.a, &m.b, &m.e
-	e.complex(a.Column, maxDeletion(a.ComplexDeletion, b.ComplexDeletion))
+	del := maxDeletion(a.ComplexDeletion, b.ComplexDeletion)
+	if planted.On(planted.ComplexDeletionLost) {
+		del = Live()
+	}
+	e.complex(a.Column, del)
 	okA, okB := a.NextElement(), b.NextElement()
 	for okA && okB {
 		switch c := bytes.Compare(a.Cell.Path, b.Cell.Path); {

@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -189,6 +191,9 @@ func (b *PageBuilder) Row(ckey, row []byte) (Progress, error) {
 		return Full, err
 	}
 	b.rawSize += len(ckey) + len(row) + rowOverhead
+	if planted.On(planted.DigestOverEncoding) {
+		b.hash.row(ckey, row)
+	}
 	if len(kept) > 0 {
 		p.content = true
 		if !b.cmd.Digest {
@@ -274,6 +279,11 @@ func (b *PageBuilder) prepareRanges() {
 	b.rts = b.rts[:0]
 	for _, s := range b.slice {
 		b.rts = appendClipped(b.rts, b.given, s.Start, s.End)
+	}
+	if f := b.cmd.From; planted.On(planted.RangeOpenAtPageStart) && f != nil && len(f.Clustering) > 0 {
+		b.rts = slices.DeleteFunc(b.rts, func(rt RangeTombstone) bool {
+			return bytes.Equal(rt.Start, f.Clustering) || bytes.Equal(rt.End, f.Clustering)
+		})
 	}
 	p.over = newCover(b.rts, b.cmd.Reverse)
 	n, size, dead := len(b.rts), 0, 0
@@ -378,6 +388,9 @@ func (b *PageBuilder) closePartition(bound []byte) {
 		b.partitions++
 	}
 	rts := b.rts
+	if planted.On(planted.RangeTombstoneDropped) {
+		rts = nil
+	}
 	if bound != nil && len(rts) > 0 {
 		if b.cmd.Reverse {
 			b.clip = appendClipped(b.clip[:0], rts, bound, nil)
@@ -385,6 +398,11 @@ func (b *PageBuilder) closePartition(bound []byte) {
 			b.clip = appendClipped(b.clip[:0], rts, nil, bound)
 		}
 		rts = b.clip
+		if planted.On(planted.RangeOpenAtPageEnd) {
+			rts = slices.DeleteFunc(rts, func(rt RangeTombstone) bool {
+				return bytes.Equal(rt.End, bound) || b.cmd.Reverse && bytes.Equal(rt.Start, bound)
+			})
+		}
 	}
 	for _, rt := range rts {
 		b.rawSize += len(rt.Start) + len(rt.End) + 2*rowOverhead

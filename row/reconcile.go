@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -53,7 +54,7 @@ func ReconcilePages(dst *Page, cmd *Command, pages []*Page) (repairs [][]Mutatio
 	for i, p := range pages {
 		r.readers[i].Init(p.Data)
 		r.ahead[i] = r.readers[i].Next()
-		if p.More && (r.cut == nil || p.Cut.Compare(r.cut, cmd.Reverse) < 0) {
+		if p.More && !planted.On(planted.ShortReadOff) && (r.cut == nil || p.Cut.Compare(r.cut, cmd.Reverse) < 0) {
 			r.cut = &p.Cut
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
@@ -181,7 +182,9 @@ func (b *Batch) addMarkers(m *row.Mutation, d row.Deletion) {
 	}
 	b.marker = b.build.Finish()
 	b.prefix = appendPartition(b.prefix[:0], spaceMarkers, m.Generation, m.Token, m.Key)
-	b.e.markers.add(m.Generation, hashKey(b.prefix[1:]))
+	if !planted.On(planted.MarkerNotIndexed) {
+		b.e.markers.add(m.Generation, hashKey(b.prefix[1:]))
+	}
 	op := b.pb.MergeDeferred(len(b.prefix), len(b.marker))
 	copy(op.Key, b.prefix)
 	copy(op.Value, b.marker)
@@ -220,6 +223,9 @@ func (b *Batch) commit(c Committed) {
 		return
 	}
 	b.pb = nil
+	if planted.On(planted.AckBeforeSync) {
+		c, _ = CommittedFunc(func(error) {}), c.Committed
+	}
 	e.pipe.submit(seq, pb, c)
 	if e.opts.Sync == Batched {
 		e.awaitSynced(seq)
@@ -253,7 +259,7 @@ func (b *Batch) apply(seq Seq, apply func(*pebble.Batch, *pebble.WriteOptions) e
 				e.stripes[i].markerEpoch.Add(1)
 			}
 		}
-		if b.tables && e.cache != nil {
+		if b.tables && e.cache != nil && !planted.On(planted.CacheNotTold) {
 			b.tellCache(repr)
 		}
 	}

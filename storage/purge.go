@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -141,7 +142,12 @@ func (p *purger) stripe(key []byte) *stripe {
 }
 
 // gcBefore of the partition that key belongs to.
-func (p *purger) gcBefore() int64 { return p.e.opts.GCBefore(p.t, p.now) }
+func (p *purger) gcBefore() int64 {
+	if planted.On(planted.PurgeBeforeGrace) {
+		return p.now
+	}
+	return p.e.opts.GCBefore(p.t, p.now)
+}
 
 // dropped tells whether a cell belongs to a column that was dropped. Ids are never used again; an id that the table does not know
 // is of a column that this node has yet to hear of, and stays.
@@ -267,7 +273,7 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	if dead == nil {
+	if dead == nil || planted.On(planted.PurgeKeepsShadowed) {
 		return true, p.dropMarkers(s, death, key)
 	}
 	prefix := append([]byte{spaceRows}, key[1:]...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
@@ -59,7 +60,7 @@ func (e *Engine) Read(cmd *row.Command, page *row.Page) (unsynced Seq, err error
 	if err != nil {
 		return 0, fmt.Errorf("storage: read generation %d: %w", cmd.Generation, err)
 	}
-	if unsynced == 0 || e.pipe.isSynced(unsynced) || e.opts.Sync == Periodic {
+	if unsynced == 0 || e.pipe.isSynced(unsynced) || e.opts.Sync == Periodic || planted.On(planted.ReadBeforeSync) {
 		return 0, nil
 	}
 	return unsynced, nil
@@ -440,6 +441,9 @@ func (r *reader) clip(sl row.Slice) row.Slice {
 		}
 	} else if bytes.Compare(f.Clustering, sl.Start) > 0 {
 		sl.Start = f.Clustering
+	}
+	if planted.On(planted.PageSkipsRow) && len(sl.Start) > 1 {
+		sl.Start = append(bytes.Clone(sl.Start[:len(sl.Start)-2]), sl.Start[len(sl.Start)-2]+1, 0xFF)
 	}
 	return sl
 }

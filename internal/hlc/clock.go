@@ -1,6 +1,7 @@
 package hlc
 
 import (
+	"github.com/helenusdb/helenus/internal/planted"
 	"sync/atomic"
 	"time"
 )
@@ -33,6 +34,9 @@ func New(now func() time.Time, floor int64, persist func(ceiling int64) error) *
 func (c *Clock) Timestamp() int64 {
 	for {
 		last := c.last.Load()
+		if planted.On(planted.ClockGoesBack) {
+			return c.now().UnixMicro()
+		}
 		next := max(c.now().UnixMicro(), last+1)
 		if c.last.CompareAndSwap(last, next) {
 			return next
@@ -63,6 +67,9 @@ func (c *Clock) Rest() error {
 func (c *Clock) Extend() error {
 	need := max(c.last.Load(), c.now().UnixMicro()) + ahead
 	if need < c.ceiling.Load()+ahead/2 {
+		return nil
+	}
+	if planted.On(planted.ClockFloorLost) {
 		return nil
 	}
 	if err := c.persist(need); err != nil {

@@ -306,6 +306,15 @@ func listOf(items ...string) protocol.Value {
 	return protocol.Value{Bytes: b}
 }
 
+// mapOf is a map with s as its one key and value.
+func mapOf(s string) protocol.Value {
+	b := binary.BigEndian.AppendUint32(nil, 1)
+	for range 2 {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
+	}
+	return protocol.Value{Bytes: b}
+}
+
 // texts decodes a list of texts.
 func texts(b []byte) []string {
 	var out []string

@@ -87,7 +87,7 @@ func (p *pages) plan(w *worker) scanPlan {
 		s.scan.Limit = 1 + w.rnd.IntN(30)
 		limit += fmt.Sprintf(" LIMIT %d", s.scan.Limit)
 	}
-	s.scan.Query = "SELECT p, c, v, writetime(v), token(p) FROM " + p.rows.table + where + order + limit
+	s.scan.Query = "SELECT p, c, v, writetime(v), m, token(p) FROM " + p.rows.table + where + order + limit
 	s.text, s.pageSize = s.scan.Query, 1+w.rnd.Int32N(pageSizeMax)
 	return s
 }
@@ -124,8 +124,8 @@ func (p *pages) walk(ctx context.Context, w *worker, s *scanPlan) (acks check.Ac
 		s.scan.Pages++
 		for _, r := range a.rows {
 			key, c := string(r[0]), number(r[1])
-			s.scan.Rows = append(s.scan.Rows, check.ScanRow{Page: page, Partition: key, Token: number(r[4]), Clust: c, Register: rowName(key, c),
-				Value: string(r[2]), TS: number(r[3])})
+			s.scan.Rows = append(s.scan.Rows, check.ScanRow{Page: page, Partition: key, Token: number(r[5]), Clust: c, Register: rowName(key, c),
+				Value: rowValue(r), TS: number(r[3])})
 		}
 		if a.state == nil {
 			return acks, true

@@ -9,7 +9,7 @@ import (
 )
 
 // rowSpace is a table of partitions of at most width rows, each of which is a register: a row is written by INSERT and deleted as a
-// whole.
+// whole. It has a text and a map with that text alone, which must always agree.
 type rowSpace struct {
 	*base
 	table string // qualified
@@ -20,7 +20,7 @@ type rowSpace struct {
 
 // rowTable is the definition of a row space's table, with its name and gc_grace.
 func rowTable(name string, o *Options) string {
-	return "CREATE TABLE IF NOT EXISTS %s." + name + " (p text, c bigint, v text, PRIMARY KEY (p, c)) WITH gc_grace_seconds = " +
+	return "CREATE TABLE IF NOT EXISTS %s." + name + " (p text, c bigint, v text, m map<text, text>, PRIMARY KEY (p, c)) WITH gc_grace_seconds = " +
 		fmt.Sprint(int64(o.GCGrace.Seconds())) + " AND tombstone_gc = {'mode': 'timeout'}"
 }
 
@@ -52,8 +52,8 @@ type mutation struct {
 // insert writes one row, sometimes one that expires.
 func (s *rowSpace) insert(w *worker, op int, p string) mutation {
 	c := w.rnd.Int64N(s.width)
-	m := mutation{text: "INSERT INTO " + s.table + " (p, c, v) VALUES (?, ?, ?)", value: fmt.Sprintf("v%d", op), registers: []string{rowName(p, c)}}
-	m.values = []protocol.Value{text(p), bigint(c), text(m.value)}
+	m := mutation{text: "INSERT INTO " + s.table + " (p, c, v, m) VALUES (?, ?, ?, ?)", value: fmt.Sprintf("v%d", op), registers: []string{rowName(p, c)}}
+	m.values = []protocol.Value{text(p), bigint(c), text(m.value), mapOf(m.value)}
 	if s.ttl && w.rnd.IntN(4) == 0 {
 		ttl := 1 + w.rnd.Int32N(8)
 		m.text += " USING TTL ?"
@@ -109,7 +109,7 @@ func (s *rowSpace) bound(w *worker, from, to int64) (m mutation) {
 // write sends a mutation and writes it down for each of its registers.
 func (s *rowSpace) write(ctx context.Context, w *worker, op int, m mutation) {
 	node, level := w.node(), w.level(true)
-	c := check.Write{Op: op, Value: m.value, Delete: m.value == "", TS: w.timestamp(), Node: node, Level: level.String(), Acks: s.acks(level, node),
+	c := check.Write{Op: op, Value: m.value, Delete: m.value == "", TS: w.timestampFor(m.value == ""), Node: node, Level: level.String(), Acks: s.acks(level, node),
 		Expires: m.expires, Call: now(s.env)}
 	_, err := w.ask(ctx, op, node, &request{text: m.text, values: m.values, level: level, ts: c.TS, now: s.seconds()}, m.text+" "+list(m.registers))
 	c.Return, c.Outcome = now(s.env), outcomeOf(err)
@@ -118,6 +118,15 @@ func (s *rowSpace) write(ctx context.Context, w *worker, op int, m mutation) {
 		c.Register = name
 		log.writes = append(log.writes, c)
 	}
+}
+
+// timestampFor draws one; a deletion sometimes has that of the client's last write. Two writes of one row never have the same: their maps
+// would be united.
+func (w *worker) timestampFor(deletion bool) int64 {
+	if deletion && w.lastTS != 0 && w.rnd.IntN(6) == 0 {
+		return w.lastTS
+	}
+	return w.timestamp()
 }
 
 func list(names []string) string {
@@ -155,7 +164,7 @@ func (s *rowSpace) read(ctx context.Context, w *worker, p string) {
 }
 
 func (s *rowSpace) query(where string, level protocol.Consistency, now int64, values ...protocol.Value) *request {
-	return &request{text: "SELECT p, c, v, writetime(v) FROM " + s.table + where, values: values, level: level, now: now}
+	return &request{text: "SELECT p, c, v, writetime(v), m FROM " + s.table + where, values: values, level: level, now: now}
 }
 
 // rowsSeen makes one read of each register of an answer that covers them.
@@ -168,11 +177,20 @@ func rowsSeen(c check.Read, a *answer, p string, registers []string) []check.Rea
 	for _, name := range registers {
 		c.Register, c.Value, c.TS, c.Null = name, "", 0, true
 		if i, ok := seen[name]; ok {
-			c.Value, c.TS, c.Null = string(a.rows[i][2]), number(a.rows[i][3]), false
+			c.Value, c.TS, c.Null = rowValue(a.rows[i]), number(a.rows[i][3]), false
 		}
 		out = append(out, c)
 	}
 	return out
+}
+
+// rowValue is the value of the register that a row is: its text, unless its map says something else.
+func rowValue(r [][]byte) string {
+	v := string(r[2])
+	if m := mapOf(v); string(m.Bytes) != string(r[4]) {
+		return fmt.Sprintf("%s with the map %q", v, r[4])
+	}
+	return v
 }
 
 // history is all that the clients did.

@@ -1,0 +1,153 @@
+package planted
+
+// Bug is one planted bug.
+type Bug uint8
+
+// The bugs. Catalogue says what each one is.
+const (
+	AckBeforeSync Bug = iota
+	ReadBeforeSync
+	SyncErrorIgnored
+	CacheNotTold
+	PurgeKeepsShadowed
+	PurgeBeforeGrace
+	FoldWithoutStripe
+	MarkerNotIndexed
+	WatermarkIgnored
+	TieByArrival
+	LiveBeatsDeletion
+	ComplexDeletionLost
+	ExpiredDropped
+	TTLByLocalClock
+	DigestOverEncoding
+	DigestNotCompared
+	RangeTombstoneDropped
+	RangeOpenAtPageEnd
+	RangeOpenAtPageStart
+	ReverseRangeIgnored
+	ShortReadOff
+	PageSkipsRow
+	ScanSkipsPartition
+	AckBeforeApply
+	ReadRepairNotAwaited
+	ReadRepairNotSent
+	SpeculativeCountedTwice
+	QuorumOneLess
+	QuorumCountsPending
+	LocalQuorumCountsRemote
+	UnavailableAfterDispatch
+	TimeoutAsRefused
+	RefusalCountsAsAck
+	HintCountsAsAck
+	HintRestamped
+	HintPastWindow
+	HintsForgotten
+	HintDeletedUndelivered
+	BatchSplit
+	OwnerNotChecked
+	ClockFloorLost
+	ClockGoesBack
+	PromiseNotPersisted
+	AcceptNotPersisted
+	BallotReused
+	SerialReadSkipsInFlight
+	CASReadAtOne
+	CASTimeoutAsNotApplied
+	CASRetriedBlindly
+	CASListKeyByClock
+	CounterTwiceOnRetry
+	CounterShardsSummed
+	CounterClockLost
+	CounterReadUnlocked
+	BatchlogRemovedEarly
+	BatchlogNotSynced
+	BatchlogReplaysHalf
+	BatchlogRestamped
+
+	bugs // their number
+)
+
+// Entry describes a bug.
+type Entry struct {
+	Bug      Bug
+	Name     string // in HELENUS_PLANTED and in reports
+	What     string
+	Scenario string // the line of the list of scenarios that it re-creates, or a section of the design
+	Checker  string // of internal/sim/check, that must catch it; another one may be first
+	Workload string // of internal/sim/workload, that brings it out
+	Where    string // the function that it is planted in; "": not yet
+}
+
+// Catalogue returns all of them, in the order of their numbers.
+func Catalogue() []Entry {
+	return []Entry{
+		{AckBeforeSync, "ack-before-sync", "a replica acknowledges a write before the log is synced", "W1", "durability", "registers", "storage.Batch.Commit"},
+		{ReadBeforeSync, "read-before-sync", "a replica answers a read before what it saw is synced", "W1", "monotonic", "registers", "storage.Engine.Read"},
+		{SyncErrorIgnored, "sync-error-ignored", "a failed fsync is taken for a success", "W4", "durability", "registers", "storage.pipeline.run"},
+		{CacheNotTold, "cache-not-told", "a write does not reach the row cache", "2.1", "durability", "registers", "storage.Batch.apply"},
+		{PurgeKeepsShadowed, "purge-keeps-shadowed", "a range tombstone is purged while what it shadows is still there", "T1", "resurrection", "deletes", "storage.purger.tryMarkers"},
+		{PurgeBeforeGrace, "purge-before-grace", "tombstones are purged before gc_grace is over", "T2", "resurrection", "deletes", "storage.purger.gcBefore"},
+		{FoldWithoutStripe, "fold-without-stripe", "a row is folded while writes to it go on: what lands in between is lost", "2.1", "durability", "registers", "storage.Engine.fold"},
+		{MarkerNotIndexed, "marker-not-indexed", "a new range tombstone is not entered in the filter that point reads ask", "T12", "resurrection", "deletes", "storage.Batch.addMarkers"},
+		{WatermarkIgnored, "watermark-ignored", "a log that is too short is not noticed", "P15", "linearizable", "lwt", "storage.Engine.checkTail"},
+		{TieByArrival, "tie-by-arrival", "of two values with one timestamp the one that arrived last wins", "K5", "durability", "registers", "row.Cell.Supersedes"},
+		{LiveBeatsDeletion, "live-beats-deletion", "a value wins over a deletion of the same timestamp", "T17", "resurrection", "registers", "row.Cell.rank"},
+		{ComplexDeletionLost, "complex-deletion-lost", "reconciling a collection forgets that it was overwritten", "T13", "durability", "deletes", "row.rowMerge.elements"},
+		{ExpiredDropped, "expired-dropped", "an expired cell is dropped at once, so that what it had overwritten elsewhere shows", "T11", "resurrection", "deletes", "row.rewrite.cell"},
+		{TTLByLocalClock, "ttl-local-clock", "each replica decides by its own clock what has expired", "T10", "resurrection", "deletes", "coordinator.Coordinator.readable"},
+		{DigestOverEncoding, "digest-over-encoding", "digests are made over what is stored, not over what counts", "R8", "convergence", "deletes", "row.PageBuilder.Row"},
+		{DigestNotCompared, "digest-not-compared", "digests that differ are taken for equal", "R16", "durability", "registers", "coordinator.readOp.digestsAgree"},
+		{RangeTombstoneDropped, "range-tombstone-dropped", "a page leaves range tombstones out", "R5", "resurrection", "deletes", "row.PageBuilder.closePartition"},
+		{RangeOpenAtPageEnd, "range-open-at-page-end", "a range tombstone that is open where a page ends is lost from it", "R7", "resurrection", "pages", "row.PageBuilder.closePartition"},
+		{RangeOpenAtPageStart, "range-open-at-page-start", "a range tombstone that is open where a page begins is not opened again", "R7", "resurrection", "pages", "row.PageBuilder.prepareRanges"},
+		{ReverseRangeIgnored, "reverse-range-ignored", "reading backwards does not see what range tombstones cover", "R6", "resurrection", "deletes", "row.cover.over"},
+		{ShortReadOff, "short-read-off", "a replica's page that was cut counts for what lies behind its end", "R3", "pages", "pages", "row.ReconcilePages"},
+		{PageSkipsRow, "page-skips-row", "a page begins one row too far", "R4", "pages", "pages", "storage.reader.clip"},
+		{ScanSkipsPartition, "scan-skips-partition", "a scan that resumes within a partition goes on behind it", "R12", "pages", "pages", "coordinator.scanWalk.run"},
+		{AckBeforeApply, "ack-before-apply", "the coordinator counts its own replica before the batch is committed", "W1", "durability", "registers", "coordinator.Burst.sendHere"},
+		{ReadRepairNotAwaited, "read-repair-not-awaited", "a read answers before the replicas are repaired", "R1", "monotonic", "registers", "coordinator.gathering.repair"},
+		{ReadRepairNotSent, "read-repair-not-sent", "a read does not repair", "R1", "monotonic", "registers", "coordinator.gathering.page"},
+		{SpeculativeCountedTwice, "speculative-counted-twice", "the answer of a replica that was asked late counts twice", "R14", "durability", "registers", "coordinator.readOp.step"},
+		{QuorumOneLess, "quorum-one-less", "a quorum is half of the replicas", "2.7", "durability", "registers", "coordinator.tablePlan.quota"},
+		{QuorumCountsPending, "quorum-counts-pending", "a joining replica's answer stands in for a natural one's", "M2", "durability", "registers", "coordinator.quota.expect"},
+		{LocalQuorumCountsRemote, "local-quorum-counts-remote", "LOCAL_QUORUM counts replicas of other data centres", "P12", "durability", "registers", "coordinator.quota.counts"},
+		{UnavailableAfterDispatch, "unavailable-after-dispatch", "a write is sent, and then answered with Unavailable", "P5", "honesty", "registers", "coordinator.writeOp.place"},
+		{TimeoutAsRefused, "timeout-as-refused", "a write that may be applied is answered with \"nothing was done\"", "P5", "honesty", "registers", "coordinator.writeOp.errorOf"},
+		{RefusalCountsAsAck, "refusal-counts-as-ack", "a replica's refusal counts as an acknowledgement", "L3", "durability", "registers", "coordinator.statusOutcome"},
+		{HintCountsAsAck, "hint-counts-as-ack", "a hint counts towards every level, not only ANY", "2.7", "durability", "registers", "coordinator.writeTarget.outcome"},
+		{HintRestamped, "hint-restamped", "a hint is replayed with a new timestamp", "B5", "durability", "registers", "coordinator.Coordinator.deliver"},
+		{HintPastWindow, "hint-past-window", "a hint is replayed after gc_grace, over purged tombstones", "H4", "resurrection", "deletes", "coordinator.Coordinator.keepHint"},
+		{HintsForgotten, "hints-forgotten", "hints of an earlier run are not found again", "H7", "durability", "registers", "hints.Hints.load"},
+		{HintDeletedUndelivered, "hint-deleted-undelivered", "a hint is deleted although its delivery failed", "H5", "durability", "registers", "hints.Hints.settle"},
+		{BatchSplit, "batch-split", "the mutations of one partition travel one by one", "B2", "batches", "batches", "coordinator.writeOp.plan"},
+		{OwnerNotChecked, "owner-not-checked", "a replica takes writes of tokens that it does not own", "M17", "durability", "registers", "coordinator.Coordinator.writable"},
+		{ClockFloorLost, "clock-floor-lost", "the ceiling of timestamps is not persisted", "K3", "durability", "registers", "hlc.Clock.Extend"},
+		{ClockGoesBack, "clock-goes-back", "timestamps follow a wall clock that steps back", "K3", "durability", "registers", "hlc.Clock.Timestamp"},
+		{PromiseNotPersisted, "promise-not-persisted", "a promise is forgotten in a restart", "P14", "linearizable", "lwt", ""},
+		{AcceptNotPersisted, "accept-not-persisted", "an accepted proposal is forgotten in a restart", "P14", "linearizable", "lwt", ""},
+		{BallotReused, "ballot-reused", "a proposer's ballots begin anew after a restart", "P14", "linearizable", "lwt", ""},
+		{SerialReadSkipsInFlight, "serial-read-skips-in-flight", "a serial read does not finish what was accepted", "P1", "linearizable", "lwt", ""},
+		{CASReadAtOne, "cas-read-at-one", "a condition is decided by one replica's data", "P2", "linearizable", "lwt", ""},
+		{CASTimeoutAsNotApplied, "cas-timeout-as-not-applied", "a proposal that may win is answered with not applied", "P5", "linearizable", "lwt", ""},
+		{CASRetriedBlindly, "cas-own-ballot-retried", "a proposal that may have won is made again under a new ballot", "P6", "linearizable", "lwt", ""},
+		{CASListKeyByClock, "cas-list-key-by-clock", "the elements that a conditional append adds are ordered by the coordinator's clock", "P10", "linearizable", "lwt", ""},
+		{CounterTwiceOnRetry, "counter-twice-on-retry", "the leader applies an increment again after a timeout", "C1", "counters", "counters", ""},
+		{CounterShardsSummed, "counter-shards-summed", "replicas add shards up instead of taking the newest", "C5", "counters", "counters", ""},
+		{CounterClockLost, "counter-clock-lost", "a shard's clock begins anew after a restart", "C5", "counters", "counters", ""},
+		{CounterReadUnlocked, "counter-read-unlocked", "two increments of one counter read the same value", "C1", "counters", "counters", ""},
+		{BatchlogRemovedEarly, "batchlog-removed-early", "the batch log's entry is removed before all of the batch was written", "B3", "batches", "batches", ""},
+		{BatchlogNotSynced, "batchlog-not-synced", "the batch log's entry is acknowledged before it is durable", "B2", "batches", "batches", ""},
+		{BatchlogReplaysHalf, "batchlog-replays-half", "a replay counts as done when one partition was written", "B1", "batches", "batches", ""},
+		{BatchlogRestamped, "batchlog-restamped", "a replay writes with new timestamps", "B5", "batches", "batches", ""},
+	}
+}
+
+// Named returns the bug of that name.
+func Named(name string) (Bug, bool) {
+	for _, e := range Catalogue() {
+		if e.Name == name {
+			return e.Bug, true
+		}
+	}
+	return 0, false
+}
