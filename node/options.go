@@ -51,6 +51,8 @@ type Options struct {
 	Fatal   func(error)
 	Logger  *slog.Logger // nil: discard
 	Version string       // of the binary, for logs and status
+	// PurgeInterval is the time between two background purges of the store. 0: its default
+	PurgeInterval time.Duration
 	// ClearSuspect: stores whose logs were found too short count as whole again (storage.Engine.Suspect, raftlog.Service.Suspect).
 	ClearSuspect bool
 }

@@ -224,7 +224,8 @@ func (b *Batch) commit(c Committed) {
 	}
 	b.pb = nil
 	if planted.On(planted.AckBeforeSync) {
-		c, _ = CommittedFunc(func(error) {}), c.Committed
+		c.Committed(nil)
+		c = CommittedFunc(func(error) {})
 	}
 	e.pipe.submit(seq, pb, c)
 	if e.opts.Sync == Batched {

@@ -100,6 +100,7 @@ func (l *life) options() node.Options {
 	random := &instants{d: h.w.plan.seed.of("random", uint64(h.i), uint64(l.number))}
 	var o node.Options
 	o.Config = h.config()
+	o.PurgeInterval = h.w.plan.scenario.purge
 	o.FS, o.Net, o.Now = l.disk, l.net, h.clock.now
 	o.Random = random.fill
 	o.Detector = func(g gossip.Options) (node.Detector, error) { return h.w.vine.detector(h.i, g), nil }
@@ -115,7 +116,10 @@ func (h *host) config() *config.Config {
 	c.ListenAddress = hostAddr(h.i)
 	c.StoragePort, c.NativePort = storagePort, nativePort
 	c.AdminPort = 0
-	c.Rack = fmt.Sprintf("r%d", h.i%p.racks)
+	c.Rack, c.HintedHandoff = fmt.Sprintf("r%d", h.i%p.racks), !p.scenario.hintsOff
+	if n := p.scenario.dcs; n > 1 {
+		c.DataCenter = fmt.Sprintf("dc%d", 1+h.i%n)
+	}
 	c.NumTokens, c.Partitioner, c.CommitSync = p.tokens, p.partition, p.sync
 	c.BlockCache, c.RowCache, c.Memtable = 1<<20, 1<<20, 1<<20
 	c.DiskReserve = 64 << 20

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ var (
 	scenarioFlag = flag.String("sim.scenario", "registers", "scenario")
 	swarmFlag    = flag.Bool("sim.swarm", false, "switch a random subset of faults and features off")
 	forFlag      = flag.Duration("sim.for", time.Minute, "virtual time with faults")
+	loadsFlag    = flag.String("sim.workloads", "", "these workloads only, with commas")
 	faultsFlag   = flag.Int("sim.faults", -1, "inject so many faults of the schedule only")
 	traceFlag    = flag.String("sim.trace", "", "write the trace to this file")
 	bytesFlag    = flag.Bool("sim.bytes", false, "the trace shows the bytes that were sent")
@@ -32,6 +34,9 @@ func TestSeed(t *testing.T) {
 		t.Skip("no -sim.seed")
 	}
 	o := Options{Seed: *seedFlag, Scenario: *scenarioFlag, Swarm: *swarmFlag, For: *forFlag, Faults: *faultsFlag, Stuck: stuck, Bytes: *bytesFlag}
+	if *loadsFlag != "" {
+		o.Workloads = strings.Split(*loadsFlag, ",")
+	}
 	if *traceFlag != "" {
 		f, err := os.Create(*traceFlag)
 		if err != nil {

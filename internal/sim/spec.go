@@ -51,6 +51,12 @@ type Scenario struct {
 	lossMax   int           // per mille of instants in which a flow loses something
 	skewMax   time.Duration // of the clocks from the start
 	nodes     [2]int        // at least, at most
+	dcs       int           // data centres; 0: one
+	purge     time.Duration // between two purges of each store; 0: the default, which no run reaches
+	hintsOff  bool
+	// grace: tables with deletions have a gc_grace that ends soon after the run, and the workloads look at them then. Without it no
+	// grace ends.
+	grace bool
 }
 
 // Scenarios returns all scenarios, in a fixed order.
@@ -65,8 +71,31 @@ func Scenarios() []Scenario {
 		{Name: "quorum", faults: network, every: 3 * time.Second, lossMax: 10, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}},
 		{Name: "crashes", faults: machines, every: 3 * time.Second, lossMax: 1, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}},
 		{Name: "clocks", faults: append(clocks, weight{Crash, 2}, weight{Isolate, 2}), every: 2 * time.Second, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 5}},
+		{Name: "purge", Workloads: []string{"deletes"}, faults: append(network, weight{Crash, 4}), every: 3 * time.Second, lossMax: 3, nodes: [2]int{3, 5},
+			purge: 5 * time.Second, hintsOff: true},
+		{Name: "grace", Workloads: []string{"deletes"}, faults: append(network, weight{Crash, 4}), every: 3 * time.Second, lossMax: 3, nodes: [2]int{3, 5},
+			purge: 5 * time.Second, grace: true},
+		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
 	}
+}
+
+const (
+	graceSlack = 2 * time.Minute // by which gc_grace is longer than a run
+	purgeSkew  = time.Minute     // storage takes for dead only what died so long ago
+)
+
+// options returns how the workloads of a run of that length are configured, given what the seed drew.
+func (s *Scenario) options(o workload.Options, span time.Duration) workload.Options {
+	if s.purge == 0 {
+		return o
+	}
+	o.Settle = purgeSkew + 4*s.purge
+	if s.grace {
+		o.GCGrace = span + graceSlack
+		o.Settle += o.GCGrace
+	}
+	return o
 }
 
 // ScenarioNamed returns a scenario.
@@ -124,7 +153,7 @@ func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults in
 	p.partition = []string{"Murmur3Partitioner", "XXHashPartitioner"}[d.of("partitioner").below(2)]
 	p.sync = []string{"group", "group", "batch"}[d.of("sync").below(3)]
 	p.loss = int(d.of("loss").below(int64(s.lossMax + 1)))
-	p.features = workload.Features{LWT: true, Counters: true, LoggedBatches: true, TTL: true, Deletes: true, Pages: true, ServerTimestamps: true}
+	p.features = workload.Features{LWT: true, Counters: true, LoggedBatches: true, TTL: true, Deletes: true, Pages: true, ServerTimestamps: d.of("server timestamps").percent(40)}
 	p.clients = workload.Options{Clients: 1 + int(d.of("clients").below(4)), Keys: []int{4, 8, 64}[d.of("keys").below(3)],
 		Pace: []time.Duration{10, 20, 40}[d.of("pace").below(3)] * time.Millisecond, Skew: skewBound}
 	if swarm {

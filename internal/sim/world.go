@@ -25,10 +25,12 @@ type Options struct {
 	Scenario string        // default "registers"
 	Swarm    bool          // switch a random subset of faults and features off
 	For      time.Duration // virtual time in which faults are injected; default 1 min
-	Faults   int           // inject only so many faults of the schedule; negative: all
-	Trace    io.Writer     // nil: only the hash is kept
-	Bytes    bool          // the trace also shows what was sent, in the order of writing
-	Log      slog.Handler  // of the nodes; nil: nowhere
+	// Workloads, by name, instead of those of the scenario; none: those.
+	Workloads []string
+	Faults    int          // inject only so many faults of the schedule; negative: all
+	Trace     io.Writer    // nil: only the hash is kept
+	Bytes     bool         // the trace also shows what was sent, in the order of writing
+	Log       slog.Handler // of the nodes; nil: nowhere
 	// Stuck is called with what does not go on when no progress has been made for StuckAfter of virtual time. It must end the
 	// process: the bubble could not.
 	Stuck func(what string)
@@ -102,9 +104,12 @@ func newWorld(o Options) (*World, error) {
 		h.clock.set(time.Duration(skew.below(int64(2*s.skewMax+1))-int64(s.skewMax)), skew.of("drift").below(400_001)-200_000)
 		w.hosts = append(w.hosts, h)
 	}
+	if len(o.Workloads) > 0 {
+		s.Workloads = o.Workloads
+	}
 	for _, c := range workload.All() {
 		if c.Wants(w.plan.features) && (len(s.Workloads) == 0 || slices.Contains(s.Workloads, c.Name)) {
-			w.loads = append(w.loads, c.New(w.plan.clients))
+			w.loads = append(w.loads, c.New(s.options(w.plan.clients, o.For)))
 		}
 	}
 	return w, nil

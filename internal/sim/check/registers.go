@@ -401,7 +401,7 @@ func (c *registerCheck) showWrite(v *version) string {
 	if v.Delete {
 		what = fmt.Sprintf("deletion %d of %s", v.Op, v.Register)
 	}
-	ts := "between"
+	var ts string
 	switch {
 	case v.TS != 0:
 		ts = fmt.Sprintf("at timestamp %d", v.TS)

@@ -230,7 +230,7 @@ func decode(f protocol.Frame) (*answer, error) {
 }
 
 // badAnswer hides that the error of decoding is a *protocol.Error: it is not the node that sent it.
-func badAnswer(err error) error { return fmt.Errorf("the answer cannot be decoded: %s", err) }
+func badAnswer(err error) error { return errors.New("the answer cannot be decoded: " + err.Error()) }
 
 func cloneValues(values [][]byte) [][]byte {
 	out := make([][]byte, len(values))
@@ -318,11 +318,13 @@ func mapOf(s string) protocol.Value {
 // texts decodes a list of texts.
 func texts(b []byte) []string {
 	var out []string
-	for n, p := 0, 4; len(b) >= p+4; p += 4 + n {
-		if n = int(int32(binary.BigEndian.Uint32(b[p:]))); n < 0 || p+4+n > len(b) {
+	for p := 4; len(b) >= p+4; {
+		n := int(int32(binary.BigEndian.Uint32(b[p:])))
+		if n < 0 || p+4+n > len(b) {
 			break
 		}
 		out = append(out, string(b[p+4:p+4+n]))
+		p += 4 + n
 	}
 	return out
 }

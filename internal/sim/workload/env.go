@@ -38,9 +38,9 @@ type Options struct {
 	RF      int           // replicas in each data centre, at most its nodes; 3
 	Pace    time.Duration // a client rests for up to twice as long between two operations; 5 ms
 	Timeout time.Duration // after which a client gives an operation up; 12 s, above what a node takes at most
-	Skew    time.Duration // no node's clock is further from true time; 10 s
+	Skew    time.Duration // no node's clock is further from true time; 30 s
 	GCGrace time.Duration // gc_grace of tables with deletions, longer than any fault; 10 days
-	// Settle is how long Verify waits before it looks a second time, for purges to do their worst; 0: it does not.
+	// Settle is how long Verify waits before it reads rows again, for purges to do their worst.
 	Settle time.Duration
 }
 
@@ -50,7 +50,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.RF, 3)
 	setDefault(&o.Pace, 5*time.Millisecond)
 	setDefault(&o.Timeout, 12*time.Second)
-	setDefault(&o.Skew, 10*time.Second)
+	setDefault(&o.Skew, 30*time.Second)
 	setDefault(&o.GCGrace, 240*time.Hour)
 	o.Clients = min(o.Clients, clientsMax)
 	return o

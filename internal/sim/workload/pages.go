@@ -96,9 +96,9 @@ func (p *pages) plan(w *worker) scanPlan {
 func (p *pages) scan(ctx context.Context, w *worker, level protocol.Consistency) {
 	s := p.plan(w)
 	s.level, s.scan.Level, s.now = level, level.String(), p.rows.seconds()
-	acks, ok := check.Acks{}, false
 	s.scan.Call = now(p.env)
-	if acks, ok = p.walk(ctx, w, &s); !ok {
+	acks, ok := p.walk(ctx, w, &s)
+	if !ok {
 		return
 	}
 	s.scan.Return = now(p.env)

@@ -235,15 +235,14 @@ func (s *rowSpace) replicas(ctx context.Context, w *worker) []check.Replica {
 	return out
 }
 
-// verify reads everything again and judges; a second time after the settling time.
+// verify reads everything again, after the settling time, and judges.
 func (s *rowSpace) verify(ctx context.Context, w *worker) (h *check.Registers, found []check.Violation) {
 	h = s.history()
+	if s.o.Settle > 0 {
+		sleep(ctx, s.o.Settle)
+	}
 	s.settle(ctx, w, h)
 	found = append(found, check.Converged(s.table, s.replicas(ctx, w))...)
-	if s.o.Settle > 0 && sleep(ctx, s.o.Settle) {
-		s.settle(ctx, w, h)
-		found = append(found, check.Converged(s.table, s.replicas(ctx, w))...)
-	}
 	for n := range min(s.o.Keys, quietKeys) {
 		found = append(found, w.quiet(ctx, s.table, partition(n), s.query(" WHERE p = ?", protocol.All, s.seconds(), text(partition(n))))...)
 	}
