@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"github.com/helenusdb/helenus/coordinator/batchlog"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/rpc"
 )
 
@@ -54,6 +55,10 @@ func (s *replicaSession) storeBatch(req *rpc.Request, rsp rpc.Responder) {
 	id, mutations, err := batchlog.DecodeStore(req.Body)
 	if err != nil {
 		rsp.Reply(rpc.StatusBadRequest, nil)
+		return
+	}
+	if planted.On(planted.BatchlogNotSynced) {
+		rsp.Reply(rpc.StatusOK, nil)
 		return
 	}
 	s.out = batchlog.AppendValue(s.out[:0], s.c.o.Now(), mutations)

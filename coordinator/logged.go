@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 )
@@ -147,6 +148,9 @@ func (l *loggedOp) run() {
 		return
 	}
 	l.c.batchlog.Metrics().Logged.Add(1)
+	if planted.On(planted.BatchlogRemovedEarly) {
+		l.remove()
+	}
 	b := l.c.NewBurst()
 	b.dispatch(l.op, &l.inner)
 	b.Close()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -83,6 +84,9 @@ func (c *Coordinator) replay(ctx context.Context, page []batchlog.Entry) []batch
 func (r *replays) parts(e *batchlog.Entry) ([]replayPart, batchlog.Outcome) {
 	var out []replayPart
 	age := r.c.o.Now().Sub(e.ID.Time())
+	if planted.On(planted.BatchlogRestamped) {
+		e.Mutations = restamp(e.Mutations, r.c.o.Now().UnixMicro())
+	}
 	for src := e.Mutations; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err != nil {
@@ -103,6 +107,9 @@ func (r *replays) parts(e *batchlog.Entry) ([]replayPart, batchlog.Outcome) {
 	}
 	if len(out) == 0 {
 		return nil, batchlog.Useless
+	}
+	if planted.On(planted.BatchlogReplaysHalf) {
+		out = out[:1]
 	}
 	return out, batchlog.Replayed // unless a replica has another word
 }

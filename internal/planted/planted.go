@@ -135,10 +135,10 @@ func Catalogue() []Entry {
 		{CounterShardsSummed, "counter-shards-summed", "replicas add shards up instead of taking the newest", "C5", "counters", "counters", ""},
 		{CounterClockLost, "counter-clock-lost", "a shard's clock begins anew after a restart", "C5", "counters", "counters", ""},
 		{CounterReadUnlocked, "counter-read-unlocked", "two increments of one counter read the same value", "C1", "counters", "counters", ""},
-		{BatchlogRemovedEarly, "batchlog-removed-early", "the batch log's entry is removed before all of the batch was written", "B3", "batches", "batches", ""},
-		{BatchlogNotSynced, "batchlog-not-synced", "the batch log's entry is acknowledged before it is durable", "B2", "batches", "batches", ""},
-		{BatchlogReplaysHalf, "batchlog-replays-half", "a replay counts as done when one partition was written", "B1", "batches", "batches", ""},
-		{BatchlogRestamped, "batchlog-restamped", "a replay writes with new timestamps", "B5", "batches", "batches", ""},
+		{BatchlogRemovedEarly, "batchlog-removed-early", "the batch log's entry is removed before the batch was made", "B3", "batches", "batches", "coordinator.loggedOp.run"},
+		{BatchlogNotSynced, "batchlog-not-synced", "a keeper acknowledges an entry of the batch log and loses it", "B2", "batches", "batches", "coordinator.replicaSession.storeBatch"},
+		{BatchlogReplaysHalf, "batchlog-replays-half", "a replay counts as done when one partition was written", "B1", "batches", "batches", "coordinator.replays.parts"},
+		{BatchlogRestamped, "batchlog-restamped", "a replay writes with new timestamps", "B5", "batches", "batches", "coordinator.replays.parts"},
 	}
 }
 

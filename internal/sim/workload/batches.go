@@ -3,6 +3,8 @@ package workload
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/internal/sim/check"
@@ -176,11 +178,7 @@ func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 	replicas := make([]check.Replica, b.env.Nodes())
 	for i := range b.groups {
 		g := &b.groups[i]
-		if v, ok := b.view(ctx, w, g, func(_ int, r *request) *answer {
-			r.level = protocol.All
-			return w.must(ctx, "a read at ALL", r)
-		}); ok {
-			v.Settled = true
+		if v, ok := b.settled(ctx, w, g); ok {
 			h.Views = append(h.Views, v)
 		}
 		for node := range replicas {
@@ -190,6 +188,30 @@ func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 	sortRows(replicas)
 	found := append(b.found, h.Check()...)
 	return append(found, check.Converged(b.keyspace, replicas)...)
+}
+
+const (
+	replayTries = 24 // looks at a batch that is half, for the batch log to make the rest
+	replayWait  = 5 * time.Second
+)
+
+// settled reads a group at ALL, when the batch log has had its time.
+func (b *batches) settled(ctx context.Context, w *worker, g *batchGroup) (v check.BatchView, ok bool) {
+	for range replayTries {
+		v, ok = b.view(ctx, w, g, func(_ int, r *request) *answer {
+			r.level = protocol.All
+			return w.must(ctx, "a read at ALL", r)
+		})
+		if !ok || whole(v.Values) || !sleep(ctx, replayWait) {
+			break
+		}
+	}
+	v.Settled = true
+	return v, ok
+}
+
+func whole(values []string) bool {
+	return !slices.ContainsFunc(values, func(v string) bool { return v != values[0] })
 }
 
 // atOne adds what one node says about a group.
