@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -176,6 +177,10 @@ func (a *acceptor) vote(q *ballotRequest, done func(*ballotAnswer)) {
 	stripe <- struct{}{}
 	v := ballotVote{a: a, q: q, done: done}
 	err := v.decide()
+	if v.batch != nil && (q.verb == VerbPrepare && planted.On(planted.PromiseNotPersisted) || q.verb == VerbAccept && planted.On(planted.AcceptNotPersisted)) {
+		v.batch.Discard()
+		v.batch = nil
+	}
 	if err == nil && v.batch != nil {
 		v.batch.CommitSynced(&v)
 		a.giveBack(v.batch)

@@ -11,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -54,6 +55,9 @@ const (
 
 // ballot returns a ballot that was never used, later than floor.
 func (c *Coordinator) ballot(floor int64) paxos.Ballot {
+	if planted.On(planted.BallotReused) {
+		return paxos.Ballot{Micros: max(c.o.Now().Truncate(time.Second).UnixMicro(), floor+1), ID: 1}
+	}
 	var b [24]byte
 	copy(b[:], c.o.Self[:])
 	id := c.attempts.Add(1)
@@ -66,6 +70,9 @@ func (c *Coordinator) ballot(floor int64) paxos.Ballot {
 // attempt makes one attempt, after which operations of the batch may be answered.
 func (r *casRun) attempt() {
 	r.ops = slices.DeleteFunc(r.ops, func(o *casOp) bool { return o.answered })
+	if planted.On(planted.CASRetriedBlindly) {
+		r.made = nil
+	}
 	if r.tries > 0 && (time.Now().After(r.me.contended) || r.ctx.Err() != nil || r.waits > 0 && !r.pause()) {
 		r.giveUp()
 		return
@@ -136,6 +143,9 @@ func (r *casRun) end(err error) {
 			continue
 		}
 		told := err
+		if planted.On(planted.CASTimeoutAsNotApplied) {
+			told = nil
+		}
 		if w.sent && errors.As(err, &never) || len(r.made) > 0 && errors.As(err, &gone) {
 			told = r.timeout(0, r.need())
 		}
@@ -354,6 +364,9 @@ func (a *casAttempt) content() ([]row.Page, error) {
 }
 
 func (a *casAttempt) promisedContent() ([]row.Page, bool) {
+	if i := a.poll.index(a.data); planted.On(planted.CASReadAtOne) && i >= 0 && len(a.poll.got[i].pages) > 0 {
+		return a.poll.got[i].pages, true
+	}
 	fresh, from := 0, -1
 	for i, p := range a.g.peers[:a.g.natural] {
 		if a.round.Fresh(i) {

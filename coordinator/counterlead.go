@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/internal/trace"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -328,7 +329,7 @@ func (l *counterLane) count(op *leadOp) error {
 	if err := l.admit(op); err != nil {
 		return err
 	}
-	if l.group != nil && l.holds(op) { // what is in the batch cannot be read yet
+	if l.group != nil && l.holds(op) && !planted.On(planted.CounterReadUnlocked) { // what is in the batch cannot be read yet
 		l.commit()
 	}
 	if err := l.shards(op); err != nil {
@@ -454,6 +455,10 @@ func (l *counterLane) commit() {
 		return
 	}
 	l.group, l.size = nil, 0
+	if planted.On(planted.CounterClockLost) {
+		g.Committed(nil)
+		g = &leadGroup{lane: l}
+	}
 	l.batch.Commit(g)
 }
 

@@ -221,6 +221,9 @@ func (m *rowMerge) elements() {
 			e.element(&b.Cell)
 			okB = b.NextElement()
 		default:
+			if planted.On(planted.CounterShardsSummed) && len(a.Cell.Path) == len(ShardID{}) && a.Cell.Timestamp != b.Cell.Timestamp {
+				b.Cell.Value = AppendCount(nil, countOf(a.Cell.Value)+countOf(b.Cell.Value))
+			}
 			if b.Cell.Supersedes(&a.Cell) {
 				e.element(&b.Cell)
 			} else {

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
@@ -214,6 +215,10 @@ func (b *Batch) commit(c Committed) {
 	}
 	e, pb := b.e, b.pb
 	e.reserve.spend(int64(pb.Len()))
+	if planted.On(planted.ReadBeforeSync) {
+		b.commitLate(c)
+		return
+	}
 	seq, ok := e.pipe.begin()
 	if !ok {
 		b.Discard()
@@ -231,6 +236,22 @@ func (b *Batch) commit(c Committed) {
 	if e.opts.Sync == Batched {
 		e.awaitSynced(seq)
 	}
+}
+
+// commitLate is the planted bug ReadBeforeSync: the batch is synced, and acknowledged, a while after it has become visible, and reads do not
+// wait for that. The linker drops it from builds without planted bugs.
+func (b *Batch) commitLate(c Committed) {
+	e, pb := b.e, b.pb
+	if !b.apply(0, e.db.Apply, pebble.NoSync) {
+		return
+	}
+	b.pb = nil
+	e.recyclePebbleBatch(pb)
+	time.AfterFunc(5*time.Millisecond, func() {
+		if !e.closed.Load() && !e.hasFailed() && e.db.LogData(nil, pebble.Sync) == nil {
+			c.Committed(nil)
+		}
+	})
 }
 
 func (b *Batch) commitPeriodic(c Committed) {

@@ -99,7 +99,7 @@ func (e *Engine) fold(key string) error {
 	}
 	operands := e.folds.seen(key)
 	if planted.On(planted.FoldWithoutStripe) {
-		time.Sleep(time.Millisecond) // a rare race becomes a frequent one
+		time.Sleep(100 * time.Millisecond) // a rare race becomes a frequent one
 	}
 	// A value of megabytes (very many range tombstones) is rewritten only after operands in proportion.
 	if operands > 1 && operands >= len(value)/foldBytesPerOperand {

@@ -60,7 +60,7 @@ func (e *Engine) Read(cmd *row.Command, page *row.Page) (unsynced Seq, err error
 	if err != nil {
 		return 0, fmt.Errorf("storage: read generation %d: %w", cmd.Generation, err)
 	}
-	if unsynced == 0 || e.pipe.isSynced(unsynced) || e.opts.Sync == Periodic || planted.On(planted.ReadBeforeSync) {
+	if unsynced == 0 || e.pipe.isSynced(unsynced) || e.opts.Sync == Periodic {
 		return 0, nil
 	}
 	return unsynced, nil

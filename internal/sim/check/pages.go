@@ -1,6 +1,9 @@
 package check
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Scan is one paged scan that came to its end, or to its limit.
 type Scan struct {
@@ -70,10 +73,25 @@ func (s *Scan) inOrder(r *report, last, row *ScanRow) {
 func (s *Scan) nextPartition(r *report, last, row *ScanRow, done map[string]bool) {
 	switch {
 	case done[row.Partition]:
-		r.add(CheckerPages, "%s came back to %s with %s on page %d, after %s", s.show(), row.Partition, row.Register, row.Page, last.Partition)
+		r.add(CheckerPages, "%s came back to %s with %s on page %d, after %s: %s", s.show(), row.Partition, row.Register, row.Page, last.Partition, s.walk())
 	case row.Token < last.Token:
 		r.add(CheckerPages, "%s brought %s (token %d, page %d) after %s (token %d, page %d)", s.show(), row.Register, row.Token, row.Page, last.Register, last.Token, last.Page)
 	}
+}
+
+// walk shows which partitions came on which page.
+func (s *Scan) walk() string {
+	var b strings.Builder
+	for i := range s.Rows {
+		row := &s.Rows[i]
+		switch {
+		case i == 0 || s.Rows[i-1].Page != row.Page:
+			fmt.Fprintf(&b, " | page %d: %s", row.Page, row.Register)
+		case s.Rows[i-1].Partition != row.Partition:
+			fmt.Fprintf(&b, " %s", row.Register)
+		}
+	}
+	return strings.TrimPrefix(b.String(), " | ")
 }
 
 func (s *Scan) show() string {

@@ -22,7 +22,7 @@ type registerLog struct {
 	reads  []check.Read
 }
 
-const tieEvery = 100 * time.Millisecond // timestamps on this grid are given more than once
+const tieEvery = 2 * time.Second // timestamps on this grid, the next ones to come, are given more than once
 
 // NewRegisters returns the workload of single cells.
 func NewRegisters(o Options) Workload { return &registers{base: newBase("registers", o)} }
@@ -71,9 +71,9 @@ func (r *registers) timestamp(w *worker) int64 {
 		return 0
 	}
 	switch w.rnd.IntN(12) {
-	case 0:
-		return r.env.Now().Truncate(tieEvery).UnixMicro()
-	case 1:
+	case 0, 1:
+		return r.env.Now().Truncate(tieEvery).Add(tieEvery).UnixMicro()
+	case 2:
 		return w.timestamp() - w.rnd.Int64N(1000)*clientsMax*16
 	}
 	return w.timestamp()

@@ -42,5 +42,5 @@ var plans = map[planted.Bug]plan{
 	planted.LocalQuorumCountsRemote: {scenarios: []string{"centres"}},
 	planted.QuorumCountsPending:     {waits: "node movement"},
 	planted.OwnerNotChecked:         {waits: "node movement"},
-	planted.WatermarkIgnored:        {waits: "conditional writes"},
+	planted.WatermarkIgnored:        {scenarios: []string{"disks"}},
 }
