@@ -54,7 +54,7 @@ func (n *Node) Status() Status {
 	s := n.log.Current()
 	out := Status{Cluster: s.ClusterName, ClusterID: storageID(s.ClusterID), Epoch: s.Epoch, Schema: schema.ID(s.Catalog.Version).String(),
 		Partitioner: s.Partitioner, Self: n.home.HostID.String(), Version: n.o.Version, Uptime: time.Since(n.started).Seconds(),
-		InFlight: int64(n.coord.InFlight())}
+		InFlight: n.coord.InFlight()}
 	if id, ok := n.log.Leader(); ok {
 		out.Leader = id.String()
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,7 @@ type conn struct {
 	peer          *conn
 	local, remote net.Addr
 	once          sync.Once
+	gone          atomic.Bool // the host has crashed
 	closed        chan struct{}
 	reading       chan struct{} // tokens: one Read and one Write at a time
 	writing       chan struct{}
@@ -54,6 +56,9 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, c.fail("write", err)
 	}
 	defer func() { <-c.writing }()
+	if c.gone.Load() {
+		return 0, c.fail("write", net.ErrClosed)
+	}
 	n, err := c.out.write(b, c.closed)
 	return n, c.fail("write", err)
 }
@@ -76,6 +81,10 @@ func (c *conn) fail(op string, err error) error {
 
 // Close ends the connection: the other end reads what is under way, then io.EOF.
 func (c *conn) Close() error {
+	if c.gone.Load() { // the crash is what the other end hears of
+		c.reset(false)
+		return nil
+	}
 	err := c.fail("close", net.ErrClosed)
 	c.once.Do(func() {
 		close(c.closed)
@@ -133,6 +142,8 @@ type pipe struct {
 
 	mu       sync.Mutex
 	segments []segment
+	written  time.Time // when the last segment was written
+	held     bool      // the path was cut at the last look
 	bytes    int
 	ended    bool  // by the writer
 	endErr   error // nil: io.EOF
@@ -205,6 +216,27 @@ func (p *pipe) delay() time.Duration {
 	}
 	_, delay := p.net.state(p.from, p.to)
 	return delay
+}
+
+// release gives what a cut has held back its times of arrival, when the path has just been opened.
+func (p *pipe) release() {
+	cut, _ := p.net.state(p.from, p.to)
+	delay, spacing := time.Duration(0), p.net.opt.Spacing
+	if spacing > 0 && !cut {
+		delay = p.delay()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held && !cut && spacing > 0 {
+		at := time.Now().Add(delay)
+		for i := range p.segments {
+			p.segments[i].at, at = at, at.Add(spacing)
+		}
+		if p.ended && p.endAt.Before(at) {
+			p.endAt = at
+		}
+	}
+	p.held = cut
 }
 
 // orphaned marks that what is written from now on is lost; what is under way arrives.
@@ -358,15 +390,18 @@ func (p *pipe) appendLocked(b []byte, now time.Time, delay time.Duration) {
 	}
 	if k := len(p.segments); k > 0 {
 		last := &p.segments[k-1]
-		if at.Before(last.at) {
-			at = last.at // a stream keeps its order when the delay shrinks
+		if at.Before(last.at) { // a stream keeps its order when the delay shrinks
+			at = last.at
+			if !now.Equal(p.written) {
+				at = at.Add(p.net.opt.Spacing)
+			}
 		}
 		if at.Equal(last.at) {
 			last.data = append(last.data, b...)
 			return
 		}
 	}
-	p.segments = append(p.segments, segment{data: append([]byte(nil), b...), at: at})
+	p.segments, p.written = append(p.segments, segment{data: append([]byte(nil), b...), at: at}), now
 }
 
 // wait returns when poked, at until, or when this end is closed.

@@ -28,6 +28,9 @@ type Options struct {
 	// now. Everything written in one instant must get the same answer: how a stream is cut into writes then cannot be
 	// seen at the other end. It is called without locks held and must not use the network.
 	Latency func(*Flow) time.Duration
+	// Spacing is how far apart arrives what was written in different instants and held up on the way, by a latency that
+	// shrinks or by a cut; 0: all at once.
+	Spacing time.Duration
 	// Observe, when it is set, is told of the bytes that enter a flow, in order. It is called under the lock of that
 	// flow: it must neither keep the bytes nor use the network.
 	Observe func(*Flow, []byte)
@@ -289,6 +292,7 @@ func (n *Network) fault(change func()) {
 	conns := append([]*conn(nil), n.conns...)
 	n.mu.Unlock()
 	for _, c := range conns {
+		c.in.release()
 		c.in.refresh()
 	}
 }
@@ -347,6 +351,7 @@ func (n *Network) closeHost(host string, silent bool) []*conn {
 	var dead []*conn
 	for _, c := range n.conns {
 		if c.host == host {
+			c.gone.Store(true) // before any is closed: nobody says on one what the end of another has told him
 			dead = append(dead, c)
 		}
 	}

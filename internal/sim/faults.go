@@ -283,7 +283,7 @@ func (w *World) reset(_ context.Context, f Fault) bool {
 func (w *World) clockJump(_ context.Context, f Fault) bool {
 	by := time.Duration(f.Arg%4001-2000) * time.Millisecond
 	c := &w.hosts[f.Host].clock
-	if off := c.now().Sub(time.Now()) + by; off > skewBound/2 || off < -skewBound/2 {
+	if off := time.Until(c.now()) + by; off > skewBound/2 || off < -skewBound/2 {
 		return false
 	}
 	w.trace.add("clock", "%d jumps %s", f.Host, by)

@@ -22,7 +22,9 @@ const (
 	helloBytes, helloLengthAt   = 72, 64
 	answerBytes, answerLengthAt = 56, 48
 	frameHeader                 = 32
+	kindAt                      = 8
 	idAt                        = 16
+	heartbeat                   = 3 // kind
 )
 
 func newFrames(forward bool) *frames {
@@ -48,8 +50,10 @@ func (f *frames) hash(d *xxhash.Digest, b []byte) {
 	}
 	slices.SortFunc(f.cut, compareFrames)
 	for _, c := range f.cut {
-		_, _ = d.Write(c[4:idAt]) // all but the checksum, the id and the epoch of the sender
-		_, _ = d.Write(c[frameHeader:])
+		_, _ = d.Write(c[4:idAt])   // all but the checksum, the id and the epoch of the sender
+		if c[kindAt] != heartbeat { // how much was received until then is no event
+			_, _ = d.Write(c[frameHeader:])
+		}
 	}
 	f.rest = append([]byte(nil), b...)
 }

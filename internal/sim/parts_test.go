@@ -214,7 +214,7 @@ func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c clock
 		c.set(time.Second, 1_000_000) // gains 1 ms per second
-		off := func() time.Duration { return c.now().Sub(time.Now()).Round(time.Microsecond) }
+		off := func() time.Duration { return time.Until(c.now()).Round(time.Microsecond) }
 		if off() != time.Second {
 			t.Errorf("offset %s", off())
 		}
@@ -271,9 +271,10 @@ func TestQuiesce(t *testing.T) {
 
 // frame returns a frame as docs/format/rpc.md draws it.
 func frame(verb byte, id byte, body string) []byte {
-	b := make([]byte, frameHeader)
+	b := make([]byte, frameHeader+len(body))
 	b[4], b[8], b[9], b[idAt] = byte(len(body)), 1, verb, id
-	return append(b, body...)
+	copy(b[frameHeader:], body)
+	return b
 }
 
 // TestFramesHashAsASet: neither the order of frames of one instant, nor their ids, nor how they were cut into writes count.
@@ -314,7 +315,7 @@ func TestDetectorsDisagree(t *testing.T) {
 			d := v.detector(i, gossip.Options{HostID: id(i), Generation: 1, Now: time.Now})
 			ds = append(ds, d)
 			running.Go(func() { _ = d.Run(ctx) })
-			time.Sleep(7)
+			time.Sleep(7 * time.Nanosecond)
 		}
 		time.Sleep(time.Second)
 		believe := func(zero, one bool) {

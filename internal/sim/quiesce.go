@@ -7,12 +7,13 @@ import (
 
 // quiesce returns when every goroutine of the bubble but the caller waits for something. The time stands still meanwhile. It is
 // synctest.Wait for a caller that may hold locks: whoever waits for one of those counts as resting too. Should somebody never
-// rest, it gives up after restLooks looks: the run goes on, and only its repetition may differ.
+// rest, it gives up after dumpBytesMax: the run goes on, and only its repetition may differ.
 func quiesce() {
 	buf := make([]byte, 1<<20)
-	for range restLooks {
+	for budget := dumpBytesMax; budget > 0; {
 		runtime.Gosched()
 		n := runtime.Stack(buf, true)
+		budget -= n
 		if n == len(buf) {
 			buf = make([]byte, 2*len(buf))
 			continue
@@ -23,7 +24,8 @@ func quiesce() {
 	}
 }
 
-const restLooks = 500
+// dumpBytesMax is how much of dumps is looked through: a run's has about half a megabyte.
+const dumpBytesMax = 1 << 30
 
 // busy counts the goroutines of bubbles in a dump that run or could run, without the first, which made the dump.
 func busy(dump []byte) int {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime"
@@ -78,6 +77,6 @@ func run(t *testing.T, o Options) *Report {
 func stuck(what string) {
 	buf := make([]byte, 64<<20)
 	fmt.Fprintf(os.Stderr, "WATCHDOG: %s\n", what)
-	_, _ = io.WriteString(os.Stderr, string(buf[:runtime.Stack(buf, true)]))
+	_, _ = os.Stderr.Write(buf[:runtime.Stack(buf, true)])
 	os.Exit(3)
 }

@@ -155,7 +155,7 @@ func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults in
 	p.loss = int(d.of("loss").below(int64(s.lossMax + 1)))
 	p.features = workload.Features{LWT: true, Counters: true, LoggedBatches: true, TTL: true, Deletes: true, Pages: true, ServerTimestamps: d.of("server timestamps").percent(40)}
 	p.clients = workload.Options{Clients: 1 + int(d.of("clients").below(4)), Keys: []int{4, 8, 64}[d.of("keys").below(3)],
-		Pace: []time.Duration{10, 20, 40}[d.of("pace").below(3)] * time.Millisecond, Skew: skewBound}
+		Pace: time.Duration([]int64{10, 20, 40}[d.of("pace").below(3)]) * time.Millisecond, Skew: skewBound}
 	if swarm {
 		p.swarm()
 	}

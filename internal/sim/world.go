@@ -96,7 +96,7 @@ func newWorld(o Options) (*World, error) {
 	w := &World{opts: o, plan: makePlan(o.Seed, s, o.Swarm, o.For, o.Faults), trace: newTracer(o.Trace, o.Bytes), cuts: map[[2]int]int{},
 		injected: map[Kind]int{}, notes: map[string]int64{}, begun: time.Now(), stepSince: time.Now()}
 	w.weather = newWeather(w.plan.seed, w.plan.loss)
-	w.net = memnet.New(memnet.Options{Latency: w.weather.latency, Observe: w.trace.wrote})
+	w.net = memnet.New(memnet.Options{Latency: w.weather.latency, Spacing: 1 << slotBits, Observe: w.trace.wrote})
 	w.vine = newGrapevine(w.plan.seed, func(from, to int) bool { return w.net.Open(hostName(from), hostName(to)) })
 	for i := range w.plan.nodes {
 		h := &host{w: w, i: i, name: hostName(i), mem: vfs.NewCrashableMem()}
@@ -123,6 +123,9 @@ func (w *World) run() {
 	for i, h := range w.hosts {
 		time.Sleep(time.Duration(1 + w.plan.seed.of("start", uint64(i)).below(int64(50*time.Millisecond))))
 		h.boot(nil)
+		if !w.await(fmt.Sprintf("node %d serves clients", i), 2*time.Minute, h.ready) { // one after the other: package formation tests the rest
+			return
+		}
 	}
 	if !w.await("all nodes serve clients", 2*time.Minute, w.allReady) || !w.await("all nodes see all", time.Minute, w.allSeen) {
 		return
