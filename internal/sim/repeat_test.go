@@ -30,18 +30,18 @@ func once(t *testing.T, binary string, env string, args ...string) *Report {
 }
 
 // TestOneSeedOneRun: the same seed gives the same trace of messages, answers and faults, whatever the scheduler does: with one
-// and with two processors and under the race detector.
+// and with two processors and under the race detector. docs/testing.md says where that ends.
 func TestOneSeedOneRun(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	span := "-sim.for=20s"
+	span := "-sim.for=15s"
 	if testing.Short() {
 		span = "-sim.for=8s"
 	}
-	for _, scenario := range []string{"registers", "crashes"} {
-		args := []string{"-sim.seed=3", "-sim.scenario=" + scenario, span}
+	for scenario, seed := range map[string]string{"registers": "7", "crashes": "8"} {
+		args := []string{"-sim.seed=" + seed, "-sim.scenario=" + scenario, "-sim.workloads=registers,deletes", span}
 		want := once(t, self, "GOMAXPROCS=1", args...)
 		if len(want.Faults) == 0 || want.Events < 1000 {
 			t.Errorf("%s: %d events and faults %v show little", scenario, want.Events, want.Faults)
