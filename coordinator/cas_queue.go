@@ -22,7 +22,13 @@ const (
 type proposals struct {
 	mu      sync.Mutex // held for an instant
 	queues  map[string]*casQueue
-	crowded map[string]time.Time // partitions that other coordinators propose to, until when that is believed
+	crowded map[string]crowd
+}
+
+// crowd is a partition that other coordinators propose to as well.
+type crowd struct {
+	until time.Time    // when that is not believed any more
+	own   paxos.Ballot // the last decision of this coordinator
 }
 
 // casQueue is there while an operation leads. All but waiting belongs to the leader.
@@ -34,7 +40,7 @@ type casQueue struct {
 }
 
 func (p *proposals) init() {
-	p.queues, p.crowded = map[string]*casQueue{}, map[string]time.Time{}
+	p.queues, p.crowded = map[string]*casQueue{}, map[string]crowd{}
 }
 
 // partitionKey names a register and its electorate.
@@ -123,22 +129,38 @@ func (p *proposals) crowd(key string) {
 	defer p.mu.Unlock()
 	now := time.Now()
 	if len(p.crowded) >= crowdedMax {
-		for k, until := range p.crowded {
-			if now.After(until) {
+		for k, x := range p.crowded {
+			if now.After(x.until) {
 				delete(p.crowded, k)
 			}
 		}
 	}
 	if len(p.crowded) < crowdedMax {
-		p.crowded[key] = now.Add(crowdedFor)
+		p.crowded[key] = crowd{until: now.Add(crowdedFor), own: p.crowded[key].own}
 	}
+}
+
+// decided takes note of the last decision on a partition: a recent one that is not of this coordinator keeps it crowded.
+func (p *proposals) decided(key string, b paxos.Ballot, own bool, now int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x, ok := p.crowded[key]
+	switch {
+	case !ok:
+		return
+	case own:
+		x.own = b
+	case b != x.own && now-b.Micros < crowdedFor.Microseconds():
+		x.until = time.Now().Add(crowdedFor)
+	}
+	p.crowded[key] = x
 }
 
 func (p *proposals) isCrowded(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	until, ok := p.crowded[key]
-	if ok && time.Now().After(until) {
+	x, ok := p.crowded[key]
+	if ok && time.Now().After(x.until) {
 		delete(p.crowded, key)
 		ok = false
 	}

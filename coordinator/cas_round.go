@@ -397,6 +397,7 @@ func (a *casAttempt) promisedContent() ([]row.Page, bool) {
 // decide evaluates the batch: nothing is in flight, and a majority has the last decision applied.
 func (a *casAttempt) decide() {
 	latest := a.round.Latest()
+	a.c.proposals.decided(a.r.q.key, latest.Ballot, false, a.c.o.Now().UnixMicro())
 	if a.settled() {
 		return
 	}
@@ -492,6 +493,7 @@ func (a *casAttempt) propose(p paxos.Proposal, results []casResult) {
 	}
 	run := a.c.commitAll(a.g, a.at, p)
 	a.r.q.known = p
+	a.c.proposals.decided(a.r.q.key, p.Ballot, true, 0)
 	a.r.made = nil // the others are dead
 	a.answer(results, run)
 }

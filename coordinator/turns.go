@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	turnLapse    = 50 * time.Millisecond  // after which a turn that was not given back is over
-	turnWait     = 250 * time.Millisecond // how long a coordinator waits for its turn before it proposes without
+	turnLapse    = 200 * time.Millisecond // after which a turn that was not given back is over
+	turnWait     = 500 * time.Millisecond // how long a coordinator waits for its turn before it proposes without
 	turnsMax     = 4096                   // partitions with turns; further ones are granted at once
 	turnsWaitMax = 256                    // coordinators that wait for one partition; further ones are granted at once
 	turnTick     = 5 * time.Millisecond
