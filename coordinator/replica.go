@@ -138,6 +138,9 @@ func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
 	case status == rpc.StatusOK:
 		req.Trace.Event("Appending to commitlog and memtable")
 		s.acks = append(s.acks, rsp)
+		if planted.On(planted.BatchSplit) {
+			s.Flush()
+		}
 	case behind(status) && req.Epoch > s.c.o.Cluster.Current().Epoch:
 		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
 		s.later(rsp, func() { s.c.applyWhenCaughtUp(from, epoch, deadline, body, rsp) })

@@ -247,7 +247,7 @@ func (b *Batch) commitLate(c Committed) {
 	}
 	b.pb = nil
 	e.recyclePebbleBatch(pb)
-	time.AfterFunc(5*time.Millisecond, func() {
+	time.AfterFunc(20*time.Millisecond, func() {
 		if !e.closed.Load() && !e.hasFailed() && e.db.LogData(nil, pebble.Sync) == nil {
 			c.Committed(nil)
 		}

@@ -119,7 +119,7 @@ func Catalogue() []Entry {
 		{HintPastWindow, "hint-past-window", "a hint is replayed after gc_grace, over purged tombstones", "H4", "resurrection", "deletes", "coordinator.Coordinator.keepHint"},
 		{HintsForgotten, "hints-forgotten", "hints of an earlier run are not found again", "H7", "durability", "registers", "hints.Hints.load"},
 		{HintDeletedUndelivered, "hint-deleted-undelivered", "a hint is deleted although its delivery failed", "H5", "durability", "registers", "hints.Hints.settle"},
-		{BatchSplit, "batch-split", "the mutations of one partition travel one by one", "B2", "batches", "batches", "coordinator.writeOp.plan"},
+		{BatchSplit, "batch-split", "the mutations of one partition travel, and are applied, one by one", "B2", "batches", "batches", "coordinator.writeOp.plan"},
 		{OwnerNotChecked, "owner-not-checked", "a replica takes writes of tokens that it does not own", "M17", "durability", "registers", "coordinator.Coordinator.writable"},
 		{ClockFloorLost, "clock-floor-lost", "the ceiling of timestamps is not persisted", "K3", "durability", "registers", "hlc.Clock.Extend"},
 		{ClockGoesBack, "clock-goes-back", "timestamps follow a wall clock that steps back", "K3", "durability", "registers", "hlc.Clock.Timestamp"},

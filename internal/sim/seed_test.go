@@ -20,6 +20,7 @@ var (
 	swarmFlag    = flag.Bool("sim.swarm", false, "switch a random subset of faults and features off")
 	forFlag      = flag.Duration("sim.for", time.Minute, "virtual time with faults")
 	loadsFlag    = flag.String("sim.workloads", "", "these workloads only, with commas")
+	denseFlag    = flag.Bool("sim.dense", false, "few registers, and clients that hardly rest")
 	faultsFlag   = flag.Int("sim.faults", -1, "inject so many faults of the schedule only")
 	traceFlag    = flag.String("sim.trace", "", "write the trace to this file")
 	bytesFlag    = flag.Bool("sim.bytes", false, "the trace shows the bytes that were sent")
@@ -32,7 +33,7 @@ func TestSeed(t *testing.T) {
 	if *seedFlag == 0 {
 		t.Skip("no -sim.seed")
 	}
-	o := Options{Seed: *seedFlag, Scenario: *scenarioFlag, Swarm: *swarmFlag, For: *forFlag, Faults: *faultsFlag, Stuck: stuck, Bytes: *bytesFlag}
+	o := Options{Seed: *seedFlag, Scenario: *scenarioFlag, Swarm: *swarmFlag, For: *forFlag, Faults: *faultsFlag, Stuck: stuck, Bytes: *bytesFlag, Dense: *denseFlag}
 	if *loadsFlag != "" {
 		o.Workloads = strings.Split(*loadsFlag, ",")
 	}

@@ -52,6 +52,7 @@ type Scenario struct {
 	skewMax   time.Duration // of the clocks from the start
 	nodes     [2]int        // at least, at most
 	dcs       int           // data centres; 0: one
+	rf        int           // replicas of what the workloads write; 0: their default
 	purge     time.Duration // between two purges of each store; 0: the default, which no run reaches
 	hintsOff  bool
 	// grace: tables with deletions have a gc_grace that ends soon after the run, and the workloads look at them then. Without it no
@@ -75,6 +76,8 @@ func Scenarios() []Scenario {
 			purge: 5 * time.Second, hintsOff: true},
 		{Name: "grace", Workloads: []string{"deletes"}, faults: append(network, weight{Crash, 4}), every: 3 * time.Second, lossMax: 3, nodes: [2]int{3, 5},
 			purge: 5 * time.Second, grace: true},
+		{Name: "timeline", faults: []weight{{ClockJump, 6}, {Crash, 5}, {Restart, 3}}, every: 700 * time.Millisecond, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 3}},
+		{Name: "single", faults: machines, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
 	}
@@ -87,6 +90,9 @@ const (
 
 // options returns how the workloads of a run of that length are configured, given what the seed drew.
 func (s *Scenario) options(o workload.Options, span time.Duration) workload.Options {
+	if s.rf > 0 {
+		o.RF = s.rf
+	}
 	if s.purge == 0 {
 		return o
 	}

@@ -25,6 +25,8 @@ type Options struct {
 	Scenario string        // default "registers"
 	Swarm    bool          // switch a random subset of faults and features off
 	For      time.Duration // virtual time in which faults are injected; default 1 min
+	// Dense: few registers and clients that hardly rest, whatever the seed drew. For hunts of what needs several things at once.
+	Dense bool
 	// Workloads, by name, instead of those of the scenario; none: those.
 	Workloads []string
 	Faults    int          // inject only so many faults of the schedule; negative: all
@@ -109,10 +111,19 @@ func newWorld(o Options) (*World, error) {
 	}
 	for _, c := range workload.All() {
 		if c.Wants(w.plan.features) && (len(s.Workloads) == 0 || slices.Contains(s.Workloads, c.Name)) {
-			w.loads = append(w.loads, c.New(s.options(w.plan.clients, o.For)))
+			w.loads = append(w.loads, c.New(s.options(w.clients(), o.For)))
 		}
 	}
 	return w, nil
+}
+
+// clients is how busy the workloads are.
+func (w *World) clients() workload.Options {
+	c := w.plan.clients
+	if w.opts.Dense {
+		c.Clients, c.Keys, c.Pace = 4, 4, 5*time.Millisecond
+	}
+	return c
 }
 
 // run is the whole life of the cluster.

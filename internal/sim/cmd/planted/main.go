@@ -161,7 +161,7 @@ func (h *hunt) seed(ctx context.Context, e *planted.Entry, seed uint64) (*violat
 	ctx, cancel := context.WithTimeout(ctx, 10*h.budget)
 	defer cancel()
 	c := exec.CommandContext(ctx, h.binary, "-test.run=^TestSeed$", "-test.timeout=20m", fmt.Sprint("-sim.seed=", seed), "-sim.scenario="+p.scenarios[seed%uint64(len(p.scenarios))],
-		"-sim.workloads="+p.workload, "-sim.for="+p.span.String(), "-sim.report="+file)
+		"-sim.workloads="+p.workload, "-sim.for="+p.span.String(), fmt.Sprint("-sim.dense=", p.dense), "-sim.report="+file)
 	c.Env = append(os.Environ(), "HELENUS_PLANTED="+e.Name)
 	output, err := c.CombinedOutput()
 	cpu := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
@@ -170,17 +170,20 @@ func (h *hunt) seed(ctx context.Context, e *planted.Entry, seed uint64) (*violat
 	}
 	var rep struct{ Violations []violation }
 	if b, readErr := os.ReadFile(file); readErr == nil && json.Unmarshal(b, &rep) == nil && len(rep.Violations) > 0 {
-		return expected(rep.Violations, e.Checker), cpu
+		return expected(rep.Violations, e.Checker, p.strict), cpu
 	}
 	return &violation{"bounded", "the run ended with " + err.Error() + ": " + tail(output)}, cpu
 }
 
-// expected returns the first violation of the checker that must catch the bug, or else the first one.
-func expected(all []violation, checker string) *violation {
+// expected returns the first violation of the checker that must catch the bug, or else, unless that is all that counts, the first one.
+func expected(all []violation, checker string, strict bool) *violation {
 	for i := range all {
 		if all[i].Checker == checker {
 			return &all[i]
 		}
+	}
+	if strict {
+		return nil
 	}
 	return &all[0]
 }

@@ -11,6 +11,8 @@ type plan struct {
 	scenarios []string // of the simulator, in turns; default: registers, quorum, crashes
 	workload  string   // default: the bug's own
 	span      time.Duration
+	dense     bool   // few registers, busy clients
+	strict    bool   // no other checker counts: something else may fail there
 	waits     string // what it cannot show itself without; "": nothing
 }
 
@@ -30,17 +32,27 @@ func (p plan) withDefaults(e *planted.Entry) plan {
 // plans are those that differ from the default.
 var plans = map[planted.Bug]plan{
 	planted.AckBeforeSync:           {scenarios: []string{"crashes"}},
-	planted.ReadBeforeSync:          {scenarios: []string{"crashes"}},
+	planted.ReadBeforeSync:          {scenarios: []string{"single"}},
 	planted.SyncErrorIgnored:        {scenarios: []string{"disks"}},
-	planted.AckBeforeApply:          {scenarios: []string{"crashes"}},
+	planted.AckBeforeApply:          {scenarios: []string{"single"}, dense: true},
+	planted.FoldWithoutStripe:       {scenarios: []string{"single"}, dense: true},
 	planted.PurgeKeepsShadowed:      {scenarios: []string{"grace"}},
 	planted.PurgeBeforeGrace:        {scenarios: []string{"purge"}},
+	planted.HintDeletedUndelivered:  {scenarios: []string{"single"}, dense: true},
+	planted.BatchSplit:              {scenarios: []string{"single"}, dense: true},
+	planted.SpeculativeCountedTwice: {scenarios: []string{"quorum"}, dense: true},
+	planted.CounterClockLost:        {scenarios: []string{"crashes"}, dense: true},
+	planted.HintCountsAsAck:         {dense: true},
+	planted.RangeOpenAtPageEnd:      {dense: true},
+	planted.ShortReadOff:            {dense: true},
+	planted.BatchlogNotSynced:       {scenarios: []string{"crashes", "registers"}, dense: true},
+	planted.BatchlogRemovedEarly:    {scenarios: []string{"crashes", "registers"}, dense: true},
 	planted.HintPastWindow:          {waits: "a fault that outlasts gc_grace, which resurrects by design where repair does not prevent it"},
 	planted.TTLByLocalClock:         {scenarios: []string{"clocks"}},
-	planted.ClockFloorLost:          {scenarios: []string{"clocks"}},
+	planted.ClockFloorLost:          {scenarios: []string{"timeline"}, dense: true},
 	planted.ClockGoesBack:           {scenarios: []string{"clocks"}},
-	planted.LocalQuorumCountsRemote: {scenarios: []string{"centres"}},
+	planted.LocalQuorumCountsRemote: {scenarios: []string{"centres"}, dense: true},
 	planted.QuorumCountsPending:     {waits: "node movement"},
 	planted.OwnerNotChecked:         {waits: "node movement"},
-	planted.WatermarkIgnored:        {scenarios: []string{"disks"}},
+	planted.WatermarkIgnored:        {scenarios: []string{"disks"}, dense: true, strict: true},
 }
