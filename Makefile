@@ -24,7 +24,7 @@ test:
 lint unit race e2e:
 	./scripts/test.sh $@
 
-# simulate: clusters in virtual time under faults, new seeds for FOR (default 8m). make test has 3 minutes of it.
+# simulate: clusters in virtual time under faults, for FOR (default 8m), from seed SIMULATE_FIRST on (default 1). make test has 3 minutes of it.
 simulate:
 	SIMULATE_FOR=$(or $(FOR),8m) ./scripts/test.sh simulate
 

@@ -30,7 +30,8 @@ lint() {
 
 unit() {
   step "unit, property, storage tests"
-  go test -timeout 15m $(go list ./... | grep -v /internal/e2e)
+  go test -short -timeout 20m ./internal/sim/...
+  go test -timeout 25m $(go list ./... | grep -v -e /internal/e2e -e /internal/sim)
 }
 
 # concurrent lists the packages that have goroutines, locks or parallel tests; in the others there is nothing to race.
@@ -44,12 +45,13 @@ race() {
   CGO_ENABLED=1 go test -race -short -timeout 20m $(concurrent)
 }
 
-# simulate runs seeds of internal/sim, new ones each time; their numbers are in the report and in what it prints of failures.
+# simulate runs seeds of internal/sim, from SIMULATE_FIRST (1) on, as many as there is time for: the same ones each time, so that a change is
+# judged by what it changes. Campaigns with new seeds: go run ./internal/sim/cmd/simulate.
 simulate() {
   step "simulated clusters: one seed is one run"
   SIM_RACE=1 go test -count=1 -timeout 10m -run '^TestOneSeedOneRun$' ./internal/sim
   step "simulated clusters: ${SIMULATE_FOR:-3m}"
-  go run ./internal/sim/cmd/simulate -for "${SIMULATE_FOR:-3m}" -swarm -json "$CACHE/simulate.json"
+  go run ./internal/sim/cmd/simulate -for "${SIMULATE_FOR:-3m}" -first "${SIMULATE_FIRST:-1}" -swarm -json "$CACHE/simulate.json"
 }
 
 # planted proves the checkers: the simulator has to find eight planted bugs, others each day.
