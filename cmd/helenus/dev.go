@@ -128,8 +128,8 @@ func sayHello(out io.Writer, o devOptions, took time.Duration) {
 	}
 	fmt.Fprintf(out, `%d nodes are up after %s, data centre datacenter1, data %s. Stop with Ctrl-C.
 
-  shell    helenus sh %s            (or: cqlsh %s, from PyPI)
-  status   helenus status --host %s
+  shell    %s sh %s            (or: cqlsh %s, from PyPI)
+  status   %s status --host %s
 
   Python   pip install cassandra-driver
            from cassandra.cluster import Cluster
@@ -141,6 +141,6 @@ func sayHello(out io.Writer, o devOptions, took time.Duration) {
   Node.js  npm install cassandra-driver
            const client = new cassandra.Client({ contactPoints: [%s], localDataCenter: 'datacenter1' })
 
-`, o.nodes, took.Round(time.Millisecond), where, first, first, first, strings.Join(hosts, ", "),
+`, o.nodes, took.Round(time.Millisecond), where, os.Args[0], first, first, os.Args[0], first, strings.Join(hosts, ", "),
 		strings.ReplaceAll(strings.Join(hosts, ", "), "'", `"`), strings.Join(hosts, ", "))
 }
