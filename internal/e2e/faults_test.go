@@ -15,7 +15,7 @@ const (
 	faultNodes  = 3
 	faultsShort = 45 * time.Second // HELENUS_E2E_FAULTS sets how long the long form is: make test-faults
 	// faultFeatures are the kinds of load: see testdata/faults.py.
-	faultFeatures = "registers"
+	faultFeatures = "registers,batches,counters,cas"
 	ballastLeaves = 32 << 20 // bytes that a full disk has left: less than the reserve
 )
 
