@@ -99,8 +99,7 @@ type casOp struct {
 	began, contended, deadline time.Time
 
 	wake   chan struct{} // capacity 1: it leads, or it is answered
-	leads  bool
-	queued bool // guarded by proposals.mu: it waits in the queue
+	queued bool          // guarded by proposals.mu: it waits in the queue
 
 	sent     bool // something was sent for it
 	page     row.Page

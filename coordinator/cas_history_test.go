@@ -1,11 +1,13 @@
 package coordinator_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -206,9 +208,23 @@ func (x *casTrial) check() {
 		x.counts[0].Load(), x.counts[1].Load(), x.counts[2].Load(), x.counts[3].Load())
 	if res != porcupine.Ok {
 		t.Errorf("linearizable: %v", res)
+		x.show()
 	}
 	if x.counts[2].Load() == 0 || x.counts[3].Load() == 0 {
 		t.Error("the run says nothing")
+	}
+}
+
+// show logs the histories of the keys that are not linearizable.
+func (x *casTrial) show() {
+	for _, ops := range casModel.Partition(x.h.ops) {
+		if porcupine.CheckOperations(casModel.ToModel(), ops) {
+			continue
+		}
+		slices.SortFunc(ops, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+		for _, op := range ops {
+			x.c.t.Logf("%12d %20d client %d %+v -> %+v", op.Call/1000, op.Return/1000, op.ClientId, op.Input, op.Output)
+		}
 	}
 }
 

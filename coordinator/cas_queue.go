@@ -60,8 +60,8 @@ func (p *proposals) busy(w *casOp) bool {
 	return p.queues[key] != nil
 }
 
-// enter queues an operation, or makes it lead.
-func (p *proposals) enter(w *casOp) (q *casQueue, full bool) {
+// enter queues an operation, or lets it lead at once. Queued, it hears of everything further by its wake channel only.
+func (p *proposals) enter(w *casOp) (q *casQueue, leads, full bool) {
 	key := w.partitionKey()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,14 +70,14 @@ func (p *proposals) enter(w *casOp) (q *casQueue, full bool) {
 	case q == nil:
 		q = &casQueue{key: key}
 		p.queues[key] = q
-		w.leads = true
+		return q, true, false
 	case len(q.waiting) >= casQueueMax:
-		return nil, true
+		return nil, false, true
 	default:
 		w.queued = true
 		q.waiting = append(q.waiting, w)
 	}
-	return q, false
+	return q, false, false
 }
 
 // leave takes an operation out of the queue; false: it is in a batch, or leads.
@@ -119,7 +119,7 @@ func (p *proposals) handOver(q *casQueue, open []*casOp) {
 	}
 	next := q.waiting[0]
 	q.waiting = slices.Delete(q.waiting, 0, 1)
-	next.queued, next.leads = false, true
+	next.queued = false
 	next.wake <- struct{}{}
 }
 
@@ -169,11 +169,11 @@ func (p *proposals) isCrowded(key string) bool {
 
 // propose waits for the operation's turn in the queue and for its answer, and then for its commit.
 func (c *Coordinator) propose(ctx context.Context, w *casOp) error {
-	q, full := c.proposals.enter(w)
+	q, leads, full := c.proposals.enter(w)
 	if full {
 		return &Overloaded{"too many conditional writes wait for this partition"}
 	}
-	if !w.leads && !c.waitToLead(ctx, q, w) {
+	if !leads && !c.waitToLead(ctx, q, w) {
 		return c.contentionTimeout(w)
 	}
 	if !w.answered {
@@ -217,6 +217,7 @@ func (c *Coordinator) lead(ctx context.Context, q *casQueue, w *casOp) {
 	for !w.answered {
 		r.attempt()
 	}
+	// Nothing that is handed over is in a proposal that may yet be decided: those are answered together.
 	open := slices.DeleteFunc(r.ops, func(o *casOp) bool { return o.answered })
 	c.proposals.handOver(q, open)
 }

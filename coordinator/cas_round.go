@@ -434,6 +434,7 @@ func (a *casAttempt) settled() bool { return a.settledBy(a.round.Latest()) }
 func (a *casAttempt) settledBy(p paxos.Proposal) bool {
 	r := a.r
 	var open []made
+	lost := false
 	for _, m := range r.made {
 		switch p.Tells(m.ballot) {
 		case paxos.Applied:
@@ -442,17 +443,31 @@ func (a *casAttempt) settledBy(p paxos.Proposal) bool {
 			return true
 		case paxos.Open:
 			open = append(open, m)
-		case paxos.Lost: // decisions followed one another too fast: those that wrote cannot know
-			for _, x := range m.results {
-				if x.applied && !x.op.answered {
-					x.op.answer(false, &CASWriteUnknown{Level: x.op.serial, Received: r.unknown, BlockFor: a.g.need})
-				}
-			}
+		case paxos.Lost: // decisions followed one another too fast
+			lost = true
+			open = append(open, m)
 		}
 	}
 	r.made = open
+	if lost {
+		a.unknown()
+	}
+	return r.me.answered
+}
+
+// unknown answers the operations that wrote in a proposal that may be decided: they cannot know, and are not tried again. The
+// others of the batch have written nothing.
+func (a *casAttempt) unknown() {
+	r := a.r
+	for _, m := range r.made {
+		for _, x := range m.results {
+			if x.applied && !x.op.answered {
+				x.op.answer(false, &CASWriteUnknown{Level: x.op.serial, Received: r.unknown, BlockFor: a.g.need})
+			}
+		}
+	}
+	r.made = nil
 	r.ops = slices.DeleteFunc(r.ops, func(o *casOp) bool { return o.answered })
-	return len(r.ops) == 0
 }
 
 // propose sends a proposal to all participants and waits for a majority. results are nil for a proposal of others.

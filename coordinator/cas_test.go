@@ -29,7 +29,7 @@ func (c *cluster) cas(n int, pk []byte, change func(was string) string, with ...
 	for _, f := range with {
 		f(op)
 	}
-	applied, err = c.nodes[n].coord.CAS(context.Background(), op)
+	applied, err = c.nodes[n].up().CAS(context.Background(), op)
 	return applied, was, err
 }
 
@@ -53,7 +53,7 @@ func add(was string) string {
 
 func (c *cluster) serial(n int, pk []byte, level coordinator.Level) (string, error) {
 	r := &coordinator.Read{Command: c.pointRead(c.wide, pk), Level: level}
-	if err := c.nodes[n].coord.SerialRead(context.Background(), r); err != nil {
+	if err := c.nodes[n].up().SerialRead(context.Background(), r); err != nil {
 		return "", err
 	}
 	return strings.TrimPrefix(strings.TrimSpace(pageText(c.t, &r.Page, r.Command.Now)), "a="), nil

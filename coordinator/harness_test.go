@@ -303,13 +303,17 @@ func (n *node) start() {
 	if c.lay.tune != nil {
 		c.lay.tune(&o)
 	}
-	if n.coord, err = coordinator.New(o); err != nil {
+	coord, err := coordinator.New(o)
+	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.mu.Lock()
+	n.coord = coord
+	c.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	talking, silence := context.WithCancel(ctx)
 	var wg, talk sync.WaitGroup
-	transport, coord := n.rpc, n.coord
+	transport := n.rpc
 	talk.Go(func() { _ = transport.Run(talking) })
 	wg.Go(func() { _ = coord.Run(ctx) })
 	n.silence = func() { silence(); talk.Wait() }
@@ -349,6 +353,13 @@ func (n *node) halt() {
 		n.stop()
 		n.stop = nil
 	}
+}
+
+// up is the node's coordinator, for those that use it while nodes crash and come back.
+func (n *node) up() *coordinator.Coordinator {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return n.coord
 }
 
 // crash is a power loss: what is not synced is gone. The file system is crashable.
