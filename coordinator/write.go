@@ -137,6 +137,10 @@ func (b *Burst) writeAlone(v *view, w *Write) bool {
 		b.c.writeDone(w, b.c.localWriteError(err, w))
 		return true
 	}
+	if planted.On(planted.AckBeforeApply) {
+		b.c.writeDone(w, nil)
+		return true
+	}
 	b.alone = append(b.alone, w)
 	b.c.metrics.routed(true)
 	return true

@@ -104,7 +104,7 @@ func Catalogue() []Entry {
 		{ShortReadOff, "short-read-off", "a replica's page that was cut counts for what lies behind its end", "R3", "pages", "pages", "row.ReconcilePages"},
 		{PageSkipsRow, "page-skips-row", "a page begins one row too far", "R4", "pages", "pages", "storage.reader.clip"},
 		{ScanSkipsPartition, "scan-skips-partition", "a scan that resumes within a partition goes on behind it", "R12", "pages", "pages", "coordinator.scanWalk.run"},
-		{AckBeforeApply, "ack-before-apply", "the coordinator counts its own replica before the batch is committed", "W1", "durability", "registers", "coordinator.Burst.sendHere"},
+		{AckBeforeApply, "ack-before-apply", "the coordinator counts its own replica before the batch is committed", "W1", "durability", "registers", "coordinator.Burst.sendHere, writeAlone"},
 		{ReadRepairNotAwaited, "read-repair-not-awaited", "a read answers before the replicas are repaired", "R1", "monotonic", "registers", "coordinator.gathering.repair"},
 		{ReadRepairNotSent, "read-repair-not-sent", "a read does not repair", "R1", "monotonic", "registers", "coordinator.gathering.page"},
 		{SpeculativeCountedTwice, "speculative-counted-twice", "the answer of a replica that was asked late counts twice", "R14", "durability", "registers", "coordinator.readOp.step"},

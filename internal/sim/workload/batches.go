@@ -175,6 +175,9 @@ func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 	for i := range b.writes {
 		h.Writes, h.Views = append(h.Writes, b.writes[i]...), append(h.Views, b.views[i]...)
 	}
+	if b.logged {
+		sleep(ctx, replayAfter)
+	}
 	replicas := make([]check.Replica, b.env.Nodes())
 	for i := range b.groups {
 		g := &b.groups[i]
@@ -191,6 +194,7 @@ func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 }
 
 const (
+	replayAfter = 40 * time.Second // in which the batch log makes what it has
 	replayTries = 24 // looks at a batch that is half, for the batch log to make the rest
 	replayWait  = 5 * time.Second
 )
