@@ -8,6 +8,7 @@ import (
 	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -40,7 +41,7 @@ func (b *Buffer) addElements(sc *scope, w *writeAttrs, o *operation, v []byte) {
 
 // after returns the key of an element that is appended to a list.
 func (a *Args) after() [16]byte {
-	if a.cas != nil {
+	if a.cas != nil && !planted.On(planted.CASListKeyByClock) {
 		return a.cas.after()
 	}
 	return a.NewTimeUUID()

@@ -130,7 +130,7 @@ func Catalogue() []Entry {
 		{CASReadAtOne, "cas-read-at-one", "a condition is decided by one replica's data", "P2", "linearizable", "lwt", "coordinator.casAttempt.promisedContent"},
 		{CASTimeoutAsNotApplied, "cas-timeout-as-not-applied", "a proposal that may win is answered with not applied", "P5", "linearizable", "lwt", "coordinator.casRun.end"},
 		{CASRetriedBlindly, "cas-retried-blindly", "a proposal that may have won is made again under a new ballot", "P6", "linearizable", "lwt", "coordinator.casRun.attempt"},
-		{CASListKeyByClock, "cas-list-key-by-clock", "the elements that a conditional append adds are ordered by the coordinator's clock", "P10", "linearizable", "lwt", ""},
+		{CASListKeyByClock, "cas-list-key-by-clock", "the elements that a conditional append adds are ordered by the coordinator's clock", "P10", "linearizable", "lwt", "plan.Args.after"},
 		{CounterTwiceOnRetry, "counter-twice-on-retry", "an increment is given to another leader after a timeout", "C1", "counters", "counters", "coordinator.counterPart.led"},
 		{CounterShardsSummed, "counter-shards-summed", "replicas add shards up instead of taking the newest", "C5", "counters", "counters", "row.rowMerge.elements"},
 		{CounterClockLost, "counter-clock-lost", "a counter's new state is replicated before its leader has it on disk, so that a crash gives one clock to two counts", "C5", "counters", "counters", "coordinator.counterLane.commit"},

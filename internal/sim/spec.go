@@ -77,6 +77,8 @@ func Scenarios() []Scenario {
 		{Name: "grace", Workloads: []string{"deletes"}, faults: append(network, weight{Crash, 4}), every: 3 * time.Second, lossMax: 3, nodes: [2]int{3, 5},
 			purge: 5 * time.Second, grace: true},
 		{Name: "timeline", faults: []weight{{ClockJump, 6}, {Crash, 5}, {Restart, 3}}, every: 700 * time.Millisecond, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 3}},
+		{Name: "halves", Workloads: []string{"batches"}, faults: slices.Concat(network, []weight{{Crash, 8}, {Restart, 3}}), every: time.Second, lossMax: 3, nodes: [2]int{3, 5},
+			rf: 1, hintsOff: true},
 		{Name: "single", faults: machines, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
