@@ -295,7 +295,7 @@ func (c *Coordinator) lookOnce(w *casOp) bool {
 		}
 	}
 	for open := g.need; open > 0; {
-		further := false
+		var further bool
 		select {
 		case a := <-poll.answers:
 			open--

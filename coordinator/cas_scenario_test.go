@@ -28,7 +28,6 @@ func lose(verbs []rpc.Verb, to ...int) func(message) action {
 }
 
 var (
-	accepts    = []rpc.Verb{coordinator.VerbAccept}
 	commits    = []rpc.Verb{coordinator.VerbCommit}
 	afterwards = []rpc.Verb{coordinator.VerbAccept, coordinator.VerbCommit}
 )

@@ -20,13 +20,14 @@ func appendRegister(dst []byte, gen schema.Generation, token ring.Token, key []b
 // be durable yet, also under Periodic: WhenSynced tells.
 func (e *Engine) Register(gen schema.Generation, token ring.Token, key []byte, part byte) (value []byte, ok bool, unsynced Seq, err error) {
 	v, closer, err := e.db.Get(appendRegister(nil, gen, token, key, part))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	missing := errors.Is(err, pebble.ErrNotFound)
+	if err != nil && !missing {
 		return nil, false, 0, fmt.Errorf("storage: register of generation %d: %w", gen, err)
 	}
 	if unsynced = e.stripes[e.stripeOf(gen, token)].last.Load(); e.pipe.isSynced(unsynced) {
 		unsynced = 0
 	}
-	if err != nil {
+	if missing {
 		return nil, false, unsynced, nil
 	}
 	value = append([]byte{}, v...)
