@@ -195,7 +195,7 @@ func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 
 const (
 	replayAfter = 40 * time.Second // in which the batch log makes what it has
-	replayTries = 24 // looks at a batch that is half, for the batch log to make the rest
+	replayTries = 24               // looks at a batch that is half, for the batch log to make the rest
 	replayWait  = 5 * time.Second
 )
 

@@ -5,7 +5,7 @@
 // against nodes with real sockets. For the same Env with the same randomness it asks for the same things: each client goroutine has
 // a random stream, numbers and timestamps of its own and shares nothing with the others; it never waits under a mutex.
 //
-//	registers   single cells at random levels, timestamps of clients (with ties) or of coordinators     durability, monotonic, honesty
+//	registers   cells and elements of maps, at random levels, timestamps of clients (with ties) or not     durability, monotonic, honesty
 //	deletes     rows in partitions; row, range and partition deletions, TTL, also read backwards          resurrection as well
 //	pages       paged scans of tables and partitions, another coordinator for each page, among writes    pages
 //	batches     batches on one partition, logged ones over several                                       batches

@@ -9,7 +9,7 @@ import (
 	"github.com/helenusdb/helenus/internal/sim/check"
 )
 
-// registers writes and reads single cells.
+// registers writes and reads single cells: columns, and elements of maps.
 type registers struct {
 	base
 	server bool // the coordinators give the timestamps
@@ -30,17 +30,24 @@ func NewRegisters(o Options) Workload { return &registers{base: newBase("registe
 // Setup implements Workload.
 func (r *registers) Setup(ctx context.Context, env Env) error {
 	r.server = env.Features().ServerTimestamps
-	return r.setup(ctx, env, "CREATE TABLE IF NOT EXISTS %s.r (k text PRIMARY KEY, v text)")
+	return r.setup(ctx, env, "CREATE TABLE IF NOT EXISTS %s.r (k text PRIMARY KEY, v text)",
+		"CREATE TABLE IF NOT EXISTS %s.s (k text PRIMARY KEY, m map<text, text>)")
 }
 
 // Run implements Workload.
 func (r *registers) Run(ctx context.Context, _ Env) error {
 	r.logs = make([]registerLog, r.o.Clients)
 	return r.run(ctx, func(ctx context.Context, w *worker) {
-		if w.rnd.IntN(2) == 0 {
-			r.write(ctx, w, &r.logs[w.id])
-		} else {
-			r.read(ctx, w, &r.logs[w.id])
+		log := &r.logs[w.id]
+		switch n := w.rnd.IntN(20); {
+		case n < 7:
+			r.write(ctx, w, log)
+		case n < 14:
+			r.read(ctx, w, log)
+		case n < 19:
+			r.writeElement(ctx, w, log)
+		default:
+			r.readElements(ctx, w, log)
 		}
 	})
 }
@@ -113,6 +120,7 @@ func (r *registers) Verify(ctx context.Context, env Env) []check.Violation {
 	for n := range r.o.Keys {
 		h.Reads = append(h.Reads, r.settled(ctx, w, r.key(n))...)
 	}
+	h.Reads = append(h.Reads, r.settledElements(ctx, w)...)
 	replicas := make([]check.Replica, env.Nodes())
 	for node := range replicas {
 		replicas[node].Name = fmt.Sprintf("node %d", node)
