@@ -24,17 +24,12 @@ test:
 lint unit race e2e:
 	./scripts/test.sh $@
 
-# simulate: clusters in virtual time under faults, for FOR (default 8m), from seed SIMULATE_FIRST on (default 1). make test has 3 minutes of it.
+# simulate: clusters in virtual time under faults, new seeds for FOR (default 8m), in all scenarios. make test runs a few seeds, always the same.
 simulate:
-	SIMULATE_FOR=$(or $(FOR),8m) ./scripts/test.sh simulate
+	$(GO) run ./internal/sim/cmd/simulate -for $(or $(FOR),8m) -swarm
 
-# test-faults: three nodes in network namespaces are killed, stopped, cut off and filled for FOR (default 3m, at least), under a
-# stock driver that keeps a ledger. make test has a short form of it. Needs root and ip.
-test-faults:
-	E2E=TestFaults HELENUS_E2E_FAULTS=$(or $(FOR),3m) ./scripts/test.sh e2e
-
-# planted: the simulator has to find every planted bug (internal/planted), each within a minute of machine time. make test has eight of them
-# a day, in turns. ARGS="-only hint-restamped,short-read-off -hunts 3" for some.
+# planted: the simulator has to find every planted bug (internal/planted), each within a minute of machine time. make test has eight of
+# them. ARGS="-only hint-restamped,short-read-off -hunts 3" for some.
 planted:
 	./scripts/planted.sh $(ARGS)
 

@@ -4,7 +4,6 @@
 # Tools are pinned below and installed into .cache by this script. Needs Go and Python 3; Node.js and a JDK with Maven
 # are used where they are, else their driver's test is skipped with a notice.
 # E2E is a pattern of the names of the tests with real processes: those alone are run then.
-# SIMULATE_FOR (default 3m) is how long seeds of the simulator are started.
 # HELENUS_LONG=1 gives the random tests of storage, row and protocol 20 times their time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,19 +44,22 @@ race() {
   CGO_ENABLED=1 go test -race -short -timeout 20m $(concurrent)
 }
 
-# simulate runs seeds of internal/sim, from SIMULATE_FIRST (1) on, as many as there is time for: the same ones each time, so that a change is
-# judged by what it changes. Campaigns with new seeds: go run ./internal/sim/cmd/simulate.
+# simulate runs SIMULATE_SEEDS (24) seeds of internal/sim from SIMULATE_FIRST (1) on: the same ones each time, so that a change is judged by
+# what it changes. SIMULATE_FOR (10m) ends it earlier. Scenarios with damaged disks are not among them: docs/design/0099-open-lines.md.
+# Campaigns with new seeds: make simulate.
 simulate() {
   step "simulated clusters: one seed is one run"
-  SIM_RACE=1 go test -count=1 -timeout 10m -run '^TestOneSeedOneRun$' ./internal/sim
-  step "simulated clusters: ${SIMULATE_FOR:-3m}"
-  go run ./internal/sim/cmd/simulate -for "${SIMULATE_FOR:-3m}" -first "${SIMULATE_FIRST:-1}" -swarm -json "$CACHE/simulate.json"
+  SIM_RACE=1 go test -count=1 -timeout 20m -run '^TestOneSeedOneRun$' ./internal/sim
+  step "simulated clusters: ${SIMULATE_SEEDS:-24} seeds"
+  go run ./internal/sim/cmd/simulate -seeds "${SIMULATE_SEEDS:-24}" -for "${SIMULATE_FOR:-10m}" -first "${SIMULATE_FIRST:-1}" \
+    -scenario "${SIMULATE_SCENARIOS:-registers,quorum,crashes,clocks}" -swarm -json "$CACHE/simulate.json"
 }
 
-# planted proves the checkers: the simulator has to find eight planted bugs, others each day.
+# planted proves the checkers: the simulator has to find these planted bugs, one of each kind. make planted hunts all of them.
 planted() {
-  step "planted bugs: ${PLANTED_ROTATE:-8} of them"
-  ./scripts/planted.sh -rotate "${PLANTED_ROTATE:-8}" -json "$CACHE/planted.json"
+  local bugs="${PLANTED:-hint-restamped,digest-not-compared,cache-not-told,live-beats-deletion,read-repair-not-sent,counter-shards-summed,batchlog-restamped,promise-not-persisted}"
+  step "planted bugs: $bugs"
+  ./scripts/planted.sh -only "$bugs" -json "$CACHE/planted.json"
 }
 
 e2e() {
@@ -69,6 +71,6 @@ e2e() {
   grep -E '^ *(--- |ok )|NOTICE' "$CACHE/e2e.log"
 }
 
-if [ $# -eq 0 ]; then set -- lint unit race simulate e2e; fi
+if [ $# -eq 0 ]; then set -- lint unit race simulate planted e2e; fi
 for part in "$@"; do "$part"; done
 step "done"
