@@ -358,7 +358,7 @@ func (v *ballotVote) accept() error {
 		v.a.c.metrics.BallotsAhead.Add(1)
 		return errAhead
 	case paxos.Refused:
-		v.answer.obstacle = obstacle
+		v.answer.obstacle, v.answer.never = obstacle, v.state.NeverTook(v.q.proposal.Ballot)
 		return nil
 	}
 	v.answer.accepted, v.state.Local = true, v.q.local

@@ -339,7 +339,6 @@ type ballotReplyOf struct {
 	ballotAnswer
 	from  int
 	err   error // no answer came
-	maybe bool  // with err, or a refusal that came after the write: it may have been taken
 	epoch uint64
 	asked bool
 	ballotAsked
@@ -379,8 +378,7 @@ func (p *poll) ask(to *peer, q *ballotRequest) {
 	from, asked := p.index(to), ballotAsked{q.verb, len(q.commands), q.proposal.Ballot}
 	if to.self {
 		p.c.acceptor.vote(q, func(a *ballotAnswer) {
-			p.answers <- ballotReplyOf{ballotAnswer: *a, from: from, asked: true, ballotAsked: asked, epoch: p.c.o.Cluster.Current().Epoch,
-				maybe: a.status != 0}
+			p.answers <- ballotReplyOf{ballotAnswer: *a, from: from, asked: true, ballotAsked: asked, epoch: p.c.o.Cluster.Current().Epoch}
 		})
 		return
 	}

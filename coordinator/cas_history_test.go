@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -239,6 +240,62 @@ func TestScenario_P6_Linearizable(t *testing.T) {
 				x.check()
 			})
 		})
+	}
+}
+
+// TestScenario_P7_Crowded: all clients on one key through all nodes, messages overtake one another and some are lost: proposers keep
+// getting into each other's way, and what they then tell is linearizable too.
+func TestScenario_P7_Crowded(t *testing.T) {
+	seeds := uint64(10)
+	if os.Getenv("HELENUS_LONG") != "" {
+		seeds = 200
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			simulated(t, func(t *testing.T) {
+				x := casTrial{c: three(t), zero: time.Now()}
+				r := rand.New(rand.NewPCG(seed, 3000))
+				x.c.setFault(func(message) action { // under c.mu
+					return action{drop: r.IntN(50) == 0, delay: time.Duration(1+r.IntN(3000)) * time.Microsecond}
+				})
+				var clients sync.WaitGroup
+				for i := range 9 {
+					clients.Go(func() { x.crowd(i, rand.New(rand.NewPCG(seed, uint64(i))), 25) })
+				}
+				clients.Wait()
+				x.check()
+			})
+		})
+	}
+}
+
+// crowd is client on one key, without rest.
+func (x *casTrial) crowd(id int, r *rand.Rand, ops int) {
+	seen := ""
+	for i := range ops {
+		in := casInput{read: r.IntN(6) == 0, from: seen, to: fmt.Sprintf("%d.%d", id, i)}
+		var out casOutput
+		var err error
+		call := time.Now()
+		if in.read {
+			out.was, err = x.c.serial(id%3, key(0), coordinator.Serial)
+		} else {
+			out.applied, out.was, err = x.c.cas(id%3, key(0), set(in.from, in.to))
+		}
+		ret := time.Now()
+		switch {
+		case err != nil:
+			out.applied = false
+			out.nothing, out.unknown = x.outcomeOf(err, false)
+			x.counts[1].Add(1)
+		case out.applied:
+			x.counts[2].Add(1)
+			seen = in.to
+		default:
+			x.counts[3].Add(1)
+			seen = out.was
+		}
+		x.h.add(id, in, out, call, ret, x.zero)
 	}
 }
 

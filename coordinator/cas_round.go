@@ -205,7 +205,7 @@ func (a *casAttempt) prepare() paxos.Step {
 	step := paxos.Wait
 	for i, p := range a.g.peers {
 		if !a.c.live(p) {
-			step = a.round.Fail(i, false)
+			step = a.round.Fail(i, true)
 		}
 	}
 	var self *peer
@@ -477,7 +477,7 @@ func (a *casAttempt) propose(p paxos.Proposal, results []casResult) {
 	for i, to := range a.g.peers {
 		switch {
 		case !a.c.live(to):
-			step = a.round.Fail(i, false)
+			step = a.round.Fail(i, true)
 		case to.self:
 			self = to
 		default:
@@ -520,9 +520,9 @@ func (a *casAttempt) accepted(m *ballotReplyOf) paxos.Step {
 		return paxos.Wait
 	case m.failed():
 		a.note(m)
-		return a.round.Fail(m.from, m.maybe)
+		return a.round.Fail(m.from, m.never)
 	}
-	return a.round.Accepted(m.from, m.accepted, m.obstacle)
+	return a.round.Accepted(m.from, m.accepted, m.never, m.obstacle)
 }
 
 // hearOutMax is how long the rest of the answers to a proposal that others overtook is waited for.
@@ -735,13 +735,11 @@ func (k *ballotCall) Done(r *rpc.Response) {
 	var e *rpc.Error
 	switch {
 	case r.Err != nil:
-		m.maybe = !errors.As(r.Err, &e) || e.Sent
+		m.never = errors.As(r.Err, &e) && !e.Sent
 	case r.Status != rpc.StatusOK:
 		m.status, m.text = r.Status, string(r.Body[:min(len(r.Body), whyBytesMax)])
-		m.maybe = r.Status != rpc.StatusExpired && r.Status != rpc.StatusOverloaded
 	default:
 		m.err = m.decode(k.q.verb, bytes.Clone(r.Body), k.q.asks)
-		m.maybe = m.err != nil
 	}
 	k.p.answers <- m
 }

@@ -171,6 +171,7 @@ type ballotAnswer struct {
 	pages    []row.Page    // one for each command, unless refused
 	accepted bool          // accept
 	obstacle paxos.Ballot  // accept that is refused
+	never    bool          // accept that is refused: it was not taken before either
 }
 
 func (a *ballotAnswer) append(dst []byte, verb rpc.Verb) []byte {
@@ -182,8 +183,11 @@ func (a *ballotAnswer) append(dst []byte, verb rpc.Verb) []byte {
 		}
 	case VerbAccept:
 		ok := byte(0)
-		if a.accepted {
+		switch {
+		case a.accepted:
 			ok = 1
+		case a.never:
+			ok = 2
 		}
 		dst = a.obstacle.Append(append(dst, ballotVersion, ok))
 	}
@@ -210,10 +214,10 @@ func (a *ballotAnswer) decode(verb rpc.Verb, src []byte, n int) (err error) {
 			}
 		}
 	case VerbAccept:
-		if len(src) < 2 || src[0] != ballotVersion || src[1] > 1 {
+		if len(src) < 2 || src[0] != ballotVersion || src[1] > 2 {
 			return errBallot
 		}
-		a.accepted = src[1] == 1
+		a.accepted, a.never = src[1] == 1, src[1] == 2
 		if a.obstacle, src, err = paxos.DecodeBallot(src[2:]); err != nil {
 			return errBallot
 		}

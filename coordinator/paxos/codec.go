@@ -79,6 +79,7 @@ func (s *State) AppendHead(dst []byte) []byte {
 	}
 	dst = s.Promised.Append(append(dst, headVersion, flags))
 	dst = s.Committed.Prev.Append(s.Committed.Origin.Append(s.Committed.Ballot.Append(dst)))
+	dst = s.Took[1].Append(s.Took[0].Append(dst))
 	if flags&headAccepted != 0 {
 		dst = s.Accepted.Prev.Append(s.Accepted.Origin.Append(s.Accepted.Ballot.Append(dst)))
 	}
@@ -95,7 +96,7 @@ func DecodeHead(src []byte) (s State, err error) {
 	}
 	accepted := src[1]&headAccepted != 0
 	s.Local = src[1]&headLocal != 0
-	if src, err = decodeBallots(src[2:], &s.Promised, &s.Committed.Ballot, &s.Committed.Origin, &s.Committed.Prev); err == nil && accepted {
+	if src, err = decodeBallots(src[2:], &s.Promised, &s.Committed.Ballot, &s.Committed.Origin, &s.Committed.Prev, &s.Took[0], &s.Took[1]); err == nil && accepted {
 		src, err = decodeBallots(src, &s.Accepted.Ballot, &s.Accepted.Origin, &s.Accepted.Prev)
 	}
 	if err != nil || len(src) > 0 || accepted && !s.Accepted.Ballot.After(s.Committed.Ballot) ||

@@ -12,7 +12,7 @@ import (
 
 // head is the state whose bytes docs/format/storage-keys.md shows.
 func head() State {
-	return State{Promised: Ballot{0x0102030405060708, 0xA1}, Local: true,
+	return State{Promised: Ballot{0x0102030405060708, 0xA1}, Local: true, Took: [2]Ballot{{0x0102030405060707, 0xD4}, {0x0102030405060700, 0xB2}},
 		Committed: Proposal{Ballot: Ballot{0x0102030405060700, 0xB2}, Origin: Ballot{0x0102030405060600, 0xC3}, Prev: Ballot{0x0102030405060500, 0xC4}},
 		Accepted:  Proposal{Ballot: Ballot{0x0102030405060707, 0xD4}, Origin: Ballot{0x0102030405060706, 0xE5}, Prev: Ballot{0x0102030405060600, 0xC3}}}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,7 @@ type message struct {
 	promise  Promise
 	rows     rows
 	ok       bool
+	never    bool
 	obstacle Ballot
 }
 
@@ -105,6 +107,7 @@ type proposer struct {
 	looks    int
 	rows     [acceptors]rows
 	reread   bool
+	hearing  bool // out the answers to a proposal that is beaten
 	resolves bool // the proposal at hand finishes another's
 	began    int  // step at which the operation began
 	origins  []Ballot
@@ -137,14 +140,16 @@ type world struct {
 	net      []message
 	step     int
 	g        ghost
+	repeat   int  // one message in so many comes again
 	amnesia  bool // planted: an acceptor forgets its promise when it restarts
+	rash     bool // planted: a refusal is taken for a sign that the proposal was never taken
 	sloppy   bool // planted: a read answers without being clean
 	renewed  bool // planted: an interrupted value gets the timestamps of who finishes it
 	failures []string
 }
 
 func newWorld(scripts ...string) *world {
-	w := &world{g: ghost{by: map[int64]map[int]bool{}, proposals: map[int64]Proposal{}, decided: map[int64]int{}, abandoned: map[int64]int{}, ops: map[int64][2]int{}, applied: map[[2]int]int64{}}}
+	w := &world{repeat: 12, g: ghost{by: map[int64]map[int]bool{}, proposals: map[int64]Proposal{}, decided: map[int64]int{}, abandoned: map[int64]int{}, ops: map[int64][2]int{}, applied: map[[2]int]int64{}}}
 	for _, s := range scripts {
 		w.prop = append(w.prop, &proposer{script: s})
 	}
@@ -187,7 +192,7 @@ func (w *world) begin(i int) {
 	}
 	p.floor = micros
 	p.round = NewRound(Ballot{micros, uint64(i)}, acceptors, acceptors/2+1)
-	p.reread, p.resolves, p.rows = false, false, [acceptors]rows{}
+	p.reread, p.resolves, p.hearing, p.rows = false, false, false, [acceptors]rows{}
 	for a := range acceptors {
 		w.send(message{kind: mPrepare, proposer: i, acceptor: a, ballot: p.round.Ballot})
 	}
@@ -276,6 +281,10 @@ func (w *world) act(i int, s Step) {
 			w.done(i, decode(f.Value).id, rows{})
 		}
 	case Superseded, Failed:
+		if len(r.Proposal().Value) > 0 && r.Acceptances() == 0 && !r.Heard() {
+			p.hearing = true // the others out, until a timeout
+			return
+		}
 		w.uncertain(p)
 		p.floor = max(p.floor, r.Seen().Micros)
 		p.round = nil
@@ -366,7 +375,7 @@ func (w *world) deliver(m message) {
 	case mAccept:
 		var v Verdict
 		m.obstacle, v = a.Accept(m.proposal, all)
-		m.kind, m.ok = mAccepted, v == Taken
+		m.kind, m.ok, m.never = mAccepted, v == Taken, a.NeverTook(m.proposal.Ballot) && !w.rash || w.rash && v != Taken
 		if m.ok {
 			w.accepted(m.acceptor, m.proposal)
 		}
@@ -391,7 +400,11 @@ func (w *world) deliver(m message) {
 		}
 	case mAccepted:
 		if mine {
-			w.act(m.proposer, p.round.Accepted(m.acceptor, m.ok, m.obstacle))
+			s := p.round.Accepted(m.acceptor, m.ok, m.never, m.obstacle)
+			if p.hearing && (p.round.Heard() || p.round.Acceptances() > 0) {
+				s = Superseded
+			}
+			w.act(m.proposer, s)
 		}
 	case mRefreshed:
 		if mine {
@@ -507,7 +520,7 @@ func (w *world) run(r *rand.Rand) {
 		default:
 			k := r.IntN(n)
 			m := w.net[k]
-			if r.IntN(12) != 0 { // else it comes again
+			if r.IntN(w.repeat) != 0 { // else it comes again
 				w.net[k] = w.net[n-1]
 				w.net = w.net[:n-1]
 			}
@@ -523,8 +536,11 @@ func (w *world) run(r *rand.Rand) {
 // update, never show what is not decided, and never go back on a read.
 func TestRandomSchedules(t *testing.T) {
 	runs := 20000
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		runs = 3000
+	case os.Getenv("HELENUS_LONG") != "":
+		runs *= 20
 	}
 	decided, unknown := 0, 0
 	for seed := range uint64(runs) {
@@ -548,6 +564,10 @@ func TestScenario_P14_AmnesiaIsSeen(t *testing.T) { planted(t, func(w *world) { 
 
 func TestScenario_P1_AReadThatIsNotCleanIsSeen(t *testing.T) {
 	planted(t, func(w *world) { w.sloppy = true })
+}
+
+func TestScenario_P5_ARefusalProvesNothing(t *testing.T) {
+	planted(t, func(w *world) { w.rash, w.repeat = true, 2 })
 }
 
 func TestScenario_P10_NewTimestampsForOldValuesAreSeen(t *testing.T) {

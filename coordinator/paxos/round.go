@@ -1,7 +1,9 @@
 package paxos
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
 
 	"github.com/helenusdb/helenus/internal/planted"
 )
@@ -30,7 +32,7 @@ const (
 	preparing phase = iota
 	proposing       // a value is wanted
 	accepting
-	lost // accepting, and a majority cannot be had any more: answers are still taken note of
+	beaten // accepting, and a majority cannot be had any more: answers are still taken note of
 	over
 )
 
@@ -54,12 +56,12 @@ type Round struct {
 	fresh                     set // had Latest applied when they promised
 	before, committed         []Ballot
 	latest, flight            Proposal
-	holders                   set // of flight
-	seen                      Ballot
+	holders                   set      // of flight
+	obstacles                 []Ballot // of those that refused
 
 	proposal Proposal
 	accepted set
-	maybe    set // may have accepted, and will not say
+	without  set // has not accepted, and never will
 }
 
 // NewRound returns an attempt with all acceptors, of which need, a majority, have to agree.
@@ -77,7 +79,7 @@ func (r *Round) Promise(from int, p Promise) Step {
 	}
 	if p.Refused {
 		r.refused.add(from)
-		r.seen = Later(r.seen, p.Promised)
+		r.obstacles = append(r.obstacles, p.Promised)
 		return r.afterPromise()
 	}
 	r.promised.add(from)
@@ -178,8 +180,8 @@ func (r *Round) NotRefreshed(from int) Step {
 	return r.afterPromise()
 }
 
-// Fail says that no answer of an acceptor will come. maybe tells that it may have got the message.
-func (r *Round) Fail(from int, maybe bool) Step {
+// Fail says that no answer of an acceptor will come. never tells that it did not get the message and will not.
+func (r *Round) Fail(from int, never bool) Step {
 	switch r.phase {
 	case preparing:
 		if r.heard(from) {
@@ -187,13 +189,13 @@ func (r *Round) Fail(from int, maybe bool) Step {
 		}
 		r.failed.add(from)
 		return r.afterPromise()
-	case accepting, lost:
+	case accepting, beaten:
 		if r.answered(from) {
 			return Wait
 		}
 		r.failed.add(from)
-		if maybe {
-			r.maybe.add(from)
+		if never {
+			r.without.add(from)
 		}
 		return r.afterAccept()
 	}
@@ -206,8 +208,20 @@ func (r *Round) Latest() Proposal { return r.latest }
 // InFlight is the proposal to Finish or that was Learned.
 func (r *Round) InFlight() Proposal { return r.flight }
 
-// Seen is the latest ballot that stood in the way.
-func (r *Round) Seen() Ballot { return r.seen }
+// Seen is the ballot that a later attempt has to exceed for a majority: not the latest obstacle when fewer have that one, for an
+// acceptor whose clock is wrong must not lead the others astray.
+func (r *Round) Seen() Ballot {
+	willing := r.promised
+	if r.phase == accepting || !r.proposal.Ballot.IsZero() {
+		willing = r.accepted
+	}
+	n := len(r.obstacles)
+	if n == 0 {
+		return Ballot{}
+	}
+	slices.SortFunc(r.obstacles, func(a, b Ballot) int { return cmp.Compare(a.Micros, b.Micros) })
+	return r.obstacles[min(max(r.need-willing.len(), 1), n)-1]
+}
 
 // Fresh tells whether what an acceptor read when it promised is as of Latest.
 func (r *Round) Fresh(i int) bool { return r.promised.has(i) && r.fresh.has(i) }
@@ -254,30 +268,35 @@ func (r *Round) propose(p Proposal) Proposal {
 		panic("paxos: proposed without a majority of promises")
 	}
 	r.phase = accepting
-	r.refused, r.failed = 0, 0
+	r.refused, r.failed, r.obstacles = 0, 0, nil
 	r.proposal = p
 	return p
 }
 
 func (r *Round) answered(i int) bool { return r.accepted.has(i) || r.refused.has(i) || r.failed.has(i) }
 
-// Accepted takes an acceptor's answer to accept; obstacle is what made it refuse.
-func (r *Round) Accepted(from int, ok bool, obstacle Ballot) Step {
-	if r.phase != accepting && r.phase != lost || r.answered(from) {
+// Accepted takes an acceptor's answer to accept; obstacle is what made it refuse, never that it had not
+// accepted before (State.NeverTook). A proposal that has no majority of acceptances
+// may be decided all the same, by whoever finishes it: Proposal.Tells.
+func (r *Round) Accepted(from int, ok, never bool, obstacle Ballot) Step {
+	if r.phase != accepting && r.phase != beaten || r.answered(from) {
 		return Wait
+	}
+	if never && !ok {
+		r.without.add(from)
 	}
 	if ok {
 		r.accepted.add(from)
 	} else {
 		r.refused.add(from)
-		r.seen = Later(r.seen, obstacle)
+		r.obstacles = append(r.obstacles, obstacle)
 	}
 	return r.afterAccept()
 }
 
 func (r *Round) afterAccept() Step {
 	switch {
-	case r.phase == lost:
+	case r.phase == beaten:
 		return Wait
 	case r.accepted.len() >= r.need:
 		r.phase = over
@@ -285,7 +304,7 @@ func (r *Round) afterAccept() Step {
 	}
 	step := r.stuck(r.refused | r.failed)
 	if step != Wait {
-		r.phase = lost
+		r.phase = beaten
 	}
 	return step
 }
@@ -300,6 +319,4 @@ func (r *Round) Acceptances() int { return r.accepted.len() }
 func (r *Round) Heard() bool { return (r.accepted | r.refused | r.failed).len() == r.all }
 
 // Untouched tells that no acceptor has accepted the proposal, or ever will.
-func (r *Round) Untouched() bool {
-	return r.accepted == 0 && r.maybe == 0 && (r.refused|r.failed).len() == r.all
-}
+func (r *Round) Untouched() bool { return r.without.len() == r.all }

@@ -7,9 +7,10 @@ import "time"
 // Invariants: Promised is not before Accepted.Ballot and Committed.Ballot; Accepted is later than Committed or zero.
 type State struct {
 	Promised  Ballot
-	Accepted  Proposal // not known to be decided
-	Committed Proposal // the latest that is; its Value is needed by those that missed it
-	Local     bool     // the last ballot was for the electorate of the local data centre; for whoever finishes it
+	Accepted  Proposal  // not known to be decided
+	Committed Proposal  // the latest that is; its Value is needed by those that missed it
+	Took      [2]Ballot // the last two proposals that were ever taken, the newest first
+	Local     bool      // the last ballot was for the electorate of the local data centre; for whoever finishes it
 }
 
 // Bounds are the ballots that an acceptor takes, in µs since the epoch.
@@ -71,17 +72,28 @@ func (s *State) Peek() Promise {
 	return Promise{Promised: s.Promised, Accepted: s.Accepted, Committed: s.Committed}
 }
 
-// Accept takes a proposal. obstacle is what stands in the way of one that is refused.
+// Accept takes a proposal. obstacle is what stands in the way of one that is refused; it may have been taken all the same, when it
+// came before.
 func (s *State) Accept(p Proposal, bounds Bounds) (obstacle Ballot, v Verdict) {
+	if s.Accepted.Ballot == p.Ballot && !p.Ballot.IsZero() {
+		return Ballot{}, Taken // it comes again
+	}
 	if v = s.judge(p.Ballot, bounds); v != Taken {
 		return s.obstacle(bounds), v
 	}
 	s.Promised = p.Ballot
+	if s.Took[0] != p.Ballot {
+		s.Took = [2]Ballot{p.Ballot, s.Took[0]}
+	}
 	if p.Ballot.After(s.Committed.Ballot) { // else it is this one, decided already
 		s.Accepted = p
 	}
 	return Ballot{}, Taken
 }
+
+// NeverTook tells that a proposal under b was never taken here: proposals are taken in the order of their ballots, so one that was
+// is among the last two, or before them. A refusal alone does not tell, for a message may come twice.
+func (s *State) NeverTook(b Ballot) bool { return b != s.Took[0] && b.After(s.Took[1]) }
 
 // Commit takes note that a proposal is decided, and tells whether that is news. Its rows are to be written in any case: an
 // earlier decision that comes late is one that this acceptor missed.
