@@ -37,12 +37,15 @@ func TestGoldenMessages(t *testing.T) {
 		c.setDown(2, true)
 		c.mustWrite(0, coordinator.Quorum, c.put(c.wide, key(1), "a", 1_000_000, "x"), c.put(c.plain, key(1), "", 1_000_001, "y"))
 		c.mustRead(0, coordinator.Quorum, row.Command{Generation: c.wide.Generation, Now: 1_700_000_000, Token: tokenOf(key(1)), Key: key(1), WithStatic: true, Limit: 10})
+		c.mu.Lock()
 		mutate := sent["mutate"]
+		c.mu.Unlock()
 		if err := c.nodes[0].logged(coordinator.One, c.put(c.plain, key(2), "", 1_000_002, "y"), c.put(c.plain, key(3), "", 1_000_002, "z")); err != nil {
 			t.Fatal(err)
 		}
-		sent["mutate"] = mutate
 		time.Sleep(time.Second)
+		c.setFault(nil) // nothing is noted any more
+		sent["mutate"] = mutate
 		batch, err := hex.DecodeString(sent["store"])
 		if err != nil || len(batch) < 28 {
 			t.Fatal(err)

@@ -127,19 +127,20 @@ func (g *gathering) read() bool {
 	g.pages, g.fails, g.late = nil, nil, false
 	results := make(chan gathered, len(g.peers)+len(g.spares))
 	body := g.cmd.Append(nil)
-	waiting := len(g.peers)
-	for _, p := range g.peers {
+	asked := slices.Clone(g.peers) // and without an answer
+	for _, p := range asked {
 		g.ask(p, body, results)
 	}
 	g.peers = nil
 	late, spare := g.timers()
 	defer late.Stop()
 	defer spare.Stop()
-	for waiting > 0 && q.got < q.need {
+	defer func() { g.spares = append(g.spares, asked...) }() // who was too late to be read may still be written to
+	for len(asked) > 0 && q.got < q.need {
 		var further bool
 		select {
 		case a := <-results:
-			waiting--
+			asked = slices.DeleteFunc(asked, func(p *peer) bool { return p == a.peer })
 			if a.err == nil {
 				g.peers, g.pages = append(g.peers, a.peer), append(g.pages, a.page)
 				q.count(a.peer, op.view.localDC)
@@ -159,7 +160,7 @@ func (g *gathering) read() bool {
 		}
 		if p := g.spare(&q); p != nil {
 			g.ask(p, body, results)
-			waiting++
+			asked = append(asked, p)
 		}
 	}
 	return q.got >= q.need

@@ -151,6 +151,32 @@ func TestScenario_W12_DuringReadRepair(t *testing.T) {
 	})
 }
 
+// TestScenario_W5_RepairAroundAFullDisk: this node lacks a row and its disk is full. The third replica was asked for the row too, and was slower than
+// the second; it stands in for this node all the same, for what was merged must be on as many replicas as the level asks for.
+func TestScenario_W5_RepairAroundAFullDisk(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 3)})
+		c.plant(1, c.put(c.wide, key(1), "a", 1, "x"))
+		c.plant(2, c.put(c.wide, key(1), "a", 1, "x"))
+		c.nodes[0].free.Store(0)
+		time.Sleep(time.Second) // until that is noticed
+		reads := 0
+		c.setFault(func(m message) action {
+			if m.verb != coordinator.VerbRead {
+				return action{}
+			}
+			reads++ // the digest, then the rows of the second, and of the third as the second is late
+			return action{delay: []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond}[min(reads-1, 2)]}
+		})
+		if got := c.mustRead(0, coordinator.Quorum, c.whole(c.wide, key(1))); got != "a=x " {
+			t.Errorf("got %q", got)
+		}
+		if n := c.sent(coordinator.VerbRead); n != 3 {
+			t.Errorf("%d reads were sent: the third replica was not asked", n)
+		}
+	})
+}
+
 // TestStalledRead: a read of the local store that does not come back keeps one goroutine, and no client waits for it: others
 // answer in its place, also for those that come later on other connections and for scans.
 func TestStalledRead(t *testing.T) {

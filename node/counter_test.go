@@ -36,7 +36,7 @@ func TestShardBelongsToOneIncarnation(t *testing.T) {
 	seen := map[row.ShardID]bool{}
 	start := func(clear bool, sync string) (fresh bool) {
 		t.Helper()
-		n := testNode(t, 8, "127.0.88.8", func(o *Options) { o.FS, o.ClearSuspect, o.Config.CommitSync = fs, clear, sync })
+		n := testNode(t, 8, host(8), func(o *Options) { o.FS, o.ClearSuspect, o.Config.CommitSync = fs, clear, sync })
 		ended, stop := run(n)
 		awaitReady(t, n, ended)
 		if err := stop(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -304,8 +305,8 @@ func TestFramesHashAsASet(t *testing.T) {
 // open again, it forgives.
 func TestDetectorsDisagree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cut := false
-		v := newGrapevine(draw(1), func(from, _ int) bool { return !cut || from != 0 })
+		var cut atomic.Bool
+		v := newGrapevine(draw(1), func(from, _ int) bool { return !cut.Load() || from != 0 })
 		id := func(i int) ring.HostID { return ring.HostID{byte(i + 1)} }
 		var ds []*detector
 		ctx, cancel := context.WithCancel(t.Context())
@@ -325,12 +326,12 @@ func TestDetectorsDisagree(t *testing.T) {
 			}
 		}
 		believe(true, true)
-		cut = true
+		cut.Store(true)
 		time.Sleep(convictMin - watchEvery)
 		believe(true, true)
 		time.Sleep(convictMax)
 		believe(false, true)
-		cut = false
+		cut.Store(false)
 		time.Sleep(forgiveMax + 2*watchEvery)
 		believe(true, true)
 		if err := ds[0].Leave(t.Context()); err != nil {
