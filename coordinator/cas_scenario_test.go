@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,7 +212,8 @@ func (f fencedBatch) CommitSynced(c coordinator.Committed) {
 	f.RegisterBatch.CommitSynced(c)
 }
 
-// TestScenario_P10_Timestamps: what conditional writes write has strictly rising timestamps, whoever makes them.
+// TestScenario_P10_Timestamps: what conditional writes write has strictly rising timestamps, whoever makes them. Now and then a
+// coordinator cannot know whether its proposal was finished by another one; the value is then somebody's or nobody's.
 func TestScenario_P10_Timestamps(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c := three(t)
@@ -229,24 +232,35 @@ func TestScenario_P10_Timestamps(t *testing.T) {
 						inner := op.Decide
 						op.Decide = func(p *row.Page, at, now int64) ([]row.Mutation, bool, error) { ts = at; return inner(p, at, now) }
 					})
+					var unknown *coordinator.CASWriteUnknown
+					if errors.As(err, &unknown) {
+						continue
+					}
 					if err != nil || !applied {
 						t.Errorf("%v %v", applied, err)
 						continue
 					}
 					mu.Lock()
+					if order[value] != 0 {
+						t.Errorf("%s was written twice", value)
+					}
 					order[value] = ts
 					mu.Unlock()
 				}
 			})
 		}
 		clients.Wait()
-		for i := 1; i < 9*20; i++ {
-			if a, b := order[fmt.Sprint(i)], order[fmt.Sprint(i+1)]; a >= b || a == 0 {
-				t.Fatalf("%d has %d, %d has %d", i, a, i+1, b)
+		last := int64(0)
+		for i := 1; i <= 9*20; i++ {
+			if at := order[fmt.Sprint(i)]; at != 0 {
+				if at <= last {
+					t.Fatalf("%d has %d, one before it %d", i, at, last)
+				}
+				last = at
 			}
 		}
-		if len(order) != 9*20 {
-			t.Errorf("%d different values", len(order))
+		if len(order) < 9*20*9/10 {
+			t.Errorf("%d values are acknowledged", len(order))
 		}
 	})
 }
@@ -480,11 +494,15 @@ func TestScenario_P18_AClockThatIsAhead(t *testing.T) {
 		c.nodes[0].skew.Store(int64(5 * time.Second))
 		pk := key(1)
 		var clients sync.WaitGroup
+		var unknown atomic.Int64
 		for i := range 3 {
 			clients.Go(func() {
 				for range 50 {
 					began := time.Now()
-					if applied, _, err := c.cas(i, pk, add); !applied || err != nil {
+					var open *coordinator.CASWriteUnknown
+					if applied, _, err := c.cas(i, pk, add); errors.As(err, &open) {
+						unknown.Add(1) // another coordinator may have finished it
+					} else if !applied || err != nil {
 						t.Errorf("node %d: %v, %v", i, applied, err)
 					}
 					if d := time.Since(began); d > 500*time.Millisecond {
@@ -494,13 +512,16 @@ func TestScenario_P18_AClockThatIsAhead(t *testing.T) {
 			})
 		}
 		clients.Wait()
-		c.mustSerial(1, pk, "150")
+		sum, err := c.serial(1, pk, coordinator.Serial)
+		if n, _ := strconv.ParseInt(sum, 10, 64); err != nil || n > 150 || n < 150-unknown.Load() || unknown.Load() > 15 {
+			t.Fatalf("%q, %v with %d unknown", sum, err, unknown.Load())
+		}
 		c.nodes[0].skew.Store(int64(5 * time.Minute))
 		var wf *coordinator.WriteFailure
 		if applied, _, err := c.cas(0, pk, add); applied || !errors.As(err, &wf) {
 			t.Errorf("five minutes ahead: %v, %v", applied, err)
 		}
-		c.mustCAS(1, pk, "150", "ok")
+		c.mustCAS(1, pk, sum, "ok")
 	})
 }
 

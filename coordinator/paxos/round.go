@@ -209,7 +209,7 @@ func (r *Round) Latest() Proposal { return r.latest }
 func (r *Round) InFlight() Proposal { return r.flight }
 
 // Seen is the ballot that a later attempt has to exceed for a majority: not the latest obstacle when fewer have that one, for an
-// acceptor whose clock is wrong must not lead the others astray.
+// acceptor whose clock is wrong must not lead the others astray. Those that have not answered may be willing.
 func (r *Round) Seen() Ballot {
 	willing := r.promised
 	if r.phase == accepting || !r.proposal.Ballot.IsZero() {
@@ -220,7 +220,8 @@ func (r *Round) Seen() Ballot {
 		return Ballot{}
 	}
 	slices.SortFunc(r.obstacles, func(a, b Ballot) int { return cmp.Compare(a.Micros, b.Micros) })
-	return r.obstacles[min(max(r.need-willing.len(), 1), n)-1]
+	open := r.all - (willing | r.refused | r.failed).len()
+	return r.obstacles[min(max(r.need-willing.len()-open, 1), n)-1]
 }
 
 // Fresh tells whether what an acceptor read when it promised is as of Latest.
