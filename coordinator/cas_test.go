@@ -102,20 +102,23 @@ func TestCAS(t *testing.T) {
 	})
 }
 
-// TestRoundTrips: two until it is decided, a commit, and one of a serial read without a write.
+// TestRoundTrips: two until it is decided, a commit, and one of a serial read without a write. Messages take time, so that the
+// leader's own promise, which has the content, is among the first: without it the content is read again and the answer proposed.
 func TestRoundTrips(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c := three(t)
+		far := func(message) action { return action{delay: 200 * time.Microsecond} }
+		c.setFault(far)
 		pk := key(1)
 		c.mustCAS(0, pk, "", "1")
 		time.Sleep(time.Second)
-		c.setFault(nil)
+		c.setFault(far)
 		c.mustCAS(0, pk, "1", "2")
 		time.Sleep(time.Second)
 		if p, a, k := c.sent(coordinator.VerbPrepare), c.sent(coordinator.VerbAccept), c.sent(coordinator.VerbCommit); p != 2 || a != 2 || k != 2 {
 			t.Errorf("applied: %d prepares, %d accepts, %d commits", p, a, k)
 		}
-		c.setFault(nil)
+		c.setFault(far)
 		if applied, _, err := c.cas(1, pk, set("1", "3")); applied || err != nil {
 			t.Error(applied, err)
 		}
@@ -123,7 +126,7 @@ func TestRoundTrips(t *testing.T) {
 		if p, a := c.sent(coordinator.VerbPrepare), c.sent(coordinator.VerbAccept); p != 2 || a != 0 {
 			t.Errorf("not applied: %d prepares, %d accepts", p, a)
 		}
-		c.setFault(nil)
+		c.setFault(far)
 		c.mustSerial(2, pk, "2")
 		if l, p := c.sent(coordinator.VerbPeek), c.sent(coordinator.VerbPrepare); l != 1 || p != 0 {
 			t.Errorf("serial read: %d peeks, %d prepares", l, p)
