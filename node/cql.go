@@ -31,7 +31,8 @@ type cqlService struct {
 	uuids uuidSource
 }
 
-func (n *Node) startCQL(ctx context.Context) error {
+// makeCQL makes what startCQL opens to clients: its metrics are shown before.
+func (n *Node) makeCQL(context.Context) error {
 	c := n.o.Config
 	s := &cqlService{n: n, told: map[ring.HostID]bool{}, uuids: uuidSource{now: n.o.Now, node: n.o.uint64()}}
 	tables, err := system.New(system.Options{Current: n.log.Current, Self: n.home.HostID, Native: c.Native(),
@@ -61,6 +62,13 @@ func (n *Node) startCQL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.cql.Store(s)
+	return nil
+}
+
+// startCQL serves clients.
+func (n *Node) startCQL(ctx context.Context) error {
+	s := n.cql.Load()
 	n.services.start("executor", s.executor.Run, nil)
 	if lead := n.clock.Lead(); lead > 0 && lead <= hlc.Ahead { // after a crash an instant ago
 		sleep(ctx, lead)
@@ -68,7 +76,6 @@ func (n *Node) startCQL(ctx context.Context) error {
 	if err := s.server.Listen(ctx); err != nil {
 		return err
 	}
-	n.cql.Store(s)
 	n.services.start("CQL server", s.server.Run, func(gentle context.Context) {
 		if err := s.server.Shutdown(gentle); err != nil {
 			n.o.Logger.Warn("drain", "err", err)

@@ -127,7 +127,8 @@ func (n *Node) start(ctx context.Context) error {
 func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.startTransport, n.form, n.startLog,
-		n.startMaintenance, n.startGossip, n.startCoordinator, n.startCQL, n.startAdmin, n.announce,
+		n.startMaintenance, n.startGossip, n.startCoordinator, n.announce, n.makeCQL, n.startAdmin,
+		n.catchUp, n.startCQL,
 	} {
 		if err := step(ctx); err != nil {
 			return err

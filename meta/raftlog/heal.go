@@ -29,6 +29,10 @@ import (
 // the log again yet. Its announcement (meta.UpdateNode) says meta.Suspect then.
 func (s *Service) Suspect() bool { return s.suspect.Load() }
 
+// Short tells that the end of this node's own log was found missing, at this start or an earlier one, and the log is not whole again
+// yet: Current may be older than what this node has known.
+func (s *Service) Short() bool { return s.short.Load() }
+
 // Distrust makes the node suspect for this start: something else on the same disk has lost its end. It must be called
 // between Open and Run.
 func (s *Service) Distrust() { s.distrust() }
@@ -53,6 +57,7 @@ func (s *Service) trust() error {
 	}
 	s.health = meta.Sound
 	s.suspect.Store(false)
+	s.short.Store(false)
 	return nil
 }
 

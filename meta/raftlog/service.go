@@ -121,6 +121,7 @@ type Service struct {
 	leader  atomic.Uint64 // raft id of the leader as far as known, 0: none
 	pledged atomic.Pointer[[16]byte]
 	suspect atomic.Bool // health is not Sound
+	short   atomic.Bool // the store has lost its end and is not whole again
 	nextID  atomic.Uint32
 
 	inbox         chan message
@@ -220,7 +221,7 @@ func (s *Service) Open() error {
 	}
 	s.store, s.log, s.applied, s.compacted = st, l.state, l.applied, l.applied
 	s.pledged.Store(&l.pledged)
-	if st.suspect {
+	if s.short.Store(st.suspect); st.suspect {
 		s.distrust()
 	}
 	err = s.guard(func() error {
