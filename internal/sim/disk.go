@@ -16,7 +16,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/helenusdb/helenus/storage"
 )
+
+// rowsDir is where the store of the rows is.
+var rowsDir = path.Join("/", dataDir, storage.StoreDir)
 
 // errIO is what a failing disk says.
 var errIO error = syscall.EIO
@@ -26,11 +31,76 @@ var errIO error = syscall.EIO
 type lifeDisk struct {
 	vfs.FS // errorfs over mem
 	mem    *vfs.MemFS
-	full   atomic.Bool // no space is left as far as the node can see
-	noRoom atomic.Bool // and writes fail
+	marks  *marks       // of the machine
+	full   atomic.Bool  // no space is left as far as the node can see
+	noRoom atomic.Bool  // and writes fail
+	open   atomic.Int64 // files and folders that are open
+	gone   atomic.Bool  // the life is over: what its goroutines still write lasts nowhere
 
 	mu   sync.Mutex
 	trap *trap
+}
+
+// marks remember how far the log of the rows had come when its watermark was written the last two times. A beat lies between the
+// two, so whatever is older than the first must not go missing unnoticed. Of what is newer the store promises nothing: it can be a
+// second's worth of writes, and only a sync more per write could tell.
+type marks struct {
+	mu     sync.Mutex
+	newest [2]logEnd
+	reused string // newest log whose file is longer than what was written to it, because it was another one's
+}
+
+// logEnd is an end of a log.
+type logEnd struct {
+	name string // of the newest log; names of logs sort by age
+	size int64
+}
+
+// marked notes the end of the newest log.
+func (m *marks) marked(fs vfs.FS) {
+	names, err := list(fs, rowsDir)
+	if err != nil {
+		return
+	}
+	var end logEnd
+	for _, name := range names {
+		if isLog(name) && name > end.name {
+			end.name = name
+		}
+	}
+	if info, err := fs.Stat(path.Join(rowsDir, end.name)); err == nil {
+		end.size = info.Size()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.newest = [2]logEnd{m.newest[1], end}
+}
+
+// set makes m what from is.
+func (m *marks) set(from *marks) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.newest, m.reused = from.newest, from.reused
+}
+
+// log returns the name of the newest log of which something is covered.
+func (m *marks) log() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.newest[0].name
+}
+
+// covered returns how many of the first size bytes of a file must not change unnoticed, or may.
+func (m *marks) covered(name string, size int64) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch base, end := path.Base(name), m.newest[0]; {
+	case path.Base(path.Dir(name)) != storage.StoreDir || !isLog(name) || base < end.name:
+		return size
+	case base == end.name && base != m.reused:
+		return min(size, end.size)
+	}
+	return 0
 }
 
 // trap is what happens at the next call of a class.
@@ -39,8 +109,8 @@ type trap struct {
 	spring func() error
 }
 
-func newLifeDisk(mem *vfs.MemFS) *lifeDisk {
-	d := &lifeDisk{mem: mem}
+func newLifeDisk(mem *vfs.MemFS, m *marks) *lifeDisk {
+	d := &lifeDisk{mem: mem, marks: m}
 	d.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(d.op))
 	return d
 }
@@ -69,6 +139,9 @@ func (d *lifeDisk) op(o errorfs.Op) error {
 		return syscall.ENOSPC
 	}
 	class := classOf(o)
+	if class == "store watermark" && o.Kind == errorfs.OpFileWriteAt && !d.gone.Load() {
+		d.marks.marked(d.mem)
+	}
 	d.mu.Lock()
 	t := d.trap
 	if t == nil || t.class != class && (t.class != "any" || class == "") {
@@ -97,6 +170,57 @@ func (d *lifeDisk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 		u.AvailBytes, u.UsedBytes = 0, total
 	}
 	return u, nil
+}
+
+// counted is an open file.
+type counted struct {
+	vfs.File
+	disk   *lifeDisk
+	closed atomic.Bool
+}
+
+// Close implements vfs.File.
+func (f *counted) Close() error {
+	if !f.closed.Swap(true) {
+		f.disk.open.Add(-1)
+	}
+	return f.File.Close()
+}
+
+func (d *lifeDisk) opened(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	d.open.Add(1)
+	return &counted{File: f, disk: d}, nil
+}
+
+// Create implements vfs.FS.
+func (d *lifeDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return d.opened(d.FS.Create(name, c))
+}
+
+// Open implements vfs.FS.
+func (d *lifeDisk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	return d.opened(d.FS.Open(name, o...))
+}
+
+// OpenReadWrite implements vfs.FS.
+func (d *lifeDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	return d.opened(d.FS.OpenReadWrite(name, c, o...))
+}
+
+// OpenDir implements vfs.FS.
+func (d *lifeDisk) OpenDir(name string) (vfs.File, error) { return d.opened(d.FS.OpenDir(name)) }
+
+// ReuseForWrite implements vfs.FS.
+func (d *lifeDisk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if path.Base(path.Dir(to)) == storage.StoreDir && !d.gone.Load() {
+		d.marks.mu.Lock()
+		d.marks.reused = path.Base(to)
+		d.marks.mu.Unlock()
+	}
+	return d.opened(d.FS.ReuseForWrite(from, to, c))
 }
 
 // Unwrap hides what is below from Pebble, which would ask it for the disk usage.
@@ -291,13 +415,19 @@ type flip struct {
 
 func (f flip) String() string { return fmt.Sprintf("%s byte %d bit %d", f.name, f.at, f.bit) }
 
+// span is a file and how many of its first bytes may change.
+type span struct {
+	name  string
+	bytes int64
+}
+
 // flippable returns the files under dir, sorted, that hold a node's data.
-func flippable(fs vfs.FS, dir string) ([]string, error) {
+func flippable(fs vfs.FS, dir string, m *marks) ([]span, error) {
 	names, err := list(fs, dir)
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	var out []span
 	for _, name := range names {
 		at := path.Join(dir, name)
 		info, err := fs.Stat(at)
@@ -305,31 +435,30 @@ func flippable(fs vfs.FS, dir string) ([]string, error) {
 		case err != nil:
 			return nil, err
 		case info.IsDir():
-			below, err := flippable(fs, at)
+			below, err := flippable(fs, at, m)
 			if err != nil {
 				return nil, err
 			}
 			out = append(out, below...)
-		case info.Size() > 0:
-			out = append(out, at)
+		case m.covered(at, info.Size()) > 0:
+			out = append(out, span{at, m.covered(at, info.Size())})
 		}
 	}
 	return out, nil
 }
 
-// pick chooses a bit of a file of a disk; ok is false when there is none.
-func pickFlip(fs vfs.FS, d draw) (f flip, ok bool, err error) {
-	names, err := flippable(fs, "/")
-	if err != nil || len(names) == 0 {
+// pickFlip chooses a bit of a file of a disk, or of the log of the rows; ok is false when there is none.
+func pickFlip(fs vfs.FS, m *marks, logOnly bool, d draw) (f flip, ok bool, err error) {
+	files, err := flippable(fs, "/", m)
+	if logOnly {
+		log := path.Join(rowsDir, m.log())
+		files = slices.DeleteFunc(files, func(s span) bool { return s.name != log })
+	}
+	if err != nil || len(files) == 0 {
 		return f, false, err
 	}
-	f.name = names[d.of("file").below(int64(len(names)))]
-	info, err := fs.Stat(f.name)
-	if err != nil {
-		return f, false, err
-	}
-	f.at, f.bit = d.of("byte").below(info.Size()), uint(d.of("bit").below(8))
-	return f, true, nil
+	at := files[d.of("file").below(int64(len(files)))]
+	return flip{name: at.name, at: d.of("byte").below(at.bytes), bit: uint(d.of("bit").below(8))}, true, nil
 }
 
 // apply changes the bit, or changes it back. A file that is gone or too short is left alone.
@@ -344,5 +473,7 @@ func (f flip) apply(fs vfs.FS) error {
 	b[f.at] ^= 1 << f.bit
 	return errors.Join(put(fs, f.name, b), syncDir(fs, path.Dir(f.name)))
 }
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
 func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }

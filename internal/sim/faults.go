@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -386,7 +387,8 @@ func (w *World) outlive(ctx context.Context, h *host, f Fault, mend func()) bool
 }
 
 // bitFlip takes the power away and changes one bit of the disk before the node starts again. A node that notices at its start
-// gets the bit back and starts once more: it has told the operator. In a table the bit stays changed until the faults end.
+// gets the bit back and starts once more: it has told the operator. In a table the bit stays changed until the faults end, and at the
+// end of the metadata log for good: the others send what was lost.
 func (w *World) bitFlip(ctx context.Context, f Fault) bool {
 	h, ok := w.claim(f)
 	if !ok {
@@ -398,19 +400,26 @@ func (w *World) bitFlip(ctx context.Context, f Fault) bool {
 		return false
 	}
 	sleep(ctx, f.For/2)
-	return w.startFlipped(ctx, h, f)
+	return w.startFlipped(h, f)
 }
 
-// startWithin is how long a start may take before it is known whether the node has noticed a flip.
-const startWithin = 20 * time.Second
+const (
+	startWithin = 20 * time.Second        // how long a start may take before it counts as one that has not noticed a flip
+	giveBack    = 1200 * time.Millisecond // until the bit is back: no start has the generation of the one that noticed
+)
 
-func (w *World) startFlipped(ctx context.Context, h *host, f Fault) bool {
+// startFlipped waits until it is known what the node makes of the flip, also when the time for faults is over. Who notices must not
+// have taken part in anything: the disk is set back to what it was before, and promises made meanwhile would be forgotten. So a node
+// that runs on after it has found its log too short dies in that very instant, in which nobody can have answered it yet.
+func (w *World) startFlipped(h *host, f Fault) bool {
 	d := w.plan.seed.of("flip", uint64(f.Arg))
-	flip, ok, err := pickFlip(h.mem, d)
+	flip, ok, err := pickFlip(h.mem, &h.marks, w.plan.scenario.logFlips, d)
 	if err != nil || !ok {
 		h.boot(nil)
 		return false
 	}
+	var marks marks
+	marks.set(&h.marks)
 	whole, err := afterCrash(h.mem, 100, d)
 	if err == nil {
 		err = flip.apply(h.mem)
@@ -419,30 +428,33 @@ func (w *World) startFlipped(ctx context.Context, h *host, f Fault) bool {
 		w.violate("simulator", "flip: %v", err)
 	}
 	w.trace.add("bit-flip", "%d", h.i)
+	if w.opts.Log != nil {
+		slog.New(w.opts.Log).Info("simulator: a bit flips", "node", h.i, "bit", flip.String())
+	}
 	h.boot(func(l *life) *trap { l.doomed.Store(true); return nil })
 	l := h.life
 	t := time.NewTimer(startWithin)
 	defer t.Stop()
 	select {
+	case <-l.suspect:
+		l.crash(Fault{Keep: 100, Arg: 1})
 	case <-l.node.Ready():
 	case <-l.done:
 	case <-l.died:
 	case <-t.C:
-	case <-ctx.Done():
 	}
-	switch {
-	case l.up() && !l.suspect.Load():
+	if l.up() {
 		if isTable(flip.name) {
 			h.flips = append(h.flips, flip)
 		}
 		w.note("flips that a start did not notice", 1)
 		return true
-	case l.up():
-		l.stop()
 	}
 	w.note("flips noticed at the start", 1)
 	l.cancel()
+	time.Sleep(giveBack)
 	h.mem = whole
+	h.marks.set(&marks)
 	h.boot(nil)
 	return true
 }

@@ -36,6 +36,7 @@ type host struct {
 	name  string
 	clock clock
 	busy  atomic.Bool // a fault decides about its lives
+	marks marks
 
 	// Owned by whoever holds busy, and by the run before and after the faults.
 	mem   *vfs.MemFS
@@ -62,14 +63,14 @@ type life struct {
 	image   *vfs.MemFS    // the disk after death
 	keep    atomic.Int64  // percent of unsynced data that survives a fatal error
 	doomed  atomic.Bool   // a fatal error is expected
-	suspect atomic.Bool   // the node found its log too short
+	suspect chan struct{} // closed when the node finds the log of its rows too short
 	stopped atomic.Bool   // it was asked to stop
 }
 
 // boot starts the next life. trap, when not nil, is set before the node does anything.
 func (h *host) boot(trap func(*life) *trap) {
 	h.lives++
-	l := &life{h: h, number: h.lives, done: make(chan struct{}), died: make(chan struct{}), disk: newLifeDisk(h.mem)}
+	l := &life{h: h, number: h.lives, done: make(chan struct{}), died: make(chan struct{}), suspect: make(chan struct{}), disk: newLifeDisk(h.mem, &h.marks)}
 	l.net = &lifeNet{host: h.w.net.Host(h.name)}
 	l.keep.Store(100)
 	if trap != nil {
@@ -136,6 +137,7 @@ func (l *life) die(silent bool) bool {
 		return false
 	}
 	l.net.dead.Store(true)
+	l.disk.gone.Store(true)
 	l.h.w.vine.drop(l.h.i)
 	l.h.w.net.Kill(l.h.name, silent)
 	return true
@@ -255,7 +257,7 @@ const shortLog = "storage: the log is shorter than what was acknowledged"
 // Handle implements slog.Handler.
 func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == shortLog {
-		h.life.suspect.Store(true)
+		close(h.life.suspect) // a start looks once
 	}
 	if h.next == nil || !h.next.Enabled(ctx, r.Level) {
 		return nil

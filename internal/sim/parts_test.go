@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"path"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -158,7 +160,7 @@ func TestAfterCrash(t *testing.T) {
 
 // TestTrap: it springs in the first call of its class, once.
 func TestTrap(t *testing.T) {
-	d := newLifeDisk(vfs.NewCrashableMem())
+	d := newLifeDisk(vfs.NewCrashableMem(), &marks{})
 	sprung := 0
 	d.arm(&trap{class: "store log sync", spring: func() error { sprung++; return errIO }})
 	if err := d.MkdirAll("data/store", 0o755); err != nil {
@@ -196,7 +198,7 @@ func TestFlip(t *testing.T) {
 	if err := put(fs, "a", []byte("some bytes")); err != nil {
 		t.Fatal(err)
 	}
-	f, ok, err := pickFlip(fs, draw(3))
+	f, ok, err := pickFlip(fs, &marks{}, false, draw(3))
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
@@ -208,6 +210,54 @@ func TestFlip(t *testing.T) {
 			t.Errorf("after flip %d: %q %v", i, b, err)
 		}
 	}
+}
+
+// TestFlipsWhereTheWatermarkIs: no bit flips in what the log of the rows holds beyond the watermark before the last, in every other file
+// any does.
+func TestFlipsWhereTheWatermarkIs(t *testing.T) {
+	fs, m := vfs.NewMem(), &marks{}
+	write := func(name string, bytes int) {
+		t.Helper()
+		if err := errors.Join(fs.MkdirAll(path.Dir(name), 0o755), put(fs, name, make([]byte, bytes))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func(want map[string]int64) {
+		t.Helper()
+		files, err := flippable(fs, "/", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int64{}
+		for _, f := range files {
+			got[f.name] = f.bytes
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("bits may flip in %v, not in %v", got, want)
+		}
+	}
+	const old, log, other = "/data/store/000002.log", "/data/store/000004.log", "/data/meta/000002.log"
+	write(old, 100)
+	write(other, 7)
+	look(map[string]int64{other: 7}) // nothing of an open log is covered before the second watermark
+	m.marked(fs)
+	look(map[string]int64{other: 7})
+	m.marked(fs)
+	write(old, 300)
+	look(map[string]int64{old: 100, other: 7})
+	write(log, 10)
+	m.marked(fs)
+	look(map[string]int64{old: 100, other: 7})
+	write(log, 20)
+	m.marked(fs)
+	look(map[string]int64{old: 300, log: 10, other: 7})
+	for seed := range draw(20) {
+		if f, ok, err := pickFlip(fs, m, true, seed); err != nil || !ok || f.name != log || f.at >= 10 {
+			t.Errorf("flip %v %v %v", f, ok, err)
+		}
+	}
+	m.reused = path.Base(log)
+	look(map[string]int64{old: 300, other: 7})
 }
 
 // TestClock: offset, drift, jumps and a clock that stands still.

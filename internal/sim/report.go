@@ -22,7 +22,8 @@ type Report struct {
 	Notes      map[string]int64  `json:"notes,omitempty"`
 	Goroutines int               `json:"goroutines_max"`
 	Hints      int64             `json:"hints_max"`
-	Trace      string            `json:"trace"` // hash
+	Files      int64             `json:"files_max"` // open at once, on one node
+	Trace      string            `json:"trace"`     // hash
 	Events     int64             `json:"trace_events"`
 	Violations []check.Violation `json:"violations,omitempty"`
 }
@@ -32,7 +33,7 @@ func (w *World) report() *Report {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &Report{Seed: w.opts.Seed, Scenario: w.opts.Scenario, Swarm: w.opts.Swarm, Nodes: w.plan.nodes, Plan: w.plan.String(), Simulated: time.Since(w.begun),
-		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines, Hints: w.hints, Checks: w.checks,
+		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines, Hints: w.hints, Files: w.files, Checks: w.checks,
 		Trace: traceName(hash), Events: events, Violations: w.violations}
 	for _, l := range w.loads {
 		r.Ops[l.Name()] += l.Ops()

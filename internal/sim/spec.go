@@ -55,6 +55,7 @@ type Scenario struct {
 	rf        int           // replicas of what the workloads write; 0: their default
 	purge     time.Duration // between two purges of each store; 0: the default, which no run reaches
 	hintsOff  bool
+	logFlips  bool // bits flip in the log of the rows only
 	// grace: tables with deletions have a gc_grace that ends soon after the run, and the workloads look at them then. Without it no
 	// grace ends.
 	grace bool
@@ -82,6 +83,7 @@ func Scenarios() []Scenario {
 		{Name: "single", faults: machines, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
+		{Name: "flips", faults: []weight{{BitFlip, 4}, {Crash, 1}}, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, logFlips: true},
 	}
 }
 

@@ -66,6 +66,7 @@ type World struct {
 	stepSince  time.Time
 	goroutines int   // most at once
 	hints      int64 // most at once, on all nodes
+	files      int64 // most open at once, on one node
 	checks     int64
 }
 
@@ -273,18 +274,22 @@ func (w *World) verify() {
 	w.bounds()
 }
 
-// Bounds that no run may exceed: goroutines per node, its clients included, and hints of the cluster.
+// Bounds that no run may exceed: goroutines per node, its clients included, hints of the cluster, open files of a node.
 const (
 	goroutinesMax = 600
 	hintsMax      = 200_000
+	filesMax      = 128
 )
 
 // bounds checks that nothing has grown without end.
 func (w *World) bounds() {
 	w.mu.Lock()
-	goroutines, hints := w.goroutines, w.hints
+	goroutines, hints, files := w.goroutines, w.hints, w.files
 	w.mu.Unlock()
-	w.checks += 2
+	w.checks += 3
+	if files > filesMax {
+		w.violate("bounded", "%d files open at once on one node, at most %d are expected", files, filesMax)
+	}
 	if most := w.plan.nodes * goroutinesMax; goroutines > most {
 		w.violate("bounded", "%d goroutines at once, at most %d are expected", goroutines, most)
 	}
@@ -310,6 +315,9 @@ func (w *World) stopAll() {
 // ended is told of the end of every life.
 func (w *World) ended(l *life) {
 	w.trace.add("ended", "%d life %d", l.h.i, l.number)
+	if n := l.disk.open.Load(); n != 0 && l.stopped.Load() && !l.dead.Load() {
+		w.violate("bounded", "node %d, life %d, has stopped and left %d files open", l.h.i, l.number, n)
+	}
 	if l.dead.Load() || l.stopped.Load() && l.err == nil || l.doomed.Load() {
 		return
 	}
@@ -405,8 +413,12 @@ const watchEach = 5*time.Second + 13
 func (w *World) watch(ctx context.Context) {
 	last, since := int64(-1), time.Now()
 	for sleep(ctx, watchEach) {
-		hints := w.allHints()
+		hints, files := w.allHints(), int64(0)
+		for _, l := range w.serving() {
+			files = max(files, l.disk.open.Load())
+		}
 		w.mu.Lock()
+		w.files = max(w.files, files)
 		w.hints, w.goroutines = max(w.hints, hints), max(w.goroutines, runtime.NumGoroutine())
 		step, stepSince := w.step, w.stepSince
 		w.mu.Unlock()

@@ -55,5 +55,5 @@ var plans = map[planted.Bug]plan{
 	planted.LocalQuorumCountsRemote: {scenarios: []string{"centres"}, dense: true},
 	planted.QuorumCountsPending:     {waits: "node movement"},
 	planted.OwnerNotChecked:         {waits: "node movement"},
-	planted.WatermarkIgnored:        {scenarios: []string{"disks"}, dense: true, strict: true},
+	planted.WatermarkIgnored:        {scenarios: []string{"flips"}, dense: true, strict: true},
 }
