@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -32,7 +34,10 @@ func (n *Node) catchUp(ctx context.Context) error {
 	defer patience.Stop()
 	again := time.NewTicker(pullAgain) // the log may have become whole by itself
 	defer again.Stop()
-	for !knowsAll(n.log.Current(), n.home.HostID, n.log.Short(), answered) {
+	for n.forgotAll() || !knowsAll(n.log.Current(), n.home.HostID, n.log.Short(), answered) {
+		if n.forgotAll() {
+			n.askSeeds(ctx)
+		}
 		for _, m := range n.log.Current().Members() {
 			if !asked[m.ID] {
 				asked[m.ID] = true
@@ -54,6 +59,24 @@ func (n *Node) catchUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// forgotAll tells whether this node may have forgotten that there are others.
+func (n *Node) forgotAll() bool {
+	return n.log.Short() && len(n.log.Current().Members()) < 2 && slices.ContainsFunc(n.seeds(), func(a netip.AddrPort) bool { return a != n.self.Internode })
+}
+
+// askSeeds learns from the first seed that is a member who the others are.
+func (n *Node) askSeeds(ctx context.Context) {
+	for _, h := range formation.Members(ctx, n.formation(), n.log.Current()) {
+		n.introduced.Store(&introduction{h.ClusterID, h.Host, h.Internode})
+		one, cancel := context.WithTimeout(ctx, pullTime)
+		err := n.log.CatchUp(one, h.Host)
+		cancel()
+		if err == nil {
+			return
+		}
+	}
 }
 
 // pull says on answers that this node has all that the member has, as soon as that is so.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
@@ -166,5 +168,34 @@ func TestScenario_S3_AloneAfterAll(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Errorf("stopped after ready %v: %v", wait, err)
 		}
+	}
+}
+
+// TestScenario_S3_WhoForgotThatThereAreOthers: a node whose metadata log is cut back to the time when it was alone asks its seeds.
+func TestScenario_S3_WhoForgotThatThereAreOthers(t *testing.T) {
+	seeds := host(25) + "," + host(26)
+	fs, other := vfs.NewCrashableMem(), storage.Memory()
+	first := testNode(t, 25, seeds, func(o *Options) { o.FS = fs })
+	ended1, stop1 := run(first)
+	awaitReady(t, first, ended1)
+	old := fs.CrashClone(vfs.CrashCloneCfg{})
+	second := testNode(t, 26, seeds, func(o *Options) { o.FS = other })
+	ended2, stop2 := run(second)
+	awaitReady(t, second, ended2)
+	createKeyspace(t, first, "later")
+	if err := stop1(); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Remove("helenus-data/meta/WATERMARK"); err != nil {
+		t.Fatal(err)
+	}
+	again := testNode(t, 25, seeds, func(o *Options) { o.FS = old })
+	ended1, stop1 = run(again)
+	awaitReady(t, again, ended1)
+	if _, ok := again.log.Current().Catalog.Keyspace("later"); !ok || len(again.log.Current().Members()) != 2 {
+		t.Errorf("it serves clients with the metadata of epoch %d, %d members", again.log.Current().Epoch, len(again.log.Current().Members()))
+	}
+	if err := errors.Join(stop1(), stop2()); err != nil {
+		t.Error(err)
 	}
 }

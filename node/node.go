@@ -415,9 +415,7 @@ func (n *Node) startTransport(ctx context.Context) (err error) {
 
 // form makes an empty node part of a cluster, and checks one that is.
 func (n *Node) form(ctx context.Context) error {
-	c := n.o.Config
-	fo := formation.Options{Self: n.self, ClusterName: c.ClusterName, NumTokens: c.NumTokens, Seeds: n.seeds(), Probe: n.rpc.Probe,
-		Introduce: n.introduce, Call: peers{n}.Call, Pledged: n.log.Pledged(), Partitioner: partitionerName(c.Partitioner), Logger: n.o.Logger}
+	fo := n.formation()
 	if s := n.log.Current(); s.Founded() {
 		if me := s.Node(n.home.HostID); me != nil && me.State != meta.Pending {
 			return formation.Check(ctx, fo, s)
@@ -434,6 +432,12 @@ func (n *Node) form(ctx context.Context) error {
 		return err
 	}
 	return formation.Check(ctx, fo, n.log.Current())
+}
+
+func (n *Node) formation() formation.Options {
+	c := n.o.Config
+	return formation.Options{Self: n.self, ClusterName: c.ClusterName, NumTokens: c.NumTokens, Seeds: n.seeds(), Probe: n.rpc.Probe,
+		Introduce: n.introduce, Call: peers{n}.Call, Pledged: n.log.Pledged(), Partitioner: partitionerName(c.Partitioner), Logger: n.o.Logger}
 }
 
 func partitionerName(short string) string {

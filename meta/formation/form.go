@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -176,7 +177,7 @@ func Check(ctx context.Context, o Options, s *meta.State) error {
 	case o.Partitioner != "" && s.Partitioner != o.Partitioner:
 		return &Refused{fmt.Sprintf("the cluster's partitioner is %s, the configuration says %s", s.Partitioner, o.Partitioner)}
 	}
-	self := &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, ClusterID: s.ClusterID, Stage: Member, Generation: o.Self.Generation}
+	self := memberHello(o, s)
 	asked := o.Seeds
 	if me.Internode != o.Self.Internode {
 		asked = append(asked[:len(asked):len(asked)], me.Internode)
@@ -193,4 +194,17 @@ func Check(ctx context.Context, o Options, s *meta.State) error {
 		}
 	}
 	return nil
+}
+
+// memberHello is what a member of the cluster of s says of itself.
+func memberHello(o Options, s *meta.State) *Hello {
+	return &Hello{Host: o.Self.ID, Internode: o.Self.Internode, FirstSeed: o.Seeds[0], ClusterName: o.ClusterName, ClusterID: s.ClusterID, Stage: Member, Generation: o.Self.Generation}
+}
+
+// Members asks the seeds and returns those that are members of the cluster of s, without this node: for a node that has forgotten whom
+// it knew.
+func Members(ctx context.Context, o Options, s *meta.State) []*Hello {
+	return slices.DeleteFunc(ask(ctx, memberHello(o, s), o.Seeds, o.Probe), func(h *Hello) bool {
+		return h == nil || h.Stage != Member || h.ClusterID != s.ClusterID || h.Host == o.Self.ID
+	})
 }
