@@ -72,13 +72,14 @@ type acceptor struct {
 	store   Registers
 	stripes [acceptorStripes]chan struct{} // the token of those partitions: look, decide and apply, never wait for the disk
 	low     atomic.Int64                   // ballots at or below it are refused; durable
+	raising chan struct{}                  // the token of low, taken after that of a stripe: it rises on disk as it does here
 	batches chan RegisterBatch             // free list
 }
 
 func (a *acceptor) init(c *Coordinator) {
 	a.c, a.store = c, c.o.Registers
 	a.low.Store(c.o.LowBound)
-	a.batches = make(chan RegisterBatch, 64)
+	a.batches, a.raising = make(chan RegisterBatch, 64), make(chan struct{}, 1)
 	for i := range a.stripes {
 		a.stripes[i] = make(chan struct{}, 1)
 	}
@@ -173,8 +174,7 @@ func (a *acceptor) vote(q *ballotRequest, done func(*ballotAnswer)) {
 		done(&ballotAnswer{status: status})
 		return
 	}
-	stripe := a.stripe(q)
-	stripe <- struct{}{}
+	giveBack := a.takeTokens(q)
 	v := ballotVote{a: a, q: q, done: done}
 	err := v.decide()
 	if v.batch != nil && (q.verb == VerbPrepare && planted.On(planted.PromiseNotPersisted) || q.verb == VerbAccept && planted.On(planted.AcceptNotPersisted)) {
@@ -184,10 +184,10 @@ func (a *acceptor) vote(q *ballotRequest, done func(*ballotAnswer)) {
 	if err == nil && v.batch != nil {
 		v.batch.CommitSynced(&v)
 		a.giveBack(v.batch)
-		<-stripe
+		giveBack()
 		return
 	}
-	<-stripe
+	giveBack()
 	if v.batch != nil {
 		v.batch.Discard()
 		a.giveBack(v.batch)
@@ -199,6 +199,20 @@ func (a *acceptor) vote(q *ballotRequest, done func(*ballotAnswer)) {
 		a.c.o.Storage.WhenSynced(v.unsynced, &v)
 	default:
 		done(&v.answer)
+	}
+}
+
+// takeTokens waits for the token of the partition, and of the low bound for what raises it, and returns what gives them back.
+func (a *acceptor) takeTokens(q *ballotRequest) (giveBack func()) {
+	stripe := a.stripe(q)
+	stripe <- struct{}{}
+	if q.verb != VerbForget {
+		return func() { <-stripe }
+	}
+	a.raising <- struct{}{}
+	return func() {
+		<-a.raising
+		<-stripe
 	}
 }
 
@@ -415,8 +429,7 @@ func (v *ballotVote) forget() error {
 	if err := v.batch.DeleteRegister(v.q.generation, v.q.token, v.q.key); err != nil {
 		return err
 	}
-	for old := v.a.low.Load(); old < low && !v.a.low.CompareAndSwap(old, low); old = v.a.low.Load() {
-	}
+	v.a.low.Store(low)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -477,6 +478,86 @@ func TestScenario_P17_Purge(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestScenario_P17_TheLowBoundNeverFalls: registers that are forgotten at the same time leave the larger bound, whichever is written last.
+func TestScenario_P17_TheLowBoundNeverFalls(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		slow := new(atomic.Bool) // the first bound comes late
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 3), tune: func(o *coordinator.Options) {
+			if o.Self == hostID(0) {
+				o.Registers = slowBounds{o.Registers, slow}
+			}
+		}})
+		var promised [2]int64
+		var bodies [2][]byte
+		for i := range promised {
+			c.mustCAS(0, key(i), "", "x")
+			time.Sleep(time.Second)
+			at, head := c.register(0, key(i))
+			promised[i], bodies[i] = head.Promised.Micros, coordinator.ForgetBody(at, head.Committed.Ballot)
+		}
+		slow.Store(true)
+		var wg sync.WaitGroup
+		for i := range bodies {
+			wg.Go(func() {
+				if _, _, err := c.nodes[1+i].rpc.Call(t.Context(), c.nodes[0].id, rpc.Data, coordinator.VerbForget, bodies[i]); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Millisecond)
+		}
+		wg.Wait()
+		if n := c.registers(0); n != 0 {
+			t.Errorf("%d registers are left", n)
+		}
+		if low := (engine{c.nodes[0].engine}).lowBound(); promised[0] >= promised[1] || low != promised[1] {
+			t.Errorf("low bound %d, forgotten %d", low, promised)
+		}
+	})
+}
+
+// slowBounds holds the first low bound up.
+type slowBounds struct {
+	coordinator.Registers
+	once *atomic.Bool
+}
+
+func (s slowBounds) NewRegisterBatch() coordinator.RegisterBatch {
+	return slowBound{s.Registers.NewRegisterBatch(), s.once}
+}
+
+type slowBound struct {
+	coordinator.RegisterBatch
+	once *atomic.Bool
+}
+
+func (s slowBound) SetLowBound(micros int64) error {
+	if s.once.CompareAndSwap(true, false) {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return s.RegisterBatch.SetLowBound(micros)
+}
+
+// register returns a partition's register.
+func (c *cluster) register(n int, pk []byte) (at coordinator.Register, head paxos.State) {
+	found := false
+	_, err := engine{c.nodes[n].engine}.ScanRegisters(nil, 1, func(r coordinator.Register, value []byte) bool {
+		if !bytes.Equal(r.Key, pk) {
+			return true
+		}
+		r.Key, found = bytes.Clone(r.Key), true
+		at = r
+		var err error
+		if head, err = paxos.DecodeHead(value); err != nil {
+			c.t.Error(err)
+		}
+		return false
+	})
+	if err != nil || !found {
+		c.t.Fatal(err, found)
+	}
+	return at, head
 }
 
 func (c *cluster) registers(n int) (count int) {
