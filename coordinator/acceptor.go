@@ -338,10 +338,15 @@ func (v *ballotVote) prepare() error {
 	return v.write()
 }
 
-// read answers the commands.
+// read answers the commands, or none of them when all together are too large: then they are read one by one.
 func (v *ballotVote) read() error {
 	v.answer.pages = make([]row.Page, len(v.q.commands))
+	size := 0
 	for i := range v.q.commands {
+		if size > replyBytesMax {
+			v.answer.leaveOutPages()
+			return nil
+		}
 		cmd := &v.q.commands[i]
 		cmd.Bytes = min(cmd.Bytes, replyBytesMax)
 		seq, err := v.a.c.o.Storage.Read(cmd, &v.answer.pages[i])
@@ -349,6 +354,7 @@ func (v *ballotVote) read() error {
 			return err
 		}
 		v.unsynced = max(v.unsynced, seq)
+		size += len(v.answer.pages[i].Data)
 	}
 	return nil
 }
@@ -482,6 +488,6 @@ func ballotReply(verb rpc.Verb, rsp rpc.Responder) func(*ballotAnswer) {
 			rsp.ReplyText(a.status, a.text)
 			return
 		}
-		rsp.Reply(rpc.StatusOK, a.append(nil, verb))
+		rsp.Reply(rpc.StatusOK, a.fitted(verb, rpc.BodyMax))
 	}
 }

@@ -165,7 +165,8 @@ type casAttempt struct {
 	round  *paxos.Round
 	cmds   []row.Command // distinct ones of the batch
 	which  map[string]int
-	data   *peer // who is asked for content, not only for digests
+	data   []*peer      // who is asked for content, not only for digests; the nearest first
+	bare   paxos.Ballot // of a commit whose value had no room in a promise
 	reread bool
 	stale  bool
 	newer  ring.HostID
@@ -185,12 +186,12 @@ func (a *casAttempt) run() {
 		a.decide()
 	case paxos.Finish:
 		a.c.metrics.CASUnfinished.Add(1)
-		if !a.settled() {
+		if a.lacksLatest() || !a.settled() {
 			a.propose(a.round.ProposeAgain(), nil)
 		}
 	case paxos.Learned:
 		a.c.metrics.CASUnfinished.Add(1)
-		if !a.settled() {
+		if a.lacksLatest() || !a.settled() {
 			a.finished(a.round.InFlight())
 		}
 	default:
@@ -254,17 +255,18 @@ func (a *casAttempt) commands() {
 	}
 }
 
+// chooseData chooses who is asked for content: so many of the nearest live replicas that one of them is in every majority that may
+// promise, whoever is late. Otherwise content would have to be read again, and what was read then to be proposed even if it is nothing.
 func (a *casAttempt) chooseData() {
-	var best []*peer
-	for _, p := range a.g.peers[:a.g.natural] {
-		if a.c.live(p) {
-			best = append(best, p)
-		}
-	}
+	best := slicesOfLive(a.c, a.g.peers[:a.g.natural])
 	rank(best, a.t.view.localDC, a.c.peers.now())
-	if len(best) > 0 {
-		a.data = best[0]
-	}
+	a.data = best[:max(0, len(best)-a.g.natural/2)]
+}
+
+// lacksLatest tells that the last decision is known without its value, which its acceptor had no room for beside that of something in
+// flight after it.
+func (a *casAttempt) lacksLatest() bool {
+	return !a.bare.IsZero() && a.round.Latest().Ballot == a.bare
 }
 
 func (a *casAttempt) sendPrepare(to *peer) {
@@ -273,7 +275,7 @@ func (a *casAttempt) sendPrepare(to *peer) {
 	if a.poll.index(to) < a.g.natural { // a joining one has no content yet
 		q.commands = slices.Clone(a.cmds)
 		for i := range q.commands {
-			q.commands[i].Digest = to != a.data
+			q.commands[i].Digest = !slices.Contains(a.data, to)
 		}
 	}
 	if tr := a.r.me.trace; tr != nil {
@@ -294,8 +296,11 @@ func (a *casAttempt) promised(m *ballotReplyOf) paxos.Step {
 		a.note(m)
 		return a.round.Fail(m.from, false)
 	}
-	if m.valueless {
-		m.promise.Committed.Value = a.r.q.known.Value
+	switch c := &m.promise.Committed; {
+	case m.valueless && c.Ballot == a.r.q.known.Ballot:
+		c.Value = a.r.q.known.Value
+	case m.valueless:
+		a.bare = c.Ballot
 	}
 	a.poll.got[m.from] = *m
 	return a.round.Promise(m.from, m.promise)
@@ -330,50 +335,71 @@ func (a *casAttempt) refresh() {
 	}
 }
 
-// content returns the pages of the commands as of the last decision. It comes with the promises, or is read again from those
-// that have been brought up to date.
-func (a *casAttempt) content() ([]row.Page, error) {
+// content returns the pages of the commands as of the last decision, of the first ones at least. It comes with the promises, or is
+// read again.
+func (a *casAttempt) content() (pages []row.Page, err error) {
 	if pages, ok := a.promisedContent(); ok {
 		return pages, nil
 	}
 	a.reread = true
-	var current []*peer
-	for i, p := range a.g.peers[:a.g.natural] {
-		if a.round.Current(i) {
-			current = append(current, p)
-		}
-	}
-	pages := make([]row.Page, len(a.cmds))
+	from := a.readable()
+	size := 0
 	for i := range a.cmds {
-		level := Quorum
-		if a.g.local {
-			level = LocalQuorum
+		if size > replyBytesMax { // whoever needs more waits for the next ballot
+			break
 		}
-		done := make(chan error, 1)
-		rd := &Read{Command: a.cmds[i], Level: level, Timeout: time.Until(a.r.me.deadline), Trace: a.r.me.trace}
-		rd.Done = readDoneFunc(func(_ *Read, err error) { done <- err })
-		q := quota{level: level, need: a.g.natural/2 + 1, local: a.g.local}
-		a.c.inFlight.Add(1)
-		a.c.readFrom(a.t, rd, &q, current, nil)
-		if err := <-done; err != nil {
+		page, err := a.readAgain(&a.cmds[i], from)
+		if err != nil {
 			return nil, err
 		}
-		pages[i] = rd.Page
+		pages, size = append(pages, page), size+len(page.Data)
 	}
 	return pages, nil
 }
 
+// readable are the replicas of which a majority shows the last decision: those that are known to have it, and when joining ones are
+// among the majority that has it, any.
+func (a *casAttempt) readable() (from []*peer) {
+	for i, p := range a.g.peers[:a.g.natural] {
+		if a.round.Current(i) {
+			from = append(from, p)
+		}
+	}
+	if len(from) > a.g.natural/2 {
+		return from
+	}
+	return slicesOfLive(a.c, a.g.peers[:a.g.natural])
+}
+
+func (a *casAttempt) readAgain(cmd *row.Command, from []*peer) (row.Page, error) {
+	level := Quorum
+	if a.g.local {
+		level = LocalQuorum
+	}
+	done := make(chan error, 1)
+	rd := &Read{Command: *cmd, Level: level, Timeout: time.Until(a.r.me.deadline), Trace: a.r.me.trace}
+	rd.Done = readDoneFunc(func(_ *Read, err error) { done <- err })
+	q := quota{level: level, need: a.g.natural/2 + 1, local: a.g.local}
+	a.c.inFlight.Add(1)
+	a.c.readFrom(a.t, rd, &q, from, nil)
+	err := <-done
+	return rd.Page, err
+}
+
 func (a *casAttempt) promisedContent() ([]row.Page, bool) {
-	if i := a.poll.index(a.data); planted.On(planted.CASReadAtOne) && i >= 0 && len(a.poll.got[i].pages) > 0 {
-		return a.poll.got[i].pages, true
+	if planted.On(planted.CASReadAtOne) && len(a.data) > 0 {
+		if i := a.poll.index(a.data[0]); len(a.poll.got[i].pages) > 0 {
+			return a.poll.got[i].pages, true
+		}
 	}
 	fresh, from := 0, -1
 	for i, p := range a.g.peers[:a.g.natural] {
-		if a.round.Fresh(i) {
-			fresh++
-			if p == a.data {
-				from = i
-			}
+		if !a.fresh(i) {
+			continue
+		}
+		fresh++
+		if from < 0 && slices.Contains(a.data, p) {
+			from = i
 		}
 	}
 	if from < 0 || fresh < a.g.natural/2+1 {
@@ -381,7 +407,7 @@ func (a *casAttempt) promisedContent() ([]row.Page, bool) {
 	}
 	pages := a.poll.got[from].pages
 	for i := range a.g.peers[:a.g.natural] {
-		if !a.round.Fresh(i) {
+		if !a.fresh(i) {
 			continue
 		}
 		for j := range pages {
@@ -393,6 +419,9 @@ func (a *casAttempt) promisedContent() ([]row.Page, bool) {
 	}
 	return pages, true
 }
+
+// fresh tells whether a replica's promise came with pages as of the last decision.
+func (a *casAttempt) fresh(i int) bool { return a.round.Fresh(i) && !a.poll.got[i].pageless }
 
 // decide evaluates the batch: nothing is in flight, and a majority has the last decision applied.
 func (a *casAttempt) decide() {
@@ -655,7 +684,7 @@ func (e *evaluation) run() {
 func (e *evaluation) one(w *casOp, ts int64) bool {
 	at := e.a.which[w.encoded]
 	cmd := &e.a.cmds[at]
-	if len(e.value) > 0 && (e.pages[at].More || cmd.Reverse) {
+	if at >= len(e.pages) || len(e.value) > 0 && (e.pages[at].More || cmd.Reverse) {
 		return false
 	}
 	x := casResult{op: w, page: clonePage(&e.pages[at])}

@@ -168,10 +168,28 @@ type ballotAnswer struct {
 	valueless bool   // the promise leaves out the value of a commit that the asker has
 
 	promise  paxos.Promise // prepare, peek
-	pages    []row.Page    // one for each command, unless refused
+	pages    []row.Page    // one for each command, unless refused or pageless
+	pageless bool          // prepare: there was no room for the pages
 	accepted bool          // accept
 	obstacle paxos.Ballot  // accept that is refused
 	never    bool          // accept that is refused: it was not taken before either
+}
+
+func (a *ballotAnswer) leaveOutPages() { a.pages, a.pageless = nil, true }
+
+// fitted returns the encoded answer. What it has no room for in limit bytes is left out of a promise: the pages, which can be read again,
+// and then the value of a commit when something is accepted, for whoever learns of that goes on from there.
+func (a *ballotAnswer) fitted(verb rpc.Verb, limit int) []byte {
+	body := a.append(nil, verb)
+	if len(body) > limit && verb == VerbPrepare && len(a.pages) > 0 {
+		a.leaveOutPages()
+		body = a.append(nil, verb)
+	}
+	if len(body) > limit && verb == VerbPrepare && !a.promise.Accepted.Ballot.IsZero() {
+		a.valueless = true
+		body = a.append(nil, verb)
+	}
+	return body
 }
 
 func (a *ballotAnswer) append(dst []byte, verb rpc.Verb) []byte {
@@ -204,7 +222,7 @@ func (a *ballotAnswer) decode(verb rpc.Verb, src []byte, n int) (err error) {
 		if a.promise, a.valueless, src, err = paxos.DecodePromise(src[1:]); err != nil {
 			return errBallot
 		}
-		if a.promise.Refused {
+		if a.pageless = verb == VerbPrepare && n > 0 && len(src) == 0 && !a.promise.Refused; a.promise.Refused || a.pageless {
 			n = 0
 		}
 		a.pages = make([]row.Page, n)
