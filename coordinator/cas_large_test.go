@@ -93,12 +93,14 @@ func TestLargeReadsOfOneBatch(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c := five(t)
 		pk := key(1)
-		_, out := c.replicasOf(pk)
-		const rows = 24
-		large := strings.Repeat("x", 1<<20)
+		in, out := c.replicasOf(pk)
+		const rows = 3
+		large := strings.Repeat("x", 6<<20)
 		for i := range rows {
 			c.mustWrite(0, coordinator.All, c.put(c.wide, pk, fmt.Sprintf("r%02d", i), 1, large))
 		}
+		c.setDown(in[2], true) // both others are needed
+		c.setFault(func(m message) action { return action{drop: m.to == in[2]} })
 		var wg sync.WaitGroup
 		for i := range rows {
 			wg.Go(func() {
