@@ -94,7 +94,7 @@ func TestLargeReadsOfOneBatch(t *testing.T) {
 		c := five(t)
 		pk := key(1)
 		in, out := c.replicasOf(pk)
-		const rows = 3
+		const rows = 4
 		large := strings.Repeat("x", 6<<20)
 		for i := range rows {
 			c.mustWrite(0, coordinator.All, c.put(c.wide, pk, fmt.Sprintf("r%02d", i), 1, large))

@@ -266,7 +266,8 @@ func (c *CAS) addConditions(sc *scope, list []*condition, rows bool, ckey []byte
 
 // Command returns the read that Decide needs the answer of; it aliases the CAS. Rows that have no conditions are not part
 // of it, unless a list of theirs is changed by index or value. With conditions on static columns only it asks for the
-// first row of the partition: the answer tells a partition with rows from one without.
+// first row of the partition: the answer tells a partition with rows from one without. When rows are not written either, that is the first
+// one that was made by INSERT, which is looked for among the first few.
 func (c *CAS) Command() row.Command {
 	cmd := row.Command{Generation: c.table.Generation, Now: c.parts[0].args.Now, Token: c.token, Key: c.key,
 		WithStatic: c.table.HasStatic(), Bytes: row.MaxPageBytes}
@@ -278,11 +279,21 @@ func (c *CAS) Command() row.Command {
 	}
 	slices.SortFunc(cmd.Slices, func(a, b row.Slice) int { return bytes.Compare(a.Start, b.Start) })
 	cmd.Slices = slices.CompactFunc(cmd.Slices, func(a, b row.Slice) bool { return bytes.Equal(a.Start, b.Start) })
-	if len(cmd.Slices) == 0 {
+	switch {
+	case len(cmd.Slices) > 0:
+	case c.writesRows:
 		cmd.Limit = 1
+	default:
+		cmd.Limit, cmd.Bytes = firstRowsMax, firstBytesMax
 	}
 	return cmd
 }
+
+// Where the first row that was made by INSERT is looked for.
+const (
+	firstRowsMax  = 100
+	firstBytesMax = 64 << 10
+)
 
 func (c *CAS) point(ckey []byte) row.Slice {
 	return row.Slice{Start: ckey, End: c.mem.mem.after(ckey), Point: true}
@@ -317,7 +328,7 @@ func (c *CAS) mutations(page *row.Page, ts, now int64) ([]row.Mutation, error) {
 
 // holds reports whether all conditions are satisfied.
 func (c *CAS) holds(page *row.Page, now int64) (bool, error) {
-	if page.More && len(c.rows) > 0 {
+	if page.More && len(c.rows)+len(c.needed) > 0 {
 		return false, invalid("The rows that the conditions are about are larger than %d bytes", row.MaxPageBytes)
 	}
 	if c.decoder == nil {
