@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,8 +79,8 @@ func (c *cluster) casRow(n int, pk []byte, ck, value string) (applied bool, err 
 	cmd := c.pointRead(c.wide, pk)
 	cmd.Slices = []row.Slice{{Start: []byte(ck), End: append([]byte(ck), 0xFF), Point: true}}
 	op := &coordinator.CAS{Command: cmd, Serial: coordinator.Serial, Commit: coordinator.Quorum}
-	op.Decide = func(page *row.Page, ts, now int64) ([]row.Mutation, bool, error) {
-		if strings.Contains(pageText(c.t, page, now), value) {
+	op.Decide = func(page *row.Page, ts, _ int64) ([]row.Mutation, bool, error) {
+		if bytes.Contains(page.Data, []byte(value)) {
 			return nil, false, nil
 		}
 		return []row.Mutation{c.put(c.wide, pk, ck, ts, value)}, true, nil

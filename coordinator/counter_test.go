@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -401,6 +402,71 @@ func TestCounterBatch(t *testing.T) {
 		}
 	})
 }
+
+// TestIncrementsOfAHotCounter: those that come while others are under way become few writes, count once each, and are each answered, those of
+// another row of the partition and at another level too.
+func TestIncrementsOfAHotCounter(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		stop, goOn := new(atomic.Bool), make(chan struct{})
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 3), tune: func(o *coordinator.Options) { o.Storage = stoppedReads{o.Storage, stop, goOn} }})
+		pk := key(1)
+		c.mustAdd(0, coordinator.All, c.add(pk, "a", 1000))
+		c.setFault(func(message) action { return action{} }) // count from here
+		stop.Store(true)
+		var ends []chan error
+		begin := func(level coordinator.Level, m row.Mutation) {
+			end := make(chan error, 1)
+			ends = append(ends, end)
+			w := &coordinator.Write{Mutations: []row.Mutation{m}, Level: level, Type: coordinator.CounterWrite, Done: writeDone(func(err error) { end <- err })}
+			b := c.nodes[0].coord.NewBurst()
+			b.Write(w)
+			b.Close()
+		}
+		begin(coordinator.Quorum, c.add(pk, "a", 1)) // the lane reads for it, and stands still
+		time.Sleep(time.Millisecond)
+		stop.Store(false)
+		for range 200 {
+			begin(coordinator.Quorum, c.add(pk, "a", 1))
+			begin(coordinator.Quorum, c.add(pk, "b", 2))
+		}
+		begin(coordinator.All, c.add(pk, "a", 7))
+		close(goOn)
+		for i, end := range ends {
+			if err := <-end; err != nil {
+				t.Errorf("increment %d: %v", i, err)
+			}
+		}
+		if n := c.sent(coordinator.VerbMutate); n > 10 {
+			t.Errorf("%d messages to replicas", n)
+		}
+		for n := range c.nodes {
+			if got := c.counter(n, coordinator.All, pk); got != "a=1208 b=400 " {
+				t.Errorf("node %d: %q", n, got)
+			}
+		}
+		if n := c.nodes[0].coord.InFlight(); n != 0 {
+			t.Errorf("%d requests in flight", n)
+		}
+	})
+}
+
+// stoppedReads are reads that stand still once stop is set.
+type stoppedReads struct {
+	coordinator.Storage
+	stop *atomic.Bool
+	goOn chan struct{}
+}
+
+func (s stoppedReads) Read(cmd *row.Command, page *row.Page) (uint64, error) {
+	if s.stop.Load() {
+		<-s.goOn
+	}
+	return s.Storage.Read(cmd, page)
+}
+
+type writeDone func(error)
+
+func (f writeDone) WriteDone(_ *coordinator.Write, err error) { f(err) }
 
 // renumbered gives the increment of a mutation another number.
 func renumbered(t testing.TB, c *cluster, m row.Mutation, n uint32) row.Mutation {

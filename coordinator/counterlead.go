@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ const (
 	counterLanesLen = 16
 	laneQueueMax    = 8192 // requests that wait in one lane; further ones are Overloaded
 	laneGroupMax    = 64   // partitions that go into one batch
+	laneJoinMax     = 256  // requests about one partition that become one write
 	seenSlack       = time.Second
 )
 
@@ -63,6 +65,7 @@ type leadOp struct {
 	id       countID        // zero: of this node's own clients
 	ms       []row.Mutation // increments of one partition
 	shards   [1]row.Mutation
+	joined   []*leadOp // later requests about the partition: shards has what they count too
 	write    Write
 	entry    overdueEntry // watched when it is of this node's own clients
 
@@ -98,8 +101,19 @@ func (op *leadOp) WriteDone(_ *Write, err error) {
 	if err != nil && !mayHaveCounted(err) {
 		err = op.timeout()
 	}
-	op.finish(err)
+	op.finishAll(err)
 }
+
+// finishAll is finish of the request and of those that joined it.
+func (op *leadOp) finishAll(err error) {
+	op.finish(err)
+	for _, o := range op.joined {
+		o.finish(err)
+	}
+}
+
+// settle says that nothing is owed any more for the request and those that joined it.
+func (op *leadOp) settle() { op.c.owing.Add(-1 - int64(len(op.joined))) }
 
 // leadReply answers the coordinator that has forwarded a request.
 type leadReply struct{ rsp rpc.Responder }
@@ -235,8 +249,8 @@ func (g *leadGroup) Committed(err error) {
 	l := g.lane
 	if err != nil {
 		for _, op := range g.ops {
-			op.finish(op.timeout())
-			l.c.owing.Add(-1)
+			op.finishAll(op.timeout())
+			op.settle()
 		}
 		return
 	}
@@ -300,7 +314,7 @@ func (l *counterLane) close() {
 	}
 	for _, g := range groups {
 		for _, op := range g.ops {
-			op.finish(op.timeout())
+			op.finishAll(op.timeout())
 		}
 	}
 	l.burst.Close()
@@ -321,7 +335,8 @@ func (l *counterLane) sweep() {
 	}
 }
 
-// count adds the op's new shards to the batch. With an error, of which op is to be told, nothing of it is there.
+// count adds the op's new shards to the group, as a write of its own or as part of one that is there. With an error, of which op is to be
+// told, nothing of it is there.
 func (l *counterLane) count(op *leadOp) error {
 	if op.answered.Load() { // its time was up while it waited
 		return op.timeout()
@@ -329,25 +344,55 @@ func (l *counterLane) count(op *leadOp) error {
 	if err := l.admit(op); err != nil {
 		return err
 	}
-	if l.group != nil && l.holds(op) && !planted.On(planted.CounterReadUnlocked) { // what is in the batch cannot be read yet
+	holder := l.holder(op) // what it counts is not in the store yet
+	if holder != nil && !holder.takes(op) {
 		l.commit()
+		holder = nil
 	}
-	if err := l.shards(op); err != nil {
+	if err := l.shards(op, holder); err != nil {
 		return err
 	}
-	m := &op.shards[0]
-	size := len(m.Key) + len(m.Fragment)
+	if holder != nil {
+		return l.join(holder, op)
+	}
+	size := op.size()
 	if l.group != nil && (len(l.group.ops) >= laneGroupMax || l.size+size > burstBytesMax) {
 		l.commit()
-	}
-	if err := l.batch.ApplyAll(op.shards[:]); err != nil {
-		return l.storeError(err)
 	}
 	if l.group == nil {
 		l.group = &leadGroup{lane: l}
 	}
 	l.group.ops = append(l.group.ops, op)
 	l.size += size
+	return nil
+}
+
+func (op *leadOp) size() int { return len(op.shards[0].Key) + len(op.shards[0].Fragment) }
+
+// takes tells whether another request about the partition can join this one: one write to the replicas serves both.
+func (op *leadOp) takes(o *leadOp) bool {
+	size := op.size()
+	for i := range o.ms {
+		size += len(o.ms[i].Fragment)
+	}
+	return op.level == o.level && op.trace == nil && o.trace == nil && len(op.joined) < laneJoinMax && size < joinBytesMax
+}
+
+// joinBytesMax is the size that a write is kept below when others join it.
+const joinBytesMax = 64 << 10
+
+// join makes one write of the holder's shards and those of op, which were counted on from them.
+func (l *counterLane) join(holder, op *leadOp) error {
+	both, err := row.MergeFragments(nil, [][]byte{holder.shards[0].Fragment, op.shards[0].Fragment})
+	if err != nil {
+		return l.storeError(err)
+	}
+	l.size += len(both) - len(holder.shards[0].Fragment)
+	holder.shards[0].Fragment = both
+	holder.joined = append(holder.joined, op)
+	if holder.deadline.Before(op.deadline) {
+		holder.deadline = op.deadline
+	}
 	return nil
 }
 
@@ -372,14 +417,17 @@ func (l *counterLane) admit(op *leadOp) error {
 	return err
 }
 
-// holds tells whether the batch has something of the op's partition.
-func (l *counterLane) holds(op *leadOp) bool {
+// holder returns the op of the group that is about the same partition, nil if there is none.
+func (l *counterLane) holder(op *leadOp) *leadOp {
+	if l.group == nil || planted.On(planted.CounterReadUnlocked) {
+		return nil
+	}
 	for _, o := range l.group.ops {
 		if sameTarget(&o.ms[0], &op.ms[0]) {
-			return true
+			return o
 		}
 	}
-	return false
+	return nil
 }
 
 func (l *counterLane) storeError(err error) error {
@@ -390,8 +438,8 @@ func (l *counterLane) storeError(err error) error {
 	return &refusal{rpc.StatusFailed, err.Error()}
 }
 
-// shards computes what the op's increments make of this node's shards.
-func (l *counterLane) shards(op *leadOp) error {
+// shards computes what the op's increments make of this node's shards, as holder leaves them if there is one.
+func (l *counterLane) shards(op, holder *leadOp) error {
 	m := op.ms[0]
 	if len(op.ms) > 1 {
 		frags := make([][]byte, len(op.ms))
@@ -406,6 +454,11 @@ func (l *counterLane) shards(op *leadOp) error {
 	current, err := l.read(&m)
 	if err != nil {
 		return err
+	}
+	if holder != nil {
+		if current, err = row.MergeFragments(nil, [][]byte{current, holder.shards[0].Fragment}); err != nil {
+			return l.storeError(err)
+		}
 	}
 	if m.Fragment, err = l.merge.Apply(nil, m.Fragment, current, l.c.o.Shard); err != nil {
 		return l.storeError(err)
@@ -455,6 +508,7 @@ func (l *counterLane) commit() {
 		return
 	}
 	l.group, l.size = nil, 0
+	g.ops = slices.DeleteFunc(g.ops, l.refusedByStore)
 	if planted.On(planted.CounterClockLost) {
 		g.Committed(nil)
 		g = &leadGroup{lane: l}
@@ -462,13 +516,23 @@ func (l *counterLane) commit() {
 	l.batch.Commit(g)
 }
 
+// refusedByStore adds the op's shards to the batch, or tells those who asked why that cannot be.
+func (l *counterLane) refusedByStore(op *leadOp) bool {
+	err := l.batch.ApplyAll(op.shards[:])
+	if err != nil {
+		op.finishAll(l.storeError(err))
+		op.settle()
+	}
+	return err != nil
+}
+
 // replicate writes the op's shards, which are durable here, to the other replicas.
 func (l *counterLane) replicate(op *leadOp) {
 	c := l.c
 	op.write = Write{Mutations: op.shards[:], Level: op.level, Type: CounterWrite, Timeout: max(time.Until(op.deadline), time.Millisecond),
 		Trace: op.trace, Done: op, applied: true}
-	c.metrics.CountersLed.Add(1)
+	c.metrics.CountersLed.Add(1 + int64(len(op.joined)))
 	c.inFlight.Add(1)
 	l.burst.begin(c.view(), &op.write, false)
-	c.owing.Add(-1)
+	op.settle()
 }
