@@ -143,3 +143,37 @@ func BenchmarkOneNodeWrite(b *testing.B)    { benchWrites(b, single(b), coordina
 func BenchmarkOneNodeRead(b *testing.B)     { benchReads(b, single(b), coordinator.One) }
 func BenchmarkThreeNodesWrite(b *testing.B) { benchWrites(b, three(b), coordinator.Quorum) }
 func BenchmarkThreeNodesRead(b *testing.B)  { benchReads(b, three(b), coordinator.Quorum) }
+
+// benchBatches writes batches of ten partitions each, so many at a time as a burst holds.
+func benchBatches(b *testing.B, kind coordinator.WriteType) {
+	c := three(b)
+	bu := c.nodes[0].coord.NewBurst()
+	defer bu.Close()
+	const partitions = 10
+	var ws [burst]coordinator.Write
+	w := &waiter{}
+	for i := range ws {
+		ms := make([]row.Mutation, partitions)
+		for j := range ms {
+			ms[j] = c.put(c.wide, key(i*partitions+j), "a", 2, "0123456789abcdef0123456789abcdef")
+		}
+		ws[i] = coordinator.Write{Mutations: ms, Level: coordinator.Quorum, Type: kind, Done: w}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; done += burst {
+		w.wg.Add(burst)
+		for i := range ws {
+			bu.Write(&ws[i])
+		}
+		bu.Flush()
+		w.wg.Wait()
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "batches/s")
+	if w.err != nil {
+		b.Fatal(w.err)
+	}
+}
+
+func BenchmarkLoggedBatch(b *testing.B)   { benchBatches(b, coordinator.LoggedBatch) }
+func BenchmarkUnloggedBatch(b *testing.B) { benchBatches(b, coordinator.UnloggedBatch) }

@@ -134,7 +134,7 @@ func Catalogue() []Entry {
 		{CounterTwiceOnRetry, "counter-twice-on-retry", "an increment is given to another leader after a timeout", "C1", "counters", "counters", "coordinator.counterPart.led"},
 		{CounterShardsSummed, "counter-shards-summed", "replicas add shards up instead of taking the newest", "C5", "counters", "counters", "row.rowMerge.elements"},
 		{CounterClockLost, "counter-clock-lost", "a counter's new state is replicated before its leader has it on disk, so that a crash gives one clock to two counts", "C5", "counters", "counters", "coordinator.counterLane.commit"},
-		{CounterReadUnlocked, "counter-read-unlocked", "two increments of one counter read the same value", "C1", "counters", "counters", "coordinator.counterLane.count"},
+		{CounterReadUnlocked, "counter-read-unlocked", "two increments of one counter read the same value", "C1", "counters", "counters", "coordinator.counterLane.holder"},
 		{BatchlogRemovedEarly, "batchlog-removed-early", "the batch log's entry is removed before the batch was made", "B3", "batches", "batches", "coordinator.loggedOp.run"},
 		{BatchlogNotSynced, "batchlog-not-synced", "a keeper acknowledges an entry of the batch log and loses it", "B2", "batches", "batches", "coordinator.replicaSession.storeBatch"},
 		{BatchlogReplaysHalf, "batchlog-replays-half", "a replay counts as done when one partition was written", "B1", "batches", "batches", "coordinator.replays.parts"},
