@@ -5,6 +5,7 @@ import (
 
 	"github.com/helenusdb/helenus/cql"
 	"github.com/helenusdb/helenus/cql/protocol"
+	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -39,8 +40,17 @@ func runDDL(ctx context.Context, o *op) {
 	o.answer(protocol.AppendSchemaChangeResult(nil, o.version, &e))
 }
 
-// planDDL plans the statement against the newest metadata.
+// planDDL plans the statement against the newest metadata. It refuses columns and fields whose values cannot be written yet,
+// after all that Cassandra would refuse; tables that have some, made before this was refused, can still be altered and dropped.
 func (o *op) planDDL(s *meta.State) (schema.Plan, error) {
+	p, err := o.planStatement(s)
+	if err == nil && p.Introduces(s.Catalog, types.KindVector) {
+		return schema.Plan{}, unsupported("vectors")
+	}
+	return p, err
+}
+
+func (o *op) planStatement(s *meta.State) (schema.Plan, error) {
 	env := schema.Env{NewID: func() schema.ID { return schema.ID(o.x.o.NewTimeUUID()) }, Now: o.x.o.Now, KnownDCs: s.DCs(), Ring: s.Ring, DefaultRF: o.x.o.DefaultRF}
 	c, d := s.Catalog, ddlNames{keyspace: o.keyspaceOf()}
 	switch a := o.compiled.AST.(type) {
