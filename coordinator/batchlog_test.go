@@ -373,9 +373,10 @@ func TestScenario_B3_RemovedOnlyIfCreated(t *testing.T) {
 		{"one refuses", action{refuse: rpc.StatusFailed}, false, false, 1, true},
 		{"one does not answer", action{drop: true}, false, false, 1, true},
 		{"one's answer is lost", action{dropReply: true}, false, false, 1, true},
-		{"both refuse", action{refuse: rpc.StatusOverloaded}, true, true, 0, false},
+		{"both refuse", action{refuse: rpc.StatusOverloaded}, true, false, 0, false},
+		{"both refuse it for good", action{refuse: rpc.StatusBadRequest}, true, true, 0, false},
 		{"both cannot say whether it is durable", action{refuse: rpc.StatusFailed}, true, false, 0, false},
-		{"both cannot be reached", action{unsent: true}, true, true, 0, false},
+		{"both cannot be reached", action{unsent: true}, true, false, 0, false},
 		{"both are silent", action{drop: true}, true, false, 0, false},
 		{"both answers are lost", action{dropReply: true}, true, false, 0, true},
 	} {

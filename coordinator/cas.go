@@ -80,6 +80,9 @@ func readErrorOf(err error) error {
 	case errors.As(err, &unknown):
 		return &ReadTimeout{Level: unknown.Level, Received: unknown.Received, BlockFor: unknown.BlockFor}
 	case errors.As(err, &failure):
+		if !refused(failure.Failures) {
+			return &ReadTimeout{Level: failure.Level, Received: failure.Received, BlockFor: failure.BlockFor}
+		}
 		return &ReadFailure{Level: failure.Level, Received: failure.Received, BlockFor: failure.BlockFor, Failures: failure.Failures}
 	}
 	return err

@@ -309,7 +309,7 @@ func (a *casAttempt) promised(m *ballotReplyOf) paxos.Step {
 // note remembers why a participant is out.
 func (a *casAttempt) note(m *ballotReplyOf) {
 	p := a.g.peers[m.from]
-	reason := ReasonUnknown
+	reason := reasonOf(m.err)
 	switch {
 	case errors.Is(m.err, rpc.ErrTimeout):
 		a.late = true
@@ -319,6 +319,8 @@ func (a *casAttempt) note(m *ballotReplyOf) {
 		if !p.self {
 			a.newer = p.id
 		}
+	case m.err == nil && statusOutcome(&rpc.Response{Status: m.status}, 0) == outcomeUnsent:
+		reason = ReasonTimeout
 	}
 	f := p.failure(reason)
 	f.Why = m.text

@@ -71,8 +71,8 @@ func TestUnavailableSendsNothing(t *testing.T) {
 	})
 }
 
-// TestTimeoutIsNoFailure: what was sent and not acknowledged is a timeout, what was refused a failure, and a mixture
-// that may be applied is a timeout.
+// TestTimeoutIsNoFailure: what was sent and not acknowledged is a timeout, and so is what could not be sent; what was refused is
+// a failure, and a mixture that may be applied is a timeout.
 func TestTimeoutIsNoFailure(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c := three(t)
@@ -85,7 +85,7 @@ func TestTimeoutIsNoFailure(t *testing.T) {
 			{"both lost", action{drop: true}, action{drop: true}, false},
 			{"answers lost", action{dropReply: true}, action{dropReply: true}, false},
 			{"both refused", action{refuse: rpc.StatusFailed}, action{refuse: rpc.StatusFailed}, true},
-			{"not sent", action{unsent: true}, action{unsent: true}, true},
+			{"not sent", action{unsent: true}, action{unsent: true}, false},
 			{"lost and refused", action{drop: true}, action{refuse: rpc.StatusFailed}, false},
 		} {
 			c.setFault(func(m message) action {
@@ -148,8 +148,8 @@ func TestTheWriteIsNotUsedAfterDone(t *testing.T) {
 		b := c.nodes[0].coord.NewBurst()
 		b.Write(w)
 		b.Close()
-		var f *coordinator.WriteFailure
-		if err := <-w.Done.(spoiler).done; !errors.As(err, &f) {
+		var late *coordinator.WriteTimeout
+		if err := <-w.Done.(spoiler).done; !errors.As(err, &late) {
 			t.Errorf("got %v", err)
 		}
 		time.Sleep(time.Second)

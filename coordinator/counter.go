@@ -272,8 +272,11 @@ func (p *counterPart) led(err error, epoch uint64) {
 // refused goes on with another leader.
 func (p *counterPart) refused(r *refusal) {
 	code := ReasonUnknown
-	if behind(r.status) {
+	switch {
+	case behind(r.status):
 		code = ReasonIncompatibleSchema
+	case statusOutcome(&rpc.Response{Status: r.status}, 0) == outcomeUnsent:
+		code = ReasonTimeout
 	}
 	f := p.leader.failure(code)
 	f.Why = r.why

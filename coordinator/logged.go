@@ -215,7 +215,9 @@ func (l *loggedOp) store() error {
 				refused = true
 			}
 			f := a.peer.failure(ReasonUnknown)
-			f.Why = a.why
+			if f.Why = a.why; a.out == outcomeUnsent {
+				f.Code = ReasonTimeout
+			}
 			failures = append(failures, f)
 		}
 		if certain && !refused && len(gone) == before {
@@ -274,13 +276,14 @@ func (l *loggedOp) ask(nodes []*peer, timer *time.Timer) []stored {
 }
 
 // storeError is the truth about a batch that not all keepers have, and of which nothing was sent to its replicas. A keeper
-// that has it, or may have it, is going to replay it: only when all of them are known not to have it has it failed.
+// that has it, or may have it, is going to replay it: only when all of them are known not to have it has it failed, and only
+// when one of them refused it. If they were not to be reached it timed out: drivers try such a batch again.
 func (l *loggedOp) storeError(need int, certain bool, failures []Failure) error {
 	level := Two
 	if need == 1 {
 		level = One
 	}
-	if len(l.keepers) == 0 && certain {
+	if len(l.keepers) == 0 && certain && refused(failures) {
 		return &WriteFailure{Level: level, BlockFor: need, Type: BatchLog, Failures: failures}
 	}
 	return &WriteTimeout{Level: level, Received: min(len(l.keepers), need-1), BlockFor: need, Type: BatchLog}

@@ -411,8 +411,12 @@ func readError(r *rpc.Response, planned uint64) error {
 		return r.Err
 	case r.Status == rpc.StatusOK:
 		return nil
-	case statusOutcome(r, planned) == outcomeStale:
+	}
+	switch statusOutcome(r, planned) {
+	case outcomeStale:
 		return errStale
+	case outcomeUnsent:
+		return errNotTaken
 	}
 	return errRefused
 }
@@ -500,18 +504,17 @@ func (op *readOp) digestsAgree() bool {
 }
 
 func (op *readOp) fail(t *readTarget, err error) {
-	reason := ReasonUnknown
 	switch {
 	case errors.Is(err, rpc.ErrTimeout):
 		op.late = true
 		return
 	case errors.Is(err, errStale):
-		op.stale, reason = true, ReasonIncompatibleSchema
+		op.stale = true
 		if !t.peer.self {
 			op.newer = t.peer.id
 		}
 	}
-	op.fails = append(op.fails, t.peer.failure(reason))
+	op.fails = append(op.fails, t.peer.failure(reasonOf(err)))
 }
 
 // nextSpare returns a further target when the answer of t failed and another replica may stand in, or when there is nothing
@@ -642,7 +645,7 @@ func (op *readOp) failed(r *Read) {
 
 // errorNow is under op.mu.
 func (op *readOp) errorNow() error {
-	if len(op.fails) > 0 && !op.late {
+	if refused(op.fails) && !op.late {
 		return &ReadFailure{Level: op.level, Received: op.quota.got, BlockFor: op.need, DataPresent: op.data != nil, Failures: op.fails}
 	}
 	return &ReadTimeout{Level: op.level, Received: op.quota.got, BlockFor: op.need, DataPresent: op.data != nil}

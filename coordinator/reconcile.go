@@ -93,7 +93,7 @@ func (g *gathering) page(dst *row.Page) error {
 
 func (g *gathering) failure() error {
 	op := g.op
-	if len(g.fails) > 0 && !g.late {
+	if refused(g.fails) && !g.late {
 		return &ReadFailure{Level: op.level, Received: len(g.pages), BlockFor: op.need, DataPresent: len(g.pages) > 0, Failures: g.fails}
 	}
 	return &ReadTimeout{Level: op.level, Received: len(g.pages), BlockFor: op.need, DataPresent: len(g.pages) > 0}
@@ -147,7 +147,7 @@ func (g *gathering) read() bool {
 				continue
 			}
 			g.late = g.late || errors.Is(a.err, rpc.ErrTimeout)
-			g.fails = append(g.fails, a.peer.failure(ReasonUnknown))
+			g.fails = append(g.fails, a.peer.failure(reasonOf(a.err)))
 			further = true
 		case <-spare.C:
 			further = true

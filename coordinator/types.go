@@ -88,7 +88,8 @@ func (e *Unavailable) Error() string {
 	return "Cannot achieve consistency level " + e.Level.String()
 }
 
-// WriteTimeout says that too few replicas acknowledged in time; the write may be applied on any of them.
+// WriteTimeout says that too few replicas acknowledged in time, or were reached; the write may be applied on any of them, or be
+// brought by a hint later.
 type WriteTimeout struct {
 	Level              Level
 	Received, BlockFor int
@@ -117,7 +118,7 @@ func (e *WriteFailure) Error() string {
 	return fmt.Sprintf("Operation failed - received %d responses and %d failures", e.Received, len(e.Failures))
 }
 
-// ReadTimeout says that too few replicas answered in time.
+// ReadTimeout says that too few replicas answered in time, or were reached.
 type ReadTimeout struct {
 	Level              Level
 	Received, BlockFor int

@@ -449,7 +449,9 @@ func (op *writeOp) note(p *writePart, t *writeTarget, o outcome) {
 	case outcomeStale:
 		op.stale, op.newer = true, t.peer.id
 		p.fails = append(p.fails, t.peer.failure(ReasonIncompatibleSchema))
-	case outcomeFailed, outcomeUnsent:
+	case outcomeUnsent:
+		p.fails = append(p.fails, t.peer.failure(ReasonTimeout))
+	case outcomeFailed:
 		f := t.peer.failure(ReasonUnknown)
 		f.Why = t.why
 		p.fails = append(p.fails, f)
@@ -474,7 +476,8 @@ func (op *writeOp) decide() (w *Write, err error, decided bool) {
 	return nil, nil, false
 }
 
-// errorOf is the truth about a part that has not reached its level and never will.
+// errorOf is the truth about a part that has not reached its level and never will. That it failed is said only when a replica
+// refused: one that was not reached gets a hint, so the write may yet be applied there.
 func (op *writeOp) errorOf(p *writePart) error {
 	if planted.On(planted.UnavailableAfterDispatch) {
 		return &Unavailable{Level: op.level, Required: p.quota.need, Alive: p.quota.got}
@@ -482,7 +485,7 @@ func (op *writeOp) errorOf(p *writePart) error {
 	if planted.On(planted.TimeoutAsRefused) {
 		return &Overloaded{"nothing was done"}
 	}
-	if p.unknown == 0 && len(p.fails) > 0 {
+	if p.unknown == 0 && refused(p.fails) {
 		return &WriteFailure{Level: op.level, Received: p.quota.got, BlockFor: p.quota.need, Type: op.kind, Failures: p.fails}
 	}
 	return &WriteTimeout{Level: op.level, Received: p.quota.got, BlockFor: p.quota.need, Type: op.kind}
