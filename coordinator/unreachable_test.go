@@ -153,4 +153,3 @@ func TestKilledKeepersOfALoggedBatch(t *testing.T) {
 		}
 	})
 }
-
