@@ -3,6 +3,8 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,9 +61,12 @@ func withBadDisks(t testing.TB, lay layout) (*cluster, []*badDisk) {
 	for i := range disks {
 		disks[i] = &badDisk{}
 	}
+	further := lay.tune
 	lay.tune = func(o *coordinator.Options) {
 		d := disks[o.Self[15]-1]
-		d.Storage, o.Storage = o.Storage, d
+		if d.Storage, o.Storage = o.Storage, d; further != nil {
+			further(o)
+		}
 	}
 	c := newCluster(t, lay)
 	t.Cleanup(func() {
@@ -175,6 +180,59 @@ func TestScenario_W5_RepairAroundAFullDisk(t *testing.T) {
 			t.Errorf("%d reads were sent: the third replica was not asked", n)
 		}
 	})
+}
+
+// TestSlowReadsAreNoStuckDisk: the operator is told of reads that do not come back, once for all of them, and not of those that
+// are only slow.
+func TestSlowReadsAreNoStuckDisk(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		var log lockedLog
+		c, disks := withBadDisks(t, layout{dcs: nodesIn("dc1", 1), tune: func(o *coordinator.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) }})
+		c.mustWrite(0, coordinator.One, c.put(c.wide, key(1), "a", 1, "x"))
+		reads := func(n int, stuckFor time.Duration) {
+			disks[0].get(true)
+			var wg sync.WaitGroup
+			for range n {
+				wg.Go(func() { _, _ = c.nodes[0].read(coordinator.One, c.whole(c.wide, key(1))) })
+			}
+			time.Sleep(stuckFor)
+			disks[0].get(false)
+			wg.Wait()
+		}
+		for range 5 {
+			reads(3, 700*time.Millisecond)
+		}
+		if text := log.String(); strings.Contains(text, "do not come back") {
+			t.Errorf("of slow reads:\n%s", text)
+		}
+		reads(3, 4*time.Second)
+		if n := strings.Count(log.String(), "do not come back"); n != 1 {
+			t.Errorf("of stuck reads: %d lines\n%s", n, log.String())
+		}
+		time.Sleep(10 * time.Second)
+		reads(3, 2*time.Second)
+		if n := strings.Count(log.String(), "do not come back"); n != 2 {
+			t.Errorf("of reads that are stuck later: %d lines", n)
+		}
+	})
+}
+
+// lockedLog is what a logger has written.
+type lockedLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // TestStalledRead: a read of the local store that does not come back keeps one goroutine, and no client waits for it: others

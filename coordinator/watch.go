@@ -13,11 +13,14 @@ import (
 // Reads of this node's store run on the goroutine that wants them, for a hand-over costs more than most reads. The store has
 // no deadlines, so a disk that is stuck keeps such a goroutine. The watch notices, within stallLooks+1 ticks, a read that has not come
 // back: it has other replicas answer in its place, or answers at the deadline, and until the disk is back local reads run on
-// goroutines of their own, no more than stalledMax of which are kept, and this node is the last replica to be asked.
+// goroutines of their own, no more than stalledMax of which are kept, and this node is the last replica to be asked. Most such
+// reads are only slow; the operator is told of those that take stuckLooks ticks.
 const (
-	stallTick  = 20 * time.Millisecond
-	stallLooks = 2
-	stalledMax = 64
+	stallTick      = 20 * time.Millisecond
+	stallLooks     = 2
+	stuckLooks     = 50
+	stalledMax     = 64
+	stuckWarnEvery = 10 * time.Second
 )
 
 // place is where one goroutine reads this node's store, one read at a time.
@@ -165,12 +168,13 @@ func (c *Coordinator) runWatch(ctx context.Context) {
 // sight is what one look has found; its memory is reused.
 type sight struct {
 	places []*place
-	late   []*readOp // that should ask one more replica
-	given  []*Read   // that others are to answer
-	first  bool      // none was stalled before
+	late   []*readOp     // that should ask one more replica
+	given  []*Read       // that others are to answer
+	stuck  int           // reads that have reached stuckLooks
+	warned time.Duration // on the clock of overdue: when the operator was told last
 }
 
-// look returns whether something was read since the last look, or is being read and not seen to yet.
+// look returns whether something was read since the last look, or is being read and has not taken stuckLooks yet.
 func (c *Coordinator) look(s *sight) (active bool) {
 	w := &c.watch
 	w.mu.Lock()
@@ -186,13 +190,15 @@ func (c *Coordinator) look(s *sight) (active bool) {
 			if p.looks++; p.looks >= stallLooks {
 				c.stall(p, s)
 			}
+		case p.busy && p.looks < stuckLooks:
+			active = true
+			if p.looks++; p.looks == stuckLooks {
+				s.stuck++
+			}
 		}
 		p.mu.Unlock()
 	}
-	if s.first {
-		s.first = false
-		c.o.Logger.Warn("a read of the local store does not come back", "after", (stallLooks * stallTick).String())
-	}
+	c.warnOfStuck(s)
 	for i, op := range s.late {
 		op.speculate()
 		s.late[i] = nil
@@ -206,9 +212,19 @@ func (c *Coordinator) look(s *sight) (active bool) {
 	return active
 }
 
+// warnOfStuck tells the operator of reads that hang, not of every one of a disk that is stuck.
+func (c *Coordinator) warnOfStuck(s *sight) {
+	now := c.overdue.now()
+	if s.stuck > 0 && (s.warned == 0 || now-s.warned >= stuckWarnEvery) {
+		s.warned = now
+		c.o.Logger.Warn("reads of the local store do not come back: is the disk stuck?", "reads", s.stuck, "after", (stuckLooks * stallTick).String())
+	}
+	s.stuck = 0
+}
+
 // stall decides, under p.mu, what becomes of the read at p, which has not come back.
 func (c *Coordinator) stall(p *place, s *sight) {
-	s.first = c.self.stalled.Add(1) == 1 || s.first
+	c.self.stalled.Add(1)
 	c.metrics.StalledReads.Add(1)
 	switch {
 	case p.target != nil:
