@@ -25,6 +25,7 @@ func (o *op) runPrepare(body []byte) {
 	if o.traced || len(text) > inlineTextMax {
 		o.later(&o.x.heavy, func(_ context.Context, o *op) {
 			o.beginTrace("Preparing CQL3 query", text)
+			o.trace.Event("Preparing statement")
 			o.prepare(text, own)
 		})
 		return

@@ -107,7 +107,6 @@ func (t *tracer) end(o *op) {
 	if o.trace == nil {
 		return
 	}
-	o.trace.Event("Request complete")
 	s := o.trace
 	events, _ := s.Finish(func(late []trace.Event) {
 		select {
