@@ -169,3 +169,15 @@ func TestEveryKeyHasAnEffect(t *testing.T) {
 		}
 	}
 }
+
+func TestNearest(t *testing.T) {
+	known := []string{"seeds", "data-dir", "rack", "data-center"}
+	for word, want := range map[string]string{"data-dri": "data-dir", "seed": "seeds", "": "rack", "data_center": "data-center", "rack": "rack"} {
+		if got := Nearest(word, known); got != want {
+			t.Errorf("%q: %q", word, got)
+		}
+	}
+	if got := Nearest("x", nil); got != "" {
+		t.Errorf("of nothing: %q", got)
+	}
+}

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -146,7 +148,7 @@ func fromEnviron(values map[string]string, environ []string) error {
 
 func put(values map[string]string, where, key, value string) error {
 	if _, ok := values[key]; !ok {
-		return fmt.Errorf("config: %s: unknown key %q, did you mean %q?", where, key, nearest(key, values))
+		return fmt.Errorf("config: %s: unknown key %q, did you mean %q?", where, key, Nearest(key, slices.Collect(maps.Keys(values))))
 	}
 	values[key] = value
 	return nil
@@ -264,16 +266,12 @@ func text(key string, x any) string {
 	return fmt.Sprint(x)
 }
 
-// nearest is the known key with the smallest edit distance, ties in alphabetical order.
-func nearest(key string, values map[string]string) string {
-	known := make([]string, 0, len(values))
-	for k := range values {
-		known = append(known, k)
-	}
-	sort.Strings(known)
+// Nearest returns the known word with the smallest edit distance to a word, the first in alphabetical order of several; "" when
+// none is known.
+func Nearest(word string, known []string) string {
 	best, distance := "", 1<<30
-	for _, k := range known {
-		if d := editDistance(key, k); d < distance {
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if d := editDistance(word, k); d < distance {
 			best, distance = k, d
 		}
 	}

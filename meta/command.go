@@ -184,7 +184,7 @@ func (s *State) Admissible(n *Node) error {
 		case [8]byte(o.ID[:]) == [8]byte(n.ID[:]): // the number by which the log's Raft knows a node
 			return refused("host id %s is too much like that of %s: wipe the node's data folder, it gets another", n.ID, o.ID)
 		case o.owns() && (o.Internode == n.Internode || o.Native == n.Native):
-			return refused("address %s belongs to member %s: a node that lost its data cannot take the place of its former self by starting empty; remove or replace %s first", n.Internode, o.ID, o.ID)
+			return refused("address %s belongs to member %s: a node that lost its data cannot take the place of its former self by starting empty: restore its data folder, or start it under another address", n.Internode, o.ID)
 		case o.State == Pending && o.Internode != n.Internode && o.Native == n.Native:
 			return refused("address %s for clients belongs to %s, which is joining", n.Native, o.ID)
 		}

@@ -101,7 +101,12 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	gentle, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	return errors.Join(err, n.stop(gentle))
+	if err = errors.Join(err, n.stop(gentle)); err != nil {
+		n.o.Logger.Error("stopped", "reason", err)
+	} else {
+		n.o.Logger.Info("stopped")
+	}
+	return err
 }
 
 // start ends early when a service that it has started fails: no step waits for what cannot come any more.
@@ -126,7 +131,7 @@ func (n *Node) start(ctx context.Context) error {
 
 func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.startTransport, n.form, n.startLog,
+		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.startTransport, n.tryPorts, n.form, n.startLog,
 		n.startMaintenance, n.startGossip, n.startCoordinator, n.announce, n.makeCQL, n.startAdmin,
 		n.catchUp, n.startCQL,
 	} {
@@ -150,7 +155,6 @@ func (n *Node) stop(gentle context.Context) error {
 	if n.home != nil {
 		err = errors.Join(err, n.home.Close())
 	}
-	n.o.Logger.Info("stopped")
 	return err
 }
 
@@ -410,6 +414,28 @@ func (n *Node) startTransport(ctx context.Context) (err error) {
 		return fmt.Errorf("node: storage_port: %w", err)
 	}
 	n.services.start("internode transport", n.rpc.Run, nil)
+	return nil
+}
+
+// tryPorts looks whether the ports that are listened at later are free: a node that cannot serve must not have founded or
+// joined a cluster before it notices.
+func (n *Node) tryPorts(ctx context.Context) error {
+	c := n.o.Config
+	for _, p := range []struct {
+		key  string
+		addr netip.AddrPort
+	}{{"native_transport_port", c.NativeListen()}, {"gossip_port", c.Gossip()}, {"admin_port", c.Admin()}} {
+		if p.addr.Port() == 0 {
+			continue
+		}
+		l, err := n.o.Net.Listen(ctx, p.addr.String())
+		if err != nil {
+			return fmt.Errorf("node: %s: %w", p.key, err)
+		}
+		if err := l.Close(); err != nil {
+			return fmt.Errorf("node: %s: %w", p.key, err)
+		}
+	}
 	return nil
 }
 

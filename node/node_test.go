@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -85,7 +86,8 @@ func (w *network) listener(addr string) net.Listener {
 	return w.listeners[addr]
 }
 
-// TestTakenPortsEndTheStart: each port that is taken is a reason not to start, and the error names it.
+// TestTakenPortsEndTheStart: each port that is taken is a reason not to start, the error and the log name it, once, and no
+// cluster has been founded.
 func TestTakenPortsEndTheStart(t *testing.T) {
 	for _, port := range []int{17000, 17946, 19042, 19180} {
 		addr := fmt.Sprintf("%s:%d", host(1), port)
@@ -93,9 +95,17 @@ func TestTakenPortsEndTheStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ended, stop := run(testNode(t, 1, host(1), nil))
-		if err := <-ended; err == nil || !strings.Contains(err.Error(), addr) {
+		var log lockedText
+		n := testNode(t, 1, host(1), func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		ended, stop := run(n)
+		if err := <-ended; err == nil || strings.Count(err.Error(), addr) != 1 {
 			t.Errorf("port %d is taken: Run returned %v", port, err)
+		}
+		if n.log.Current().Founded() {
+			t.Errorf("port %d is taken: the cluster was founded", port)
+		}
+		if text := log.String(); strings.Count(text, "msg=stopped") != 1 || !strings.Contains(text, "level=ERROR msg=stopped reason=") || strings.Count(text, addr) != 1 {
+			t.Errorf("port %d is taken: the log says\n%s", port, text)
 		}
 		ended <- nil
 		_ = stop()
@@ -112,7 +122,7 @@ func TestFailureEndsTheStart(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	_ = w.listener(host(2) + ":17000").Close()
-	if err := <-ended; err == nil || !strings.Contains(err.Error(), "internode transport") {
+	if err := <-ended; err == nil || strings.Count(err.Error(), "internode transport") != 1 {
 		t.Errorf("Run returned %v", err)
 	}
 }
@@ -124,6 +134,30 @@ func TestStopWhileStarting(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Errorf("Run returned %v", err)
 	}
+}
+
+// TestDataFolderErrors: what is wrong with the data folder is said once, with its name, and without repeating who says it.
+func TestDataFolderErrors(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	first := testNode(t, 9, host(9), func(o *Options) { o.FS, o.Config.DataDir = storage.Disk(), dir })
+	ended, stop := run(first)
+	awaitReady(t, first, ended)
+	again := func(want string) {
+		t.Helper()
+		ended, _ := run(testNode(t, 10, host(10), func(o *Options) { o.FS, o.Config.DataDir = storage.Disk(), dir }))
+		err := <-ended
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "storage: ") != 1 || strings.Count(err.Error(), dir) != 1 {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	again("in use by another process")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "node.json")); err != nil {
+		t.Fatal(err)
+	}
+	again("node.json is missing, but there is store")
 }
 
 // TestStopTellsTheOthers: a node that stops says goodbye, so that nobody has to find out, and the other one goes on. What it

@@ -64,7 +64,17 @@ func (s *services) cause(err error) error {
 	}
 }
 
-// stop ends the services in reverse order, each waited for, and returns their errors.
+// reported tells whether err is that of the service whose failure ends the node.
+func (s *services) reported(err error) bool {
+	select {
+	case <-s.failed:
+		return errors.Is(s.failure, err)
+	default:
+		return false
+	}
+}
+
+// stop ends the services in reverse order, each waited for, and returns their errors, without the failure that ends the node.
 func (s *services) stop(gentle context.Context) error {
 	s.mu.Lock()
 	list := s.list
@@ -78,7 +88,7 @@ func (s *services) stop(gentle context.Context) error {
 		}
 		v.cancel()
 		<-v.done
-		if v.err != nil && !errors.Is(v.err, context.Canceled) {
+		if v.err != nil && !errors.Is(v.err, context.Canceled) && !s.reported(v.err) {
 			errs = append(errs, fmt.Errorf("node: %s: %w", v.name, v.err))
 		}
 	}

@@ -10,10 +10,10 @@ var (
 	ErrDiskFull = errors.New("storage: free disk space is below the reserve, writes are refused")
 	// ErrTooLarge is returned for a mutation or a batch above its limit. Nothing of it was added.
 	ErrTooLarge = errors.New("storage: mutation is too large")
-	// ErrLocked is returned by Open when another process has the directory open.
-	ErrLocked = errors.New("storage: the data directory is in use by another process")
-	// ErrFormat is returned by Open for a store below the pinned format.
-	ErrFormat = errors.New("storage: the store has another format")
+	// ErrLocked is returned by Open and OpenHome, wrapped, when another process has the directory open.
+	ErrLocked = errors.New("in use by another process")
+	// ErrFormat is returned by Open, wrapped, for a store below the pinned format.
+	ErrFormat = errors.New("the store has another format")
 	// ErrFailed is returned after a failed fsync or another fatal error of the store: nothing is acknowledged any more.
 	ErrFailed = errors.New("storage: the store has failed")
 	// ErrClosed is returned after Close.

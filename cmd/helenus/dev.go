@@ -20,7 +20,10 @@ import (
 	"github.com/helenusdb/helenus/storage"
 )
 
-const devNodesMax = 9
+const (
+	devNodesMax     = 9
+	devNodesDefault = 3
+)
 
 type devOptions struct {
 	nodes     int
@@ -33,8 +36,13 @@ type devOptions struct {
 func devCommand() *cobra.Command {
 	var o devOptions
 	c := &cobra.Command{Use: "dev", Short: "Run a small cluster in one process, on 127.0.0.1, 127.0.0.2, ...", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return dev(c.Context(), c.OutOrStdout(), o) }}
-	c.Flags().IntVar(&o.nodes, "nodes", 3, "number of nodes")
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.resume(c.Flags().Changed("nodes")); err != nil {
+				return err
+			}
+			return dev(c.Context(), c.OutOrStdout(), o)
+		}}
+	c.Flags().IntVar(&o.nodes, "nodes", devNodesDefault, "number of nodes of a new cluster; one that is kept has as many as it was made with")
 	c.Flags().StringVar(&o.dir, "dir", "dev-data", "folder that keeps the cluster between runs")
 	c.Flags().BoolVar(&o.ephemeral, "ephemeral", false, "keep everything in memory, forget it at the end")
 	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show the nodes' logs")
@@ -42,10 +50,41 @@ func devCommand() *cobra.Command {
 	return c
 }
 
-func dev(ctx context.Context, out io.Writer, o devOptions) error {
+// resume finds out how many nodes the folder's cluster was made with, and takes as many. A number that was chosen has to be that
+// one: with fewer the others would be down, and further ones cannot join once there are rows.
+func (o *devOptions) resume(chosen bool) error {
 	if o.nodes < 1 || o.nodes > devNodesMax {
 		return fmt.Errorf("--nodes must be between 1 and %d", devNodesMax)
 	}
+	if o.ephemeral {
+		return nil
+	}
+	made := 0
+	for i := range devNodesMax {
+		if _, err := os.Stat(o.nodeDir(i)); err == nil {
+			made = i + 1
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("dev: %w", err)
+		}
+	}
+	switch {
+	case made > 0 && chosen && made != o.nodes:
+		return fmt.Errorf("the cluster in %s was made with --nodes %d: start it with that number, or give another folder with --dir", o.dir, made)
+	case made > 0:
+		o.nodes = made
+		return nil
+	}
+	for i := range o.nodes { // all of them, before one has begun: their number is the cluster's
+		if err := os.MkdirAll(o.nodeDir(i), 0o755); err != nil {
+			return fmt.Errorf("dev: %w", err)
+		}
+	}
+	return nil
+}
+
+func (o *devOptions) nodeDir(i int) string { return filepath.Join(o.dir, fmt.Sprintf("node%d", i+1)) }
+
+func dev(ctx context.Context, out io.Writer, o devOptions) error {
 	nodes, err := devNodes(o)
 	if err != nil {
 		return err
@@ -81,7 +120,7 @@ func devNodes(o devOptions) ([]*node.Node, error) {
 			return nil, fmt.Errorf("--subnet: %w", err)
 		}
 		cfg.ClusterName, cfg.ListenAddress, cfg.Seeds = "dev", addr, seeds
-		cfg.DataDir = filepath.Join(o.dir, fmt.Sprintf("node%d", i+1))
+		cfg.DataDir = o.nodeDir(i)
 		cfg.BlockCache, cfg.RowCache, cfg.Memtable = 16<<20, 16<<20, 8<<20
 		no := node.Options{Config: cfg, Version: version(), Logger: devLogger(os.Stderr, o.verbose).With("node", seeds[i])}
 		if o.ephemeral {

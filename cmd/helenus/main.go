@@ -10,7 +10,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/helenusdb/helenus/config"
 	"github.com/helenusdb/helenus/cql/system"
 	"github.com/helenusdb/helenus/internal/shell"
 	"github.com/helenusdb/helenus/meta/formation"
@@ -42,8 +44,28 @@ func main() {
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "helenus", Short: "A Cassandra-compatible wide-column store in one binary",
 		SilenceUsage: true, SilenceErrors: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true}}
+	c.SetFlagErrorFunc(flagError)
 	c.AddCommand(startCommand(), devCommand(), statusCommand(), shCommand(), benchCommand(), versionCommand())
 	return c
+}
+
+// flagError adds the flag that may have been meant to the error about one that a command does not have. Cobra does that for
+// commands only.
+func flagError(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	var known []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, f.Name)
+		}
+	})
+	if meant := config.Nearest(unknown.GetSpecifiedName(), known); meant != "" {
+		return fmt.Errorf("%w, did you mean --%s? (%s --help lists them)", err, meant, c.CommandPath())
+	}
+	return err
 }
 
 func versionCommand() *cobra.Command {
