@@ -44,8 +44,8 @@ func (b *Batch) Len() int {
 	return int(b.pb.Count())
 }
 
-// Apply adds a mutation; its bytes are copied. It waits only while a fold or purge has the partition's stripe. Errors: ErrDiskFull,
-// ErrUnknownTable, ErrTooLarge (commit what is there and try again, unless the batch is empty), ErrBadMutation, ErrFailed,
+// Apply adds a mutation; its bytes are copied. It waits only while a fold or purge has the partition's stripe, for
+// Options.StripeWait at most. Errors: ErrDiskFull, ErrStuck, ErrUnknownTable, ErrTooLarge (commit what is there and try again, unless the batch is empty), ErrBadMutation, ErrFailed,
 // ErrClosed; the batch is then as it was before.
 func (b *Batch) Apply(m *row.Mutation) error {
 	if err := b.admit(m, 0); err != nil {
@@ -82,7 +82,9 @@ func (b *Batch) admit(m *row.Mutation, ahead int) error {
 		e.opts.Metrics.WritesRefused.Add(1)
 		return err
 	}
-	b.hold(e.stripeOf(m.Generation, m.Token))
+	if err := b.hold(e.stripeOf(m.Generation, m.Token)); err != nil {
+		return err
+	}
 	// Looked at under the stripe token: DropGeneration passes through every stripe after it has set this.
 	if e.isDropped(m.Generation) {
 		return fmt.Errorf("storage: apply to generation %d: %w", m.Generation, ErrUnknownTable)
@@ -112,14 +114,18 @@ func (b *Batch) check(m *row.Mutation, ahead int) error {
 	return nil
 }
 
-// hold takes a stripe shared unless the batch has it.
-func (b *Batch) hold(i uint32) {
+// hold takes a stripe shared unless the batch has it. Error: ErrStuck.
+func (b *Batch) hold(i uint32) error {
 	if b.isHeld[i/64]&(1<<(i%64)) != 0 {
-		return
+		return nil
 	}
-	b.e.stripes[i].acquireShared(len(b.held) > 0)
+	if !b.e.stripes[i].acquireShared(len(b.held) > 0, b.e.opts.StripeWait) {
+		b.e.opts.Metrics.WritesRefused.Add(1)
+		return ErrStuck
+	}
 	b.isHeld[i/64] |= 1 << (i % 64)
 	b.held = append(b.held, i)
+	return nil
 }
 
 func (b *Batch) open() {

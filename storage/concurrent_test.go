@@ -150,10 +150,10 @@ func TestStripesExclude(t *testing.T) {
 			r := testRand(uint64(w))
 			for range 3000 {
 				first, second := r.IntN(3), r.IntN(3)
-				stripes[first].acquireShared(false)
+				stripes[first].acquireShared(false, time.Minute)
 				inside[first].Add(1)
 				if second != first {
-					stripes[second].acquireShared(true)
+					stripes[second].acquireShared(true, time.Minute)
 					inside[second].Add(1)
 				}
 				if inside[first].Load() < 1 {

@@ -8,6 +8,9 @@ var (
 	// ErrDiskFull is returned for writes while the free space is below Options.ReserveBytes. Reads go on, and writes are
 	// taken again without a restart when space was freed.
 	ErrDiskFull = errors.New("storage: free disk space is below the reserve, writes are refused")
+	// ErrStuck is returned for a write to a partition that a fold or purge has held for longer than Options.StripeWait, because it
+	// waits for the disk. Nothing of it was added.
+	ErrStuck = errors.New("storage: the disk does not answer, the write is refused")
 	// ErrTooLarge is returned for a mutation or a batch above its limit. Nothing of it was added.
 	ErrTooLarge = errors.New("storage: mutation is too large")
 	// ErrLocked is returned by Open and OpenHome, wrapped, when another process has the directory open.

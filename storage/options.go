@@ -90,6 +90,10 @@ type Options struct {
 	BatchBytesMax    int // default 64 MiB
 	InFlightMax      int // batches applied and not yet synced; a power of two, default 1024, at most 2048
 
+	// StripeWait is how long a write waits for a fold or purge of its partition, which take milliseconds unless the disk is stuck.
+	// Default 1 s.
+	StripeWait time.Duration
+
 	Now    func() time.Time // decides when data has died; default time.Now
 	Logger *slog.Logger     // default: discards
 	// Fatal ends the process after an error that must never be survived: a failed fsync, a failed write of the log. Default:
@@ -141,6 +145,7 @@ func (o Options) withDefaults() Options {
 	setInt(&o.Stripes, 1024)
 	setInt(&o.FoldOperands, 64)
 	setDuration(&o.PurgeInterval, 10*time.Minute)
+	setDuration(&o.StripeWait, time.Second)
 	setInt(&o.PurgeRowsPerTick, 256)
 	setInt(&o.MutationBytesMax, defaultMutationBytes)
 	setInt(&o.BatchBytesMax, 4*o.MutationBytesMax)

@@ -78,7 +78,9 @@ func (b *Batch) SetRegister(gen schema.Generation, token ring.Token, key []byte,
 	if _, ok := e.opts.Tables.Table(gen); !ok {
 		return fmt.Errorf("storage: register of generation %d: %w", gen, ErrUnknownTable)
 	}
-	b.hold(e.stripeOf(gen, token))
+	if err := b.hold(e.stripeOf(gen, token)); err != nil {
+		return err
+	}
 	if e.isDropped(gen) {
 		return fmt.Errorf("storage: register of generation %d: %w", gen, ErrUnknownTable)
 	}
@@ -95,7 +97,9 @@ func (b *Batch) DeleteRegister(gen schema.Generation, token ring.Token, key []by
 	if err := b.e.usable(); err != nil {
 		return err
 	}
-	b.hold(b.e.stripeOf(gen, token))
+	if err := b.hold(b.e.stripeOf(gen, token)); err != nil {
+		return err
+	}
 	b.open()
 	for part := byte(1); part <= RegisterParts; part++ {
 		b.prefix = appendRegister(b.prefix[:0], gen, token, key, part)

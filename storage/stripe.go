@@ -3,6 +3,7 @@ package storage
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A stripe is the token that orders the work on the partitions that hash to it. Writers hold it shared from Batch.Apply until
@@ -11,10 +12,13 @@ import (
 //
 // It is no mutex: Pebble may wait for I/O under it, and a goroutine waiting here must wait on a channel (virtual time).
 //
+// Writers wait for a bounded time: who holds the stripe exclusively reads from a disk that may be stuck. The first of them that
+// gives up marks the stripe, so that those that come later do not wait at all, until the exclusive holder is through.
+//
 // Deadlock freedom: an exclusive holder holds one stripe and waits for no other one; an exclusive taker that is still waiting
 // stops new batches only, never a batch that holds a stripe already.
 type stripe struct {
-	word atomic.Uint64 // shared holders, and the two bits below
+	word atomic.Uint64 // shared holders, and the three bits below
 
 	// applying counts batches between the start of their Pebble apply and the end of their update of the row cache. While it
 	// is not 0 a cached row may be older than what another reader has seen in Pebble.
@@ -38,24 +42,39 @@ type stripe struct {
 const (
 	stripeHeld    = 1 << 63 // held exclusively
 	stripeWanted  = 1 << 62 // somebody waits to hold it exclusively
-	stripeSharers = stripeWanted - 1
+	stripeStuck   = 1 << 61 // held or wanted, and a writer has given up
+	stripeSharers = stripeStuck - 1
 )
 
-// acquireShared takes s shared. A holder of other stripes may pass a waiting exclusive taker.
-func (s *stripe) acquireShared(holdsOthers bool) {
+// acquireShared takes s shared; false: it was not free within the limit, or was not for others before. A holder of other stripes
+// may pass a waiting exclusive taker.
+func (s *stripe) acquireShared(holdsOthers bool, limit time.Duration) bool {
 	blocked := uint64(stripeHeld | stripeWanted)
 	if holdsOthers {
 		blocked = stripeHeld
 	}
+	var timer *time.Timer
 	for {
 		w := s.word.Load()
-		if w&blocked == 0 {
+		switch {
+		case w&blocked == 0:
 			if s.word.CompareAndSwap(w, w+1) {
-				return
+				return true
 			}
 			continue
+		case w&stripeStuck != 0:
+			return false
+		case timer == nil:
+			timer = time.NewTimer(limit)
+			defer timer.Stop()
 		}
-		s.wait(func() bool { return s.word.Load()&blocked != 0 })
+		if s.wait(func() bool { return s.word.Load()&blocked != 0 }, timer.C) {
+			continue
+		}
+		if w := s.word.Load(); w&blocked != 0 && s.word.CompareAndSwap(w, w|stripeStuck) {
+			return false
+		}
+		timer.Reset(0) // it has moved on this instant: one more look
 	}
 }
 
@@ -79,30 +98,36 @@ func (s *stripe) acquire() {
 		if w&stripeWanted == 0 && !s.word.CompareAndSwap(w, w|stripeWanted) {
 			continue
 		}
-		s.wait(func() bool { w := s.word.Load(); return w&(stripeHeld|stripeSharers) != 0 })
+		s.wait(func() bool { w := s.word.Load(); return w&(stripeHeld|stripeSharers) != 0 }, nil)
 	}
 }
 
 func (s *stripe) release() {
 	for {
 		w := s.word.Load()
-		if s.word.CompareAndSwap(w, w&^(stripeHeld|stripeWanted)) {
+		if s.word.CompareAndSwap(w, w&^(stripeHeld|stripeWanted|stripeStuck)) {
 			break
 		}
 	}
 	s.wakeAll()
 }
 
-// wait blocks until the stripe was woken after blocked was last true.
-func (s *stripe) wait(blocked func() bool) {
+// wait blocks until the stripe was woken after blocked was last true; false: enough came before.
+func (s *stripe) wait(blocked func() bool, enough <-chan time.Time) bool {
 	s.mu.Lock()
 	if s.wake == nil {
 		s.wake = make(chan struct{})
 	}
 	ch := s.wake
 	s.mu.Unlock()
-	if blocked() {
-		<-ch
+	if !blocked() {
+		return true
+	}
+	select {
+	case <-ch:
+		return true
+	case <-enough:
+		return false
 	}
 }
 
