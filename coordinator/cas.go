@@ -168,6 +168,9 @@ func (c *Coordinator) admitCAS(ctx context.Context, w *casOp) error {
 	if t == nil {
 		return &UnknownTable{w.cmd.Generation}
 	}
+	if err := v.understands("Conditional writes and serial reads"); err != nil {
+		return err
+	}
 	if t.user && v.state.Quiet() {
 		if !c.awaitJoined(v, w.deadline) {
 			return &Overloaded{"a node is joining; user tables take no writes until it has joined"}

@@ -56,6 +56,10 @@ type counterPart struct {
 
 // count carries out a write to counters that is counted as in flight.
 func (c *Coordinator) count(v *view, w *Write) {
+	if err := v.understands("Counters"); err != nil {
+		c.writeDone(w, err)
+		return
+	}
 	timeout := w.Timeout
 	if timeout == 0 {
 		timeout = c.o.CounterTimeout

@@ -106,7 +106,11 @@ func (b *Burst) begin(v *view, w *Write, again bool) {
 	if err := op.plan(w); err != nil {
 		op.refuse(w, b.unkept(op, w, err))
 	} else if op.isLogged() {
-		b.log(op, w)
+		if err := v.understands("Logged batches over several partitions"); err != nil {
+			op.refuse(w, err)
+		} else {
+			b.log(op, w)
+		}
 	} else {
 		b.dispatch(op, w)
 	}

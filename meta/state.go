@@ -25,7 +25,11 @@ const (
 
 // Version numbers what a build understands: message fields, formats and log entries newer than the cluster's version
 // are not used, so that nodes can be upgraded, and rolled back, one by one.
-const Version uint32 = 1
+const Version uint32 = 2
+
+// VersionAgreement is the cluster version from which on nodes send one another the messages of logged batches, counters and
+// conditional writes (verbs 36, 37, 40 and 48 to 54).
+const VersionAgreement uint32 = 2
 
 // NodeState is where a member stands.
 type NodeState uint8

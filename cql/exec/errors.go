@@ -70,6 +70,7 @@ func knownError(err error) *protocol.Error {
 		ddl    *schema.Error
 		full   *coordinator.Overloaded
 		large  *coordinator.TooLarge
+		notYet *coordinator.NotYet
 	)
 	switch {
 	case errors.As(err, &wire):
@@ -86,6 +87,8 @@ func knownError(err error) *protocol.Error {
 		return protocol.Errorf(protocol.CodeOverloaded, "%s", full.Msg)
 	case errors.As(err, &large):
 		return invalid("%s", large)
+	case errors.As(err, &notYet):
+		return invalid("%s", notYet)
 	}
 	return replicaError(err)
 }
