@@ -63,6 +63,9 @@ type Config struct {
 	PreparedCache    Bytes         `key:"prepared_statements_cache_size" default:"64MiB" doc:"memory for prepared statements; the least used are forgotten, and drivers prepare them again"`
 	HeavyQueries     int           `key:"concurrent_heavy_queries" default:"32" doc:"scans, aggregations and large slices that run at the same time"`
 
+	SlowQueryThreshold time.Duration `key:"slow_query_log_threshold" default:"500ms" doc:"requests that take longer are logged, ten a second at most, without the values in them; 0: none are"`
+	SlowQueryValues    bool          `key:"slow_query_log_values" default:"off" doc:"show constants and bound values of slow queries in the log"`
+
 	NativeTLSCert     string `key:"native_tls_cert" default:"" doc:"PEM certificate for CQL clients; empty: no TLS"`
 	NativeTLSKey      string `key:"native_tls_key" default:"" doc:"PEM key of native_tls_cert"`
 	NativeTLSCA       string `key:"native_tls_client_ca" default:"" doc:"PEM authorities that clients' certificates must come from; empty: clients need none"`
@@ -226,6 +229,9 @@ func (c *Config) Validate() error {
 	}
 	if c.HintWindow < time.Second || c.HintWindow > 365*24*time.Hour {
 		bad("max_hint_window", "%s is not within 1s and 8760h", c.HintWindow)
+	}
+	if c.SlowQueryThreshold < 0 {
+		bad("slow_query_log_threshold", "%s is negative", c.SlowQueryThreshold)
 	}
 	if c.IdleTimeout < 0 {
 		bad("native_transport_idle_timeout", "%s is negative", c.IdleTimeout)

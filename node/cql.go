@@ -47,7 +47,7 @@ func (n *Node) makeCQL(context.Context) error {
 		Clock: n.clock.Timestamp, NewTimeUUID: s.uuids.next, NewUUID: n.o.uuid, Now: n.o.Now,
 		Limits: exec.Limits{PreparedBytes: int64(c.PreparedCache), Heavy: c.HeavyQueries, BatchWarn: int(c.BatchWarn), BatchFail: int(c.BatchFail),
 			UnloggedWarn: c.UnloggedWarn},
-		FailWritesTo: c.FailWritesTo, IsInvalid: isInvalid, Logger: n.o.Logger})
+		SlowThreshold: c.SlowQueryThreshold, SlowValues: c.SlowQueryValues, FailWritesTo: c.FailWritesTo, IsInvalid: isInvalid, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

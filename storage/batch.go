@@ -23,6 +23,7 @@ type Batch struct {
 	isHeld []uint64      // bitmap of held
 	tables bool          // rows or markers are in it
 	marks  bool          // markers are in it
+	timed  *TableStats   // whose mutation in it is timed; nil: none
 
 	prefix, marker []byte
 	key, death     []byte
@@ -138,6 +139,9 @@ func (b *Batch) open() {
 func (b *Batch) add(m *row.Mutation) error {
 	b.open()
 	b.tables = true
+	if stats := b.e.stats.of(m.Generation); counted(stats.Writes.Add(1)) {
+		b.timed = stats
+	}
 	f := &b.frag
 	if err := f.Init(m.Fragment); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadMutation, err)
@@ -279,7 +283,14 @@ func (b *Batch) apply(seq Seq, apply func(*pebble.Batch, *pebble.WriteOptions) e
 		raise(&s.last, seq)
 	}
 	repr := b.pb.Repr() // Pebble takes the bytes out of a batch that is too large for a memtable
+	var began time.Time
+	if b.timed != nil {
+		began = time.Now()
+	}
 	err := apply(b.pb, o)
+	if b.timed != nil {
+		b.timed.WriteLatency.Observe(time.Since(began))
+	}
 	if err == nil && !e.hasFailed() {
 		for _, i := range b.held {
 			e.stripes[i].epoch.Add(1)
@@ -336,7 +347,7 @@ func (b *Batch) letGo() {
 		b.isHeld[i/64] &^= 1 << (i % 64)
 		b.e.stripes[i].releaseShared()
 	}
-	b.held, b.tables, b.marks = b.held[:0], false, false
+	b.held, b.tables, b.marks, b.timed = b.held[:0], false, false, nil
 }
 
 // Write applies ms in one batch and waits until it is durable. After ctx has ended the batch may still become durable.

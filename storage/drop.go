@@ -73,6 +73,7 @@ func (e *Engine) removeGeneration(gen schema.Generation) error {
 		return fmt.Errorf("storage: remove generation %d: %w", gen, err)
 	}
 	e.markers.forget(gen)
+	e.stats.forget(gen)
 	return nil
 }
 

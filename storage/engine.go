@@ -31,6 +31,7 @@ type Engine struct {
 	cache   *rowCache // nil: none
 	markers markerIndex
 	many    manyMarkers
+	stats   tableStats
 	dropped atomic.Pointer[[]schema.Generation] // ascending; DropGeneration is the only writer
 	reserve reserve
 	water   *watermarks

@@ -68,6 +68,8 @@ type Stats struct {
 	CompactionDebt                                      uint64 // bytes still to be compacted
 	ReadAmp                                             int    // sorted runs that a read may have to look at
 	InFlight                                            uint64 // batches applied and not yet durable
+	CompactedBytes                                      uint64 // read by compactions since the store was opened
+	CompactionsCancelled                                int64
 }
 
 // Stats returns the engine's sizes now. It takes Pebble's lock for a moment.
@@ -82,12 +84,14 @@ func (e *Engine) Stats() Stats {
 		Flushes:         m.Flush.Count,
 		Compacting:      m.Compact.NumInProgress, Flushing: m.Flush.NumInProgress,
 		BlockCacheEntries: m.BlockCache.Count, BlockCacheHits: m.BlockCache.Hits, BlockCacheMisses: m.BlockCache.Misses,
-		CompactionDebt: m.Compact.EstimatedDebt,
-		ReadAmp:        m.ReadAmp(),
-		InFlight:       e.pipe.assigned.Load() - e.pipe.synced.Load(),
+		CompactionsCancelled: m.Compact.CancelledCount,
+		CompactionDebt:       m.Compact.EstimatedDebt,
+		ReadAmp:              m.ReadAmp(),
+		InFlight:             e.pipe.assigned.Load() - e.pipe.synced.Load(),
 	}
 	for _, l := range m.Levels {
 		s.Tables += l.TablesCount
+		s.CompactedBytes += l.TableBytesRead
 	}
 	if e.cache != nil {
 		s.RowCacheEntries, s.RowCacheBytes = e.cache.size()

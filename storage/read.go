@@ -42,6 +42,14 @@ func (e *Engine) Read(cmd *row.Command, page *row.Page) (unsynced Seq, err error
 		return 0, err
 	}
 	e.opts.Metrics.Reads.Add(1)
+	stats := e.stats.of(cmd.Generation)
+	began := stats.begin()
+	unsynced, err = e.read(t, cmd, page)
+	stats.end(began)
+	return unsynced, err
+}
+
+func (e *Engine) read(t *schema.Table, cmd *row.Command, page *row.Page) (unsynced Seq, err error) {
 	r := e.takeReader(cmd)
 	switch {
 	case cmd.Range != nil:

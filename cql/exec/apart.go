@@ -99,6 +99,7 @@ func (r *reader) next(ctx context.Context, cmd *row.Command) (*row.Page, error) 
 	case t.Virtual:
 		return &r.page, o.x.o.System.Read(t, cmd, &r.page)
 	case cmd.Range != nil:
+		o.scanned = true
 		r.scan.Command, r.scan.Level, r.scan.Trace = *cmd, o.writeLevel(), o.trace
 		return &r.scan.Page, o.x.o.Coordinator.ScanPage(ctx, &r.scan)
 	}

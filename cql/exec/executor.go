@@ -25,6 +25,8 @@ type Executor struct {
 	ddl   lane
 	void  bytesBody // RESULT Void
 	trace *tracer
+
+	observed observer
 }
 
 var _ server.Handler = (*Executor)(nil)
@@ -43,6 +45,7 @@ func New(o Options) (*Executor, error) {
 	x.cas.init(o.Limits.CASQueue)
 	x.ddl.init(o.Limits.DDLQueue)
 	x.trace = newTracer(x)
+	x.observed.init(&x.o)
 	return x, nil
 }
 
@@ -73,7 +76,7 @@ func (x *Executor) Metrics() *Metrics { return &x.metrics }
 
 // NewSession returns the session of a connection.
 func (x *Executor) NewSession(info server.ConnInfo) server.Session {
-	return &Session{x: x, info: info, burst: x.o.Coordinator.NewBurst()}
+	return &Session{x: x, info: info, burst: x.o.Coordinator.NewBurst(), shard: x.observed.next.Add(1) % shardsMax}
 }
 
 // Prepared calls fn for each prepared statement held: for system.prepared_statements.

@@ -3,6 +3,7 @@ package exec_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -47,6 +48,9 @@ type options struct {
 	limits exec.Limits
 	fail   string
 	other  bool // a second member, which never answers
+	slow   time.Duration
+	values bool
+	logger *slog.Logger
 }
 
 func start(t testing.TB, o options) *cluster {
@@ -79,6 +83,7 @@ func start(t testing.TB, o options) *cluster {
 	}
 	c.exec, err = exec.New(exec.Options{Coordinator: c.coord, Consensus: &c.consensus, Schema: c, System: tables, Native: netip.MustParseAddrPort("127.0.0.11:9042"),
 		Clock: func() int64 { return c.clock.Add(1) }, NewTimeUUID: c.timeUUID, NewUUID: c.uuid, Limits: o.limits, FailWritesTo: o.fail,
+		SlowThreshold: o.slow, SlowValues: o.values, Logger: o.logger,
 		IsInvalid: func(err error) bool { return errors.Is(err, storage.ErrTooLarge) }})
 	if err != nil {
 		t.Fatal(err)

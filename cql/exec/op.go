@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/cql/plan"
@@ -59,6 +60,8 @@ type op struct {
 	warnings []string
 	trace    *trace.Session
 	extras   protocol.Extras
+	began    time.Time // when it was dispatched; zero: not yet
+	scanned  bool      // it read a range of the ring
 }
 
 func (x *Executor) newOp() *op {
@@ -75,6 +78,7 @@ func (s *Session) begin(h protocol.Header, r server.Responder) *op {
 	o.traced = h.Flags&protocol.FlagTracing != 0
 	o.keyspace = s.keyspace
 	o.apart, o.tries = false, 0
+	o.began, o.scanned = time.Time{}, false
 	o.refs.Store(1)
 	return o
 }
@@ -133,6 +137,7 @@ func (b *bytesBody) AppendBody(dst []byte) []byte { return append(dst, b.b...) }
 
 // answer answers with the body of a RESULT and gives the op back.
 func (o *op) answer(body []byte) {
+	o.observe()
 	o.x.trace.end(o)
 	o.r.RespondBytes(protocol.OpResult, o.head(), body)
 	o.release()
@@ -143,6 +148,7 @@ func (o *op) fail(err error) {
 	if o.again(err) {
 		return
 	}
+	o.observe()
 	e := o.x.wireError(o, err)
 	o.x.trace.end(o)
 	o.r.Error(e, o.head())
@@ -158,7 +164,7 @@ func (o *op) again(err error) bool {
 	}
 	n := o.x.ops.Get().(*op) // the coordinator may still be busy with this one's buffers
 	n.s, n.r, n.version, n.traced, n.keyspace, n.trace = o.s, o.r, o.version, o.traced, o.keyspace, o.trace
-	n.apart, n.tries = true, o.tries+1
+	n.apart, n.tries, n.began, n.scanned = true, o.tries+1, o.began, false
 	n.refs.Store(1)
 	body, run := bytes.Clone(o.body), (*op).runQuery
 	if o.params == &o.batch.QueryParams {
@@ -224,6 +230,7 @@ func (o *op) WriteDone(_ *coordinator.Write, err error) {
 		o.fail(err)
 		return
 	}
+	o.observe()
 	o.r.Respond(protocol.OpResult, o.head(), &o.x.void)
 	o.release()
 }
@@ -255,6 +262,7 @@ func (o *op) ReadDone(_ *coordinator.Read, err error) {
 	}
 	o.out = protocol.EndRows(dst, mark, o.writer.Rows(), nil)
 	o.result.b = o.out
+	o.observe()
 	o.r.Respond(protocol.OpResult, o.head(), &o.result)
 	o.release()
 }

@@ -75,6 +75,11 @@ type Options struct {
 	// DDLTimeout bounds one schema change. Default 30 s.
 	DDLTimeout time.Duration
 
+	// SlowThreshold: what takes longer is logged as a slow query, 10 a second at most. 0: nothing is.
+	SlowThreshold time.Duration
+	// SlowValues shows constants and bound values of slow queries, which otherwise never reach the log.
+	SlowValues bool
+
 	Logger *slog.Logger // nil: discard
 }
 

@@ -14,6 +14,7 @@ type Session struct {
 	x     *Executor
 	info  server.ConnInfo
 	burst *coordinator.Burst
+	shard uint32 // of the histograms
 
 	keyspace string      // of USE
 	warned   atomic.Bool // about prepared statements after USE
@@ -77,7 +78,7 @@ func (o *op) runExecute(body []byte) {
 
 // outlives reports whether the values of an EXECUTE are needed after Request has returned.
 func (o *op) outlives() bool {
-	return o.traced || o.compiled.Kind != plan.KindModify || o.compiled.Modify.ReadsFirst() || o.compiled.Conditional
+	return o.traced || o.x.observed.values || o.compiled.Kind != plan.KindModify || o.compiled.Modify.ReadsFirst() || o.compiled.Conditional
 }
 
 // peekID returns the statement id that the body of an EXECUTE begins with, nil when there is none.
@@ -150,6 +151,9 @@ func (o *op) dispatch() {
 // setArgs fills in what an execution gets besides its values.
 func (o *op) setArgs() {
 	now := o.x.o.Now()
+	if o.began.IsZero() {
+		o.began = now
+	}
 	o.args.Millis = now.UnixMilli()
 	if o.args.Now = o.params.NowInSeconds; o.args.Now == protocol.NoNowInSeconds {
 		o.args.Now = now.Unix()

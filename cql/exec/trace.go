@@ -91,14 +91,22 @@ func (o *op) traceParameters(text string) map[string]string {
 		return m
 	}
 	for i := range min(len(o.compiled.Binds), len(o.args.Values)) {
-		b, v := &o.compiled.Binds[i], &o.args.Values[i]
-		text := "null"
-		if v.State == protocol.Set && b.Type.Validate(v.Bytes) == nil {
-			text = cut(string(b.Type.AppendText(nil, v.Bytes)))
-		}
-		m[fmt.Sprintf("bound_var_%d_%s", i, b.Name)] = text
+		m[fmt.Sprintf("bound_var_%d_%s", i, o.compiled.Binds[i].Name)] = o.boundText(i, traceValue)
 	}
 	return m
+}
+
+// boundText shows a bound value in at most most bytes and "...".
+func (o *op) boundText(i, most int) string {
+	b, v := &o.compiled.Binds[i], &o.args.Values[i]
+	if v.State != protocol.Set || b.Type.Validate(v.Bytes) != nil {
+		return "null"
+	}
+	text := string(b.Type.AppendText(nil, v.Bytes))
+	if len(text) > most {
+		text = text[:most] + "..."
+	}
+	return text
 }
 
 // end writes the trace of a request that is about to be answered, if there is one, so that whoever reads it at once finds
