@@ -31,7 +31,11 @@ type Options struct {
 	// Status is encoded as JSON for /api/v1/status.
 	Status  func() any
 	Metrics []Metric
-	Logger  *slog.Logger
+	// Collect, when set, adds what there is one of per table: see TableMetric.
+	Collect func() []TableMetric
+	// Endpoints are the operator's commands.
+	Endpoints []Endpoint
+	Logger    *slog.Logger
 }
 
 // Kind is the type of a metric.
@@ -71,6 +75,11 @@ func New(o Options) (*Server, error) {
 	if err := s.registry.Register(newCollector(o.Metrics)); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
+	if o.Collect != nil {
+		if err := s.registry.Register(tableCollector{o.Collect}); err != nil {
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+	}
 	return s, nil
 }
 
@@ -106,6 +115,9 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	m.HandleFunc("GET /readyz", s.ready)
 	m.HandleFunc("GET /api/v1/status", s.status)
+	for _, e := range s.o.Endpoints {
+		m.HandleFunc(e.Method+" /api/v1/"+e.Path, s.endpoint(e))
+	}
 	m.HandleFunc("GET /debug/pprof/", pprof.Index)
 	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	m.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -102,7 +102,8 @@ func (n *Node) startAdmin(context.Context) error {
 		return nil
 	}
 	s, err := admin.New(admin.Options{Addr: addr.String(), Listen: n.o.Net.Listen, Ready: n.servesClients,
-		Status: func() any { return n.Status() }, Metrics: n.metrics(), Logger: n.o.Logger})
+		Status: func() any { return n.Status() }, Metrics: n.metrics(),
+		Collect: n.tableMetrics, Endpoints: n.endpoints(), Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}
@@ -202,6 +203,7 @@ func (n *Node) serverMetrics() []admin.Metric {
 		value("helenus_cql_serial_total", "conditional writes and serial reads coordinated here", admin.Counter, x.CAS.Load),
 		value("helenus_prepared_statements", "prepared statements held", admin.Gauge, x.Prepared.Load),
 		value("helenus_prepared_evicted_total", "prepared statements forgotten for want of room", admin.Counter, x.PreparedEvicted.Load),
+		value("helenus_slow_queries_total", "requests that took longer than slow_query_log_threshold", admin.Counter, s.executor.SlowQueries),
 		value("helenus_unavailable_total", "requests answered UNAVAILABLE", admin.Counter, x.Unavailable.Load),
 		value("helenus_timeouts_total", "requests that timed out", admin.Counter, x.Timeouts.Load),
 		value("helenus_failures_total", "requests that replicas failed", admin.Counter, x.Failures.Load),

@@ -46,6 +46,7 @@ func root() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true}}
 	c.SetFlagErrorFunc(flagError)
 	c.AddCommand(startCommand(), devCommand(), statusCommand(), shCommand(), benchCommand(), versionCommand())
+	c.AddCommand(operatorCommands()...)
 	return c
 }
 

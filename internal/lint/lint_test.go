@@ -32,7 +32,7 @@ var levels = [][]string{
 	{"cql/exec"},
 	{"admin"},
 	{"node"},
-	{"internal/e2e", "internal/sim", "internal/shell", "internal/bench"},
+	{"internal/e2e", "internal/sim", "internal/shell", "internal/bench", "internal/nodetool"},
 	{"cmd"},
 }
 
