@@ -63,6 +63,10 @@ type Config struct {
 	PreparedCache    Bytes         `key:"prepared_statements_cache_size" default:"64MiB" doc:"memory for prepared statements; the least used are forgotten, and drivers prepare them again"`
 	HeavyQueries     int           `key:"concurrent_heavy_queries" default:"32" doc:"scans, aggregations and large slices that run at the same time"`
 
+	AutoSnapshot    bool          `key:"auto_snapshot" default:"on" doc:"take a snapshot of a table on every node before DROP and TRUNCATE remove its rows; it keeps their disk space"`
+	AutoSnapshotTTL time.Duration `key:"auto_snapshot_ttl" default:"0s" doc:"automatic snapshots are removed after so long; 0: they stay until they are cleared"`
+	AutoSnapshotMax int           `key:"auto_snapshots_max" default:"0" doc:"automatic snapshots beyond so many are removed, the oldest first; 0: they stay"`
+
 	SlowQueryThreshold time.Duration `key:"slow_query_log_threshold" default:"500ms" doc:"requests that take longer are logged, ten a second at most, without the values in them; 0: none are"`
 	SlowQueryValues    bool          `key:"slow_query_log_values" default:"off" doc:"show constants and bound values of slow queries in the log"`
 
@@ -230,6 +234,10 @@ func (c *Config) Validate() error {
 	if c.HintWindow < time.Second || c.HintWindow > 365*24*time.Hour {
 		bad("max_hint_window", "%s is not within 1s and 8760h", c.HintWindow)
 	}
+	if c.AutoSnapshotTTL != 0 && c.AutoSnapshotTTL < time.Minute {
+		bad("auto_snapshot_ttl", "%s is neither 0 nor at least a minute", c.AutoSnapshotTTL)
+	}
+	within("auto_snapshots_max", int64(c.AutoSnapshotMax), 0, 1<<20, "")
 	if c.SlowQueryThreshold < 0 {
 		bad("slow_query_log_threshold", "%s is negative", c.SlowQueryThreshold)
 	}

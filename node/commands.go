@@ -49,6 +49,10 @@ func (n *Node) endpoints() []admin.Endpoint {
 		get("tablehistograms", n.tableHistograms),
 		post("flush", n.flush),
 		post("compact", n.compact),
+		n.anywhere("POST", "snapshot"),
+		n.anywhere("GET", "listsnapshots"),
+		n.anywhere("POST", "clearsnapshot"),
+		n.anywhere("POST", "restore"),
 	}
 }
 

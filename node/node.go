@@ -31,19 +31,20 @@ import (
 
 // Node is one node. Use New, then Run.
 type Node struct {
-	o        Options
-	log      *raftlog.Service
-	home     *storage.Home
-	engine   *storage.Engine
-	rpc      *rpc.Transport
-	listener net.Listener // of rpc, which closes it
-	coord    *coordinator.Coordinator
-	clock    *hlc.Clock
-	shard    row.ShardID // what this store counts with
-	host     *formation.Host
-	self     meta.Node
-	cql      atomic.Pointer[cqlService]
-	started  time.Time
+	o         Options
+	log       *raftlog.Service
+	home      *storage.Home
+	engine    *storage.Engine
+	snapshots *snapshots
+	rpc       *rpc.Transport
+	listener  net.Listener // of rpc, which closes it
+	coord     *coordinator.Coordinator
+	clock     *hlc.Clock
+	shard     row.ShardID // what this store counts with
+	host      *formation.Host
+	self      meta.Node
+	cql       atomic.Pointer[cqlService]
+	started   time.Time
 
 	engineMetrics *storage.Metrics
 
@@ -215,6 +216,9 @@ func (n *Node) openStorage(ctx context.Context) error {
 		return err
 	}
 	n.engine = e
+	if err := n.openSnapshots(); err != nil {
+		return err
+	}
 	if err := n.openShard(); err != nil {
 		return err
 	}
@@ -362,7 +366,8 @@ func (n *Node) admit(from ring.HostID, _ net.Addr) error {
 func (n *Node) newSession(from ring.HostID, _ rpc.Class) rpc.Session {
 	m := &rpc.Mux{}
 	m.Add(rpc.VerbMetaFirst, raftlog.VerbLast, n.log.NewSession(from))
-	m.Add(raftlog.VerbLast+1, rpc.VerbMetaLast, n.host.NewSession(n.life, n.goLife))
+	m.Add(verbOperator, verbOperator, operatorSession{n})
+	m.Add(raftlog.VerbLast+1, verbOperator-1, n.host.NewSession(n.life, n.goLife))
 	m.Add(rpc.VerbCoordinatorFirst, rpc.VerbCoordinatorLast, n.coord.NewSession(from))
 	return m
 }
@@ -511,10 +516,8 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 	for _, e := range events {
 		switch {
 		case e.Dropped != 0:
-			select {
-			case n.retired <- struct{}{}:
-			default:
-			}
+			n.snapshots.remember(e.Dropped, before.Catalog)
+			n.nudgeRetired()
 		case e.Node != nil:
 			n.o.Logger.Info("membership changed", "host", e.Node.Node.ID.String(), "address", e.Node.Node.Internode.String(), "state", e.Node.Node.State.String())
 			if g := n.liveness(); g != nil {
@@ -525,8 +528,19 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 			}
 		}
 	}
+	if before.Catalog.Version != after.Catalog.Version {
+		n.nudgeRetired()
+	}
 	if c := n.cql.Load(); c != nil {
 		c.tell(events)
+	}
+}
+
+// nudgeRetired wakes the goroutine that removes the rows of tables that are gone, and keeps the definitions of those that are there.
+func (n *Node) nudgeRetired() {
+	select {
+	case n.retired <- struct{}{}:
+	default:
 	}
 }
 
@@ -586,17 +600,28 @@ func (n *Node) keepClock(ctx context.Context) error {
 }
 
 func (n *Node) dropRetired(ctx context.Context) error {
+	t := time.NewTicker(snapshotsInterval)
+	defer t.Stop()
 	for {
-		if err := n.dropUnknown(); err != nil && ctx.Err() == nil {
+		err := n.dropUnknown()
+		if err == nil {
+			err = n.keepCatalog()
+		}
+		if err != nil && ctx.Err() == nil {
 			n.o.Logger.Error("rows of a dropped table could not be removed", "err", err)
 		}
+		n.expireSnapshots()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.retired:
+		case <-t.C:
 		}
 	}
 }
+
+// snapshotsInterval is between two looks for snapshots whose time is over, and tries to remove what could not be removed.
+const snapshotsInterval = time.Minute
 
 // dropUnknown removes the rows of generations that the catalog has given out and does not have any more.
 func (n *Node) dropUnknown() error {
@@ -609,9 +634,13 @@ func (n *Node) dropUnknown() error {
 		if _, ok := c.TableByGeneration(g); ok || g >= c.NextGeneration {
 			continue
 		}
+		if err := n.snapshotBefore(g); err != nil {
+			return fmt.Errorf("node: snapshot before rows are removed: %w", err)
+		}
 		if err := n.engine.DropGeneration(g); err != nil {
 			return err
 		}
+		n.snapshots.forget(g)
 		n.o.Logger.Info("rows of a dropped or truncated table removed", "generation", uint32(g))
 	}
 	return nil

@@ -107,11 +107,16 @@ func (n *Node) tableStats(args url.Values) (any, error) {
 		return nil, err
 	}
 	out := []TableStats{}
+	list, err := n.snapshots.List()
+	if err != nil {
+		n.o.Logger.Warn("not all snapshots can be read", "err", err)
+	}
 	for _, t := range tables {
 		s, err := n.statsOf(t)
 		if err != nil {
 			return nil, err
 		}
+		s.Snapshots = n.snapshotBytes(list, t)
 		out = append(out, s)
 	}
 	return out, nil

@@ -47,6 +47,7 @@ func root() *cobra.Command {
 	c.SetFlagErrorFunc(flagError)
 	c.AddCommand(startCommand(), devCommand(), statusCommand(), shCommand(), benchCommand(), versionCommand())
 	c.AddCommand(operatorCommands()...)
+	c.AddCommand(snapshotCommands()...)
 	return c
 }
 
