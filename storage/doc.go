@@ -16,4 +16,6 @@
 // Durability: under Group (default) and Batch, Committed is called after the write-ahead log is on disk, never before and never
 // after an fsync has failed: then Options.Fatal ends the process. What a read saw before it was durable is named by the ordinal
 // Read returns; the answer waits for it with WhenSynced.
+//
+// Snapshots are checkpoints of some tables' spans, made under another name and renamed (docs/format/snapshots.md).
 package storage
