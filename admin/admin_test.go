@@ -3,10 +3,13 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -70,5 +73,49 @@ func TestServes(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// TestEndpoints: answers are JSON, what is wrong with a request is 400, other errors are 500, and pages of a browser do nothing.
+func TestEndpoints(t *testing.T) {
+	did := 0
+	s, err := New(Options{Logger: slog.New(slog.DiscardHandler), Endpoints: []Endpoint{
+		{Method: "GET", Path: "look", Do: func(_ context.Context, a url.Values) (any, error) { return a["x"], nil }},
+		{Method: "GET", Path: "bad", Do: func(context.Context, url.Values) (any, error) { return nil, &BadRequest{"no such thing"} }},
+		{Method: "GET", Path: "broken", Do: func(context.Context, url.Values) (any, error) { return nil, errors.New("it broke") }},
+		{Method: "POST", Path: "do", Do: func(context.Context, url.Values) (any, error) { did++; return struct{}{}, nil }}},
+		Collect: func() []TableMetric {
+			return []TableMetric{{Name: "helenus_table_reads_total", Help: "r", Keyspace: "shop", Table: "a", Value: 7},
+				{Name: "helenus_table_seconds", Help: "h", Keyspace: "shop", Table: "a", Buckets: map[float64]uint64{0.001: 3}, Count: 4, Sum: 0.5}}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		method, path, origin string
+		code                 int
+		body                 string
+	}{
+		{"GET", "/api/v1/look?x=1&x=2", "", 200, `"2"`},
+		{"GET", "/api/v1/bad", "", 400, `"error": "no such thing"`},
+		{"GET", "/api/v1/broken", "", 500, `"error": "it broke"`},
+		{"POST", "/api/v1/do", "", 200, "{}"},
+		{"GET", "/api/v1/do", "", 405, ""},
+		{"POST", "/api/v1/do", "https://example.com", 403, ""},
+		{"GET", "/metrics", "", 200, `helenus_table_reads_total{keyspace="shop",table="a"} 7`},
+		{"GET", "/metrics", "", 200, `helenus_table_seconds_bucket{keyspace="shop",table="a",le="0.001"} 3`},
+	} {
+		r := httptest.NewRequest(c.method, c.path, nil)
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		w := httptest.NewRecorder()
+		s.routes().ServeHTTP(w, r)
+		if w.Code != c.code || !strings.Contains(w.Body.String(), c.body) {
+			t.Errorf("%s %s from %q: %d %s", c.method, c.path, c.origin, w.Code, w.Body.String())
+		}
+	}
+	if did != 1 {
+		t.Errorf("it was done %d times", did)
 	}
 }

@@ -29,6 +29,10 @@ type Failure struct {
 
 func (s *Server) endpoint(e Endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Header.Get("Origin") != "" {
+			http.Error(w, "pages of a browser may not do this", http.StatusForbidden) // an operator's browser is no operator
+			return
+		}
 		v, err := e.Do(r.Context(), r.URL.Query())
 		code := http.StatusOK
 		if err != nil {

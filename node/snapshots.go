@@ -25,8 +25,11 @@ import (
 // verbOperator carries an operator's command to another node: JSON of remoteCommand; answer: JSON of remoteAnswer.
 const verbOperator rpc.Verb = rpc.VerbMetaLast
 
-// remoteTimeout bounds what another node is waited for; a restore has no bound of its own.
-const remoteTimeout = 10 * time.Minute
+// How long another node is waited for.
+const (
+	remoteTimeout  = 10 * time.Minute
+	restoreTimeout = 24 * time.Hour
+)
 
 // snapshots are those of this node, and what is known of tables that are gone.
 type snapshots struct {
@@ -285,7 +288,11 @@ func (n *Node) onMember(ctx context.Context, id ring.HostID, do string, args url
 	if err != nil {
 		return nil, err.Error()
 	}
-	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
+	timeout := remoteTimeout
+	if do == "restore" {
+		timeout = restoreTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	raw, status, err := peers{n}.Call(ctx, id, rpc.Data, verbOperator, body)
 	switch {
