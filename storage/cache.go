@@ -137,6 +137,16 @@ func (c *rowCache) drop(hash uint64, key []byte) {
 	s.mu.Unlock()
 }
 
+// dropHash forgets all keys with a hash.
+func (c *rowCache) dropHash(hash uint64) {
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at := s.findHash(hash); at >= 0; at = s.findHash(hash) {
+		s.remove(at)
+	}
+}
+
 // size returns the number of entries and the bytes allocated.
 func (c *rowCache) size() (entries int, allocated int64) {
 	for i := range c.shards {
@@ -179,6 +189,21 @@ func (s *cacheShard) find(hash uint64, key []byte) int {
 			return at
 		}
 	}
+}
+
+// findHash returns the position of an entry with a hash, -1 if there is none.
+func (s *cacheShard) findHash(hash uint64) int {
+	if s.entries == 0 {
+		return -1
+	}
+	for i := s.home(hash); s.index[i] != 0; i = s.next(i) {
+		if slot := s.index[i]; slot>>32 == hash>>32 {
+			if at := int(slot&0xFFFFFFFF) - 1; binary.LittleEndian.Uint64(s.entry(at)) == hash {
+				return at
+			}
+		}
+	}
+	return -1
 }
 
 // home is where an entry's search starts. The low bits chose the shard.

@@ -13,6 +13,10 @@
 // operands, purge rewrites rows with expired cells and tombstones past their grace, found through the death index. Both read and
 // Set, hence hold the partition's stripe exclusively; writers hold it shared until they are applied.
 //
+// A Snapshot shows a token range as of one moment, for another node; an Ingest takes what such a one shows into this store, as tables
+// of MERGE records beside the log. It holds its stripes shared, as a batch does, because merges commute; so fold and purge, whose Set
+// would lose it, stay out.
+//
 // Durability: under Group (default) and Batch, Committed is called after the write-ahead log is on disk, never before and never
 // after an fsync has failed: then Options.Fatal ends the process. What a read saw before it was durable is named by the ordinal
 // Read returns; the answer waits for it with WhenSynced.

@@ -32,12 +32,15 @@ type Engine struct {
 	markers markerIndex
 	many    manyMarkers
 	stats   tableStats
-	dropped atomic.Pointer[[]schema.Generation] // ascending; DropGeneration is the only writer
-	reserve reserve
-	water   *watermarks
-	folds   foldQueue
-	readers chan *reader       // free list
-	batches chan *pebble.Batch // free list
+	holds   purgeHolds
+	// incoming numbers the tables of ingests.
+	incoming atomic.Uint64
+	dropped  atomic.Pointer[[]schema.Generation] // ascending; DropGeneration is the only writer
+	reserve  reserve
+	water    *watermarks
+	folds    foldQueue
+	readers  chan *reader       // free list
+	batches  chan *pebble.Batch // free list
 
 	suspect  atomic.Bool
 	closed   atomic.Bool
@@ -101,6 +104,9 @@ func (e *Engine) open() error {
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	e.lock = lock
+	if err := e.emptyIncoming(); err != nil {
+		return err
+	}
 	existed, err := checkFormat(o.Dir, o.FS)
 	if err != nil {
 		return err

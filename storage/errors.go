@@ -23,6 +23,8 @@ var (
 	ErrClosed = errors.New("storage: closed")
 	// ErrBadMutation is returned for a mutation whose bytes are malformed. Nothing of it was added.
 	ErrBadMutation = errors.New("storage: malformed mutation")
+	// ErrBadRecord is returned for a record of another node's snapshot that is malformed or out of its place. Nothing of it was taken.
+	ErrBadRecord = errors.New("storage: malformed record")
 	// ErrBadCommand is returned for a read command that contradicts itself.
 	ErrBadCommand = errors.New("storage: malformed read command")
 

@@ -175,3 +175,6 @@ func readOr(t testing.TB, e *Engine, cmd row.Command) (string, error) {
 	}
 	return pageText(t, &page, cmd.Now), nil
 }
+
+// unixTime is a clock that the test sets, in seconds since the epoch.
+func unixTime(now *int64) func() time.Time { return func() time.Time { return time.Unix(*now, 0) } }

@@ -123,8 +123,10 @@ func (r *metaRun) step() {
 	case n < 970:
 		r.now += int64(r.rng.IntN(700))
 		r.note("now %d", r.now)
-	case n < 985:
+	case n < 982:
 		r.purge()
+	case n < 986:
+		r.ingest()
 	case n < 990:
 		r.reopen()
 	case n < 998:
@@ -478,6 +480,50 @@ func (r *metaRun) rowText(value []byte, now int64) string {
 	}
 	slices.Sort(cells)
 	return "{" + strings.Join(cells, ",") + "}"
+}
+
+// ingest brings changes from another engine, in pieces; a crash may come between them, with a piece half received, and what was not
+// ingested, and some of what was, comes again.
+func (r *metaRun) ingest() {
+	from := openTest(r.t, testOptions(vfs.NewMem()))
+	gen := pick(r.rng, r.gens...)
+	r.note("ingest into gen %d", gen)
+	for range 1 + r.rng.IntN(12) {
+		if c := r.change(); c.gen == gen {
+			r.note("  %s", c.text())
+			r.must("source", from.Write(context.Background(), []row.Mutation{c.mutation()}))
+			r.model.apply(c)
+		}
+	}
+	var after []byte
+	for done := false; !done && !r.t.Failed(); {
+		at, pieces := after, 1+r.rng.IntN(4)
+		budget := pick(r.rng, 1, 100, 1000, 1<<20)
+		after, done = copyRange(r.t, from, r.engine, gen, ring.FullRange(), budget, at, pieces)
+		if r.rng.IntN(6) == 0 {
+			r.abandonIngest(from, gen, after)
+			r.crash()
+			after, done = at, false
+		}
+	}
+	r.must("close source", from.Close())
+}
+
+// abandonIngest leaves the tables of an ingest behind.
+func (r *metaRun) abandonIngest(from *Engine, gen schema.Generation, after []byte) {
+	s, err := from.Snapshot(gen, ring.FullRange(), false)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	in, err := r.engine.NewIngest(gen, ring.FullRange(), nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, _, err = s.Scan(context.Background(), after, 500, in.Add)
+	r.must("scan", err)
+	_, err = in.finish()
+	r.must("finish", err)
+	r.must("close snapshot", s.Close())
 }
 
 func (r *metaRun) purge() {

@@ -15,6 +15,9 @@ type Metrics struct {
 	Folds, FoldsDropped, FoldedOperand atomic.Int64 // values folded; offers that found the queue full; operands folded away
 	PurgeRuns, PurgeSeen, PurgeChanged atomic.Int64 // purges; keys looked at; keys rewritten or removed
 	PurgePostponed                     atomic.Int64 // partitions whose markers stayed because writes came in between
+	PurgeHeld                          atomic.Int64 // keys that a purge left alone because their range is held
+	Ingests, IngestedRows              atomic.Int64 // ingests; rows and markers in them
+	IngestedBytes                      atomic.Int64 // of their tables
 	Corruptions, BackgroundErrors      atomic.Int64
 	SlowDisk, WriteStalls              atomic.Int64
 	FreeBytes                          atomic.Int64 // of the file system, at the last look

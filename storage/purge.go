@@ -21,6 +21,7 @@ type PurgeStats struct {
 	Seen      int // rows and markers looked at because the death index names them
 	Changed   int // keys rewritten or removed
 	Postponed int // partitions whose markers stayed because writes came in between
+	Held      int // keys left alone because their range is held (HoldPurge)
 }
 
 const (
@@ -168,6 +169,9 @@ func (p *purger) purgeRow(death, key []byte) error {
 	if p.e.isDropped(p.t.Generation) { // under the stripe, as in Batch.Apply
 		return ErrUnknownTable
 	}
+	if p.held(key) {
+		return nil
+	}
 	v, closer, err := p.e.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		v, closer, err = nil, io.NopCloser(nil), nil
@@ -213,6 +217,16 @@ func (p *purger) reindex(pb *pebble.Batch, death, key, left []byte) (err error) 
 		})
 	}
 	return err
+}
+
+// held tells whether key lies in a range that no purge may touch, and counts it. The stripe is held.
+func (p *purger) held(key []byte) bool {
+	if !p.e.holds.has(key) {
+		return false
+	}
+	p.stats.Held++
+	p.e.opts.Metrics.PurgeHeld.Add(1)
+	return true
 }
 
 func (p *purger) changed(n int) {
@@ -269,6 +283,9 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 	if p.e.isDropped(p.t.Generation) {
 		return true, ErrUnknownTable
 	}
+	if p.held(key) {
+		return true, nil
+	}
 	dead, err := p.deadMarkers(key)
 	if err != nil {
 		return true, err
@@ -291,6 +308,9 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 		if p.e.isDropped(p.t.Generation) {
 			return true, ErrUnknownTable
 		}
+		if p.held(key) {
+			return true, nil
+		}
 		if s.epoch.Load() != epoch {
 			return false, nil
 		}
@@ -307,25 +327,31 @@ func (p *purger) deadMarkers(key []byte) (*deadMarkers, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &deadMarkers{partition: row.Live()}
-	d.value = append(d.value, v...)
-	if err := errors.Join(closer.Close(), p.frag.Init(d.value)); err != nil {
+	gcBefore := p.gcBefore()
+	d, err := decodeDeletions(v, func(d row.Deletion) bool { return d.Purgeable(gcBefore) })
+	return d, errors.Join(err, closer.Close())
+}
+
+// decodeDeletions returns a copy of those of a partition's deletions that are wanted, nil if there are none.
+func decodeDeletions(value []byte, wanted func(row.Deletion) bool) (*deadMarkers, error) {
+	d := &deadMarkers{partition: row.Live(), value: bytes.Clone(value)}
+	var frag row.FragmentReader
+	if err := frag.Init(d.value); err != nil {
 		return nil, err
 	}
-	gcBefore := p.gcBefore()
-	if del := p.frag.PartitionDeletion(); del.Purgeable(gcBefore) {
+	if del := frag.PartitionDeletion(); !del.Live() && wanted(del) {
 		d.partition = del
 	}
 	var rt row.RangeTombstone
-	for p.frag.NextRange(&rt) {
-		if rt.Purgeable(gcBefore) {
+	for frag.NextRange(&rt) {
+		if wanted(rt.Deletion) {
 			d.ranges = append(d.ranges, rt)
 		}
 	}
 	if d.partition.Live() && len(d.ranges) == 0 {
-		return nil, p.frag.Err()
+		return nil, frag.Err()
 	}
-	return d, p.frag.Err()
+	return d, frag.Err()
 }
 
 type deadMarkers struct {
