@@ -557,3 +557,25 @@ func TestIngest_FullDisk(t *testing.T) {
 		t.Errorf("when there is room again: %v", err)
 	}
 }
+
+// FuzzRecord: bytes of another node never panic, and what is taken can be read.
+func FuzzRecord(f *testing.F) {
+	prefix := appendPartition(nil, spaceRows, genWide, token(pkey(1)), pkey(1))[tokenOffset:]
+	f.Add(append(slices.Clone(prefix), kindRow, 'a'), rowOf(1, "x"))
+	f.Add(append(slices.Clone(prefix), kindStatic), rowOf(1, "x"))
+	f.Add(append(slices.Clone(prefix), kindRegister), appendRegisterParts(nil, [RegisterParts][]byte{[]byte("a"), nil, {}}))
+	f.Add(append(slices.Clone(prefix), kindMarkers), mutation(genWide, pkey(1), func(f *row.FragmentBuilder) {
+		f.PartitionDeletion(row.Deletion{Timestamp: 1, LocalTime: 1})
+	}).Fragment)
+	e := openMem(f)
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		in, err := e.NewIngest(genWide, ring.FullRange(), func(ring.Token, []byte, [RegisterParts][]byte) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Discard()
+		if err := in.Add(key, value); err != nil && !errors.Is(err, ErrBadRecord) {
+			t.Errorf("%x %x: %v", key, value, err)
+		}
+	})
+}

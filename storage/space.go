@@ -7,7 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// SpaceID is the first key byte of a part of the store that another component owns: hints, batches, the node's identity, Paxos state. The
+// SpaceID is the first key byte of a part of the store that another component owns: hints, batches, the node's identity, Paxos state, marks of streams. The
 // engine's own ones, 'D', 'M', 'R' and 'Y', are not available.
 type SpaceID byte
 
@@ -17,6 +17,7 @@ const (
 	SpaceHints    SpaceID = 'H'
 	SpaceNode     SpaceID = 'N'
 	SpacePaxos    SpaceID = 'P'
+	SpaceStreams  SpaceID = 'S'
 )
 
 func (id SpaceID) check() {
