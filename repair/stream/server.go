@@ -116,8 +116,7 @@ func (s *Server) NewSession(from ring.HostID) rpc.Session { return &conn{s: s, f
 type conn struct {
 	s      *Server
 	from   ring.HostID
-	closed bool       // guarded by s.mu
-	open   []*session // likewise
+	closed bool // guarded by s.mu
 }
 
 // Handle implements rpc.Session.

@@ -28,12 +28,12 @@ func TestFetch(t *testing.T) {
 				if want := int64(len(from.store.in(rg))); last.Records != want {
 					t.Errorf("progress says %d records, there are %d", last.Records, want)
 				}
-				in, out := to.ledger.Total(), from.ledger.Total()
+				in := to.ledger.Total()
 				if in.BytesIn != last.Bytes || in.RangesIn != 1 || in.Resumes != 0 || in.FailedIn != 0 {
 					t.Errorf("the receiver counts %+v, progress %+v", in, last)
 				}
 				synctest.Wait()
-				if out = from.ledger.Total(); out.BytesOut != last.Bytes || out.RangesOut != int64(len(rg.Unwrap())) {
+				if out := from.ledger.Total(); out.BytesOut != last.Bytes || out.RangesOut != int64(len(rg.Unwrap())) {
 					t.Errorf("the source counts %+v, progress %+v", out, last)
 				}
 				if n := from.server.Load().Sessions(); n != 0 {
