@@ -25,6 +25,8 @@ type Batch struct {
 	marks  bool          // markers are in it
 	timed  *TableStats   // whose mutation in it is timed; nil: none
 
+	touched []touched // buckets whose leaves it invalidates
+
 	prefix, marker []byte
 	key, death     []byte
 	frag           row.FragmentReader
@@ -142,6 +144,7 @@ func (b *Batch) add(m *row.Mutation) error {
 	if stats := b.e.stats.of(m.Generation); counted(stats.Writes.Add(1)) {
 		b.timed = stats
 	}
+	b.markLeaf(m.Generation, m.Token)
 	f := &b.frag
 	if err := f.Init(m.Fragment); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadMutation, err)
@@ -298,6 +301,7 @@ func (b *Batch) apply(seq Seq, apply func(*pebble.Batch, *pebble.WriteOptions) e
 				e.stripes[i].markerEpoch.Add(1)
 			}
 		}
+		b.clearTags()
 		if b.tables && e.cache != nil && !planted.On(planted.CacheNotTold) {
 			b.tellCache(repr)
 		}
@@ -348,6 +352,7 @@ func (b *Batch) letGo() {
 		b.e.stripes[i].releaseShared()
 	}
 	b.held, b.tables, b.marks, b.timed = b.held[:0], false, false, nil
+	b.touched = b.touched[:0]
 }
 
 // Write applies ms in one batch and waits until it is durable. After ctx has ended the batch may still become durable.

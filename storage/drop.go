@@ -38,7 +38,7 @@ func (e *Engine) DropGeneration(gen schema.Generation) error {
 			e.markDropped(gen)
 		}
 		e.barrier()
-		return e.removeGeneration(gen)
+		return e.withToken(e.leaves.token, func() error { return e.removeGeneration(gen) }) // no leaf is stored after it
 	})
 }
 
@@ -61,7 +61,7 @@ func (e *Engine) barrier() {
 func (e *Engine) removeGeneration(gen schema.Generation) error {
 	pb := e.db.NewBatch()
 	var err error
-	for _, space := range []byte{spaceRows, spaceMarkers, spaceDeaths, spacePaxos} {
+	for _, space := range []byte{spaceRows, spaceMarkers, spaceDeaths, spacePaxos, spaceLeaves} {
 		start := appendGeneration(nil, space, gen)
 		err = errors.Join(err, pb.DeleteRange(start, prefixSuccessor(nil, start), nil))
 	}
@@ -74,6 +74,7 @@ func (e *Engine) removeGeneration(gen schema.Generation) error {
 	}
 	e.markers.forget(gen)
 	e.stats.forget(gen)
+	e.leaves.put(gen, nil)
 	return nil
 }
 

@@ -33,6 +33,7 @@ type Engine struct {
 	many    manyMarkers
 	stats   tableStats
 	holds   purgeHolds
+	leaves  leafIndex
 	// incoming numbers the tables of ingests.
 	incoming atomic.Uint64
 	dropped  atomic.Pointer[[]schema.Generation] // ascending; DropGeneration is the only writer
@@ -89,6 +90,7 @@ func newEngine(o Options) *Engine {
 	e.pipe = newPipeline(o.InFlightMax, e.failed, o.Metrics)
 	e.folds.init(foldQueueMax, o.Metrics)
 	e.reserve.init(&e.opts)
+	e.leaves.token = make(chan struct{}, 1)
 	//lint:ignore SA1019 the engine's own lifetime, not a request's
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e
@@ -124,6 +126,9 @@ func (e *Engine) open() error {
 		return err
 	}
 	if err := e.markers.load(e.db); err != nil {
+		return err
+	}
+	if err := e.leaves.load(e); err != nil {
 		return err
 	}
 	return e.reserve.look()

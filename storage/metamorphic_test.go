@@ -110,7 +110,7 @@ func (r *metaRun) randomOptions() Options {
 }
 
 func (r *metaRun) step() {
-	switch n := r.rng.IntN(1000); {
+	switch n := r.rng.IntN(1021); {
 	case n < 500:
 		r.write()
 	case n < 950:
@@ -133,6 +133,8 @@ func (r *metaRun) step() {
 		r.crash()
 	case n < 999:
 		r.drop()
+	case n < 1020:
+		r.tally()
 	default:
 		r.partitions()
 	}

@@ -18,6 +18,7 @@ type Metrics struct {
 	PurgeHeld                          atomic.Int64 // keys that a purge left alone because their range is held
 	Ingests, IngestedRows              atomic.Int64 // ingests; rows and markers in them
 	IngestedBytes                      atomic.Int64 // of their tables
+	LeavesKept, LeavesComputed         atomic.Int64 // leaves that tallies took from the store, and that had to be computed
 	Corruptions, BackgroundErrors      atomic.Int64
 	SlowDisk, WriteStalls              atomic.Int64
 	FreeBytes                          atomic.Int64 // of the file system, at the last look

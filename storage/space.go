@@ -8,7 +8,7 @@ import (
 )
 
 // SpaceID is the first key byte of a part of the store that another component owns: hints, batches, the node's identity, Paxos state, marks of streams. The
-// engine's own ones, 'D', 'M', 'R' and 'Y', are not available.
+// engine's own ones, 'D', 'L', 'M', 'R' and 'Y', are not available.
 type SpaceID byte
 
 // The spaces in use.
@@ -21,7 +21,7 @@ const (
 )
 
 func (id SpaceID) check() {
-	if b := byte(id); b == spaceMarkers || b == spaceRows || b == spaceEngine || b == spaceDeaths || b == 0xFF {
+	if b := byte(id); b == spaceMarkers || b == spaceRows || b == spaceEngine || b == spaceDeaths || b == spaceLeaves || b == 0xFF {
 		panic(fmt.Sprintf("storage: space %q is the engine's own", b))
 	}
 }
