@@ -35,7 +35,9 @@ type Options struct {
 	Collect func() []TableMetric
 	// Endpoints are the operator's commands.
 	Endpoints []Endpoint
-	Logger    *slog.Logger
+	// Streams are the commands that answer as they go.
+	Streams []Stream
+	Logger  *slog.Logger
 }
 
 // Kind is the type of a metric.
@@ -117,6 +119,9 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("GET /api/v1/status", s.status)
 	for _, e := range s.o.Endpoints {
 		m.HandleFunc(e.Method+" /api/v1/"+e.Path, s.endpoint(e))
+	}
+	for _, v := range s.o.Streams {
+		m.HandleFunc("POST "+v.Path, s.stream(v))
 	}
 	m.HandleFunc("GET /debug/pprof/", pprof.Index)
 	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
+	"github.com/helenusdb/helenus/schema"
 )
 
 const (
@@ -68,11 +70,7 @@ func (c *Coordinator) sweep(ctx context.Context, r *agedRegister) bool {
 	if t == nil || !t.owns(t.view.self, r.Token) {
 		return false
 	}
-	w := &casOp{cmd: row.Command{Generation: r.Generation, Token: r.Token, Key: r.Key, StaticOnly: true, Limit: 1},
-		serial: Serial, level: Any, readOnly: true}
-	if r.state.Local {
-		w.serial = LocalSerial
-	}
+	w := c.sweepOp(r)
 	g := c.gather(t, w)
 	patient := c.o.Now().UnixMicro()-r.state.Promised.Micros < 2*c.o.PaxosGrace.Microseconds()
 	if k := c.keeper(g); patient && (k == nil || !k.self) {
@@ -129,4 +127,52 @@ func (c *Coordinator) askAll(g *assembly, q ballotRequest) bool {
 		}
 	}
 	return true
+}
+
+// FinishRange finishes the conditional writes that are accepted on this node, not known to be decided and older than any proposer that may still
+// be at work, of partitions whose tokens lie in the interval. The error is that of the first that could not be finished.
+func (c *Coordinator) FinishRange(ctx context.Context, gen schema.Generation, tokens ring.Interval) error {
+	t := c.view().table(gen)
+	if c.o.Registers == nil || t == nil {
+		return nil
+	}
+	before := c.o.Now().Add(-c.o.CASTimeout).UnixMicro()
+	for at, first := []byte(nil), true; first || at != nil; first = false {
+		var found []agedRegister
+		var err error
+		seen := 0
+		at, err = c.o.Registers.ScanRegisters(at, partHead, func(r Register, head []byte) bool {
+			s, err := paxos.DecodeHead(head)
+			if r.Generation == gen && tokens.First <= r.Token && r.Token <= tokens.Last && err == nil && !s.Accepted.Ballot.IsZero() && s.Promised.Micros < before {
+				r.Key = bytes.Clone(r.Key)
+				found = append(found, agedRegister{r, s})
+			}
+			seen++
+			return r.Generation <= gen && seen < sweepPage
+		})
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			r := &found[i]
+			c.metrics.CASSwept.Add(1)
+			if err := c.serialize(ctx, c.sweepOp(r), 0, false); err != nil {
+				return err
+			}
+		}
+		if seen < sweepPage {
+			return nil // the last, or beyond the generation
+		}
+	}
+	return nil
+}
+
+// sweepOp reads nothing at the level that the register's last proposer used.
+func (c *Coordinator) sweepOp(r *agedRegister) *casOp {
+	w := &casOp{cmd: row.Command{Generation: r.Generation, Token: r.Token, Key: r.Key, StaticOnly: true, Limit: 1},
+		serial: Serial, level: Any, readOnly: true}
+	if r.state.Local {
+		w.serial = LocalSerial
+	}
+	return w
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/meta/raftlog"
+	"github.com/helenusdb/helenus/repair"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -39,6 +40,7 @@ type Node struct {
 	rpc       *rpc.Transport
 	listener  net.Listener // of rpc, which closes it
 	coord     *coordinator.Coordinator
+	repair    *repair.Service
 	clock     *hlc.Clock
 	shard     row.ShardID // what this store counts with
 	host      *formation.Host
@@ -132,8 +134,8 @@ func (n *Node) start(ctx context.Context) error {
 
 func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.startTransport, n.tryPorts, n.form, n.startLog,
-		n.startMaintenance, n.startGossip, n.startCoordinator, n.announce, n.makeCQL, n.startAdmin,
+		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.startTransport, n.tryPorts, n.form, n.startLog,
+		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.announce, n.makeCQL, n.startAdmin,
 		n.catchUp, n.startCQL,
 	} {
 		if err := step(ctx); err != nil {
@@ -147,6 +149,9 @@ func (n *Node) stop(gentle context.Context) error {
 	err := n.services.stop(gentle)
 	n.endLife()
 	n.apart.Wait()
+	if n.repair != nil {
+		n.repair.Close()
+	}
 	if n.log != nil {
 		err = errors.Join(err, n.log.Close())
 	}
@@ -369,6 +374,7 @@ func (n *Node) newSession(from ring.HostID, _ rpc.Class) rpc.Session {
 	m.Add(verbOperator, verbOperator, operatorSession{n})
 	m.Add(raftlog.VerbLast+1, verbOperator-1, n.host.NewSession(n.life, n.goLife))
 	m.Add(rpc.VerbCoordinatorFirst, rpc.VerbCoordinatorLast, n.coord.NewSession(from))
+	m.Add(repair.VerbFirst, repair.VerbLast, n.repair.NewSession())
 	return m
 }
 

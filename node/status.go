@@ -103,7 +103,7 @@ func (n *Node) startAdmin(context.Context) error {
 	}
 	s, err := admin.New(admin.Options{Addr: addr.String(), Listen: n.o.Net.Listen, Ready: n.servesClients,
 		Status: func() any { return n.Status() }, Metrics: n.metrics(),
-		Collect: n.tableMetrics, Endpoints: n.endpoints(), Logger: n.o.Logger})
+		Collect: n.tableMetrics, Endpoints: n.endpoints(), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}
@@ -178,6 +178,7 @@ func (n *Node) metrics() []admin.Metric {
 		{Name: "helenus_sync_seconds", Help: "from applied to durable", Histogram: func() (map[float64]uint64, uint64, float64) { return syncHistogram(&e.SyncLatency) }},
 	}
 	out = append(out, n.casMetrics()...)
+	out = append(out, n.repairMetrics()...)
 	return append(out, n.serverMetrics()...)
 }
 

@@ -2,6 +2,7 @@ package row
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/helenusdb/helenus/ring"
@@ -81,6 +82,13 @@ func (s *Items) Init(h Purge, dropped func(col schema.ColumnID, ts int64) bool) 
 	s.NextExpiry, s.OldestDeletion = Never, Never
 	s.going, s.open = false, false
 	s.w = rewrite{cover: Live(), compact: true, now: h.Now, gcBefore: h.GCBefore, watch: NoTimestamp, dropped: dropped, e: s.w.e}
+}
+
+// Resume says that the next page goes on from a position, nil: from the beginning.
+func (s *Items) Resume(from *Position) {
+	if s.going = from != nil && from.Kind == InPartition; s.going {
+		s.token, s.key = from.Token, append(s.key[:0], from.Key...)
+	}
 }
 
 // Page calls f for the items of the next page. The item is valid during the call only. It returns f's error, and ErrCorrupt or ErrVersion for
@@ -283,4 +291,35 @@ func (d digest) avalanche() uint64 {
 	h = (h ^ h>>30) * 0xBF58476D1CE4E5B9
 	h = (h ^ h>>27) * 0x94D049BB133111EB
 	return h ^ h>>31
+}
+
+// AppendDeletions appends to dst the partitions of a page's data without their rows and static rows: what is left are the deletions that
+// cover more than a row. Partitions without any are left out. It returns ErrCorrupt or ErrVersion, and dst as it was, for malformed pages.
+func AppendDeletions(dst, data []byte) ([]byte, error) {
+	at := len(dst)
+	var r PageReader
+	var f FragmentReader
+	var b FragmentBuilder
+	for r.Init(data); r.Next(); {
+		if err := f.Init(r.Fragment); err != nil {
+			return dst[:at], err
+		}
+		if f.deletion.Live() && !f.HasRanges() {
+			continue
+		}
+		dst = binary.BigEndian.AppendUint64(dst, uint64(r.Token))
+		dst = appendByteString(dst, r.Key)
+		dst = append(dst, 0, 0, 0, 0)
+		fragment := len(dst)
+		b.Reset(dst, f.Reversed())
+		b.PartitionDeletion(f.deletion)
+		ranges := f.appendAllRanges(nil)
+		if f.err != nil {
+			return dst[:at], f.err
+		}
+		dst = appendRanges(b.Finish(), fragment, ranges)
+		binary.BigEndian.PutUint32(dst[fragment-4:], uint32(len(dst)-fragment))
+		dst = appendBound(dst, nil)
+	}
+	return dst, r.Err()
 }

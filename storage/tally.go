@@ -234,7 +234,7 @@ func (c *taller) scan(ctx context.Context, iv ring.Interval, l *leafRecord) erro
 	}
 	rg := ring.Range{Start: iv.First - 1, End: iv.Last}
 	cmd := row.Command{Generation: c.q.Generation, Now: c.q.At.Now, GCBefore: c.q.At.GCBefore, Range: &rg, WithStatic: true, Bytes: tallyPageBytes}
-	c.items.Init(c.q.At, DroppedColumns(c.table))
+	c.items.Init(c.q.At, droppedColumns(c.table))
 	add := func(i *row.Item) error { l.tally.Item(i); return nil }
 	for {
 		if err := ctx.Err(); err != nil {
@@ -258,9 +258,18 @@ func (c *taller) scan(ctx context.Context, iv ring.Interval, l *leafRecord) erro
 	return err
 }
 
-// DroppedColumns returns what tells of a cell that its column was dropped, nil when none was. Ids are never used again; an id that the
+// DroppedColumns is droppedColumns of a generation, nil when it is unknown.
+func (e *Engine) DroppedColumns(gen schema.Generation) func(col schema.ColumnID, ts int64) bool {
+	t, ok := e.opts.Tables.Table(gen)
+	if !ok {
+		return nil
+	}
+	return droppedColumns(t)
+}
+
+// droppedColumns returns what tells of a cell that its column was dropped, nil when none was. Ids are never used again; an id that the
 // table does not know is of a column that this node has yet to hear of.
-func DroppedColumns(t *schema.Table) func(col schema.ColumnID, ts int64) bool {
+func droppedColumns(t *schema.Table) func(col schema.ColumnID, ts int64) bool {
 	if len(t.Dropped) == 0 {
 		return nil
 	}

@@ -1,0 +1,459 @@
+package repair
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/helenusdb/helenus/repair/merkle"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+	"github.com/helenusdb/helenus/schema"
+)
+
+const (
+	rowsPerFetch       = 256 // rows that are asked for in one message
+	partitionsPerFetch = 128 // in as many commands
+	listsPerRequest    = 64
+	applyBytes         = 1 << 20 // of mutations in one message, unless one alone has more
+	applyMutations     = 1024
+	stepsMax           = 1 << 22 // requests of one session to one replica
+)
+
+// errNoProgress ends a session with a replica whose answers lead nowhere.
+var errNoProgress = errors.New("repair: a replica's answers get no further")
+
+// session repairs one interval of a table between replicas of which this node is one.
+type session struct {
+	o        *Options
+	spec     *Spec
+	gen      schema.Generation
+	tokens   ring.Interval
+	replicas []replica
+	reports  []*PeerReport // by replica
+	table    *TableReport
+	ahead    int64 // how far the latest clock of the replicas is ahead of this node's, seconds
+	grace    int64 // Now - GCBefore of the horizon
+	noGrace  bool  // nothing may be purged
+	steps    int
+}
+
+// run returns whether anything differed.
+func (s *session) run(ctx context.Context) (differed bool, err error) {
+	if err := s.agree(ctx); err != nil {
+		return false, err
+	}
+	if !s.spec.readOnly() {
+		if err := s.each(func(r replica) error {
+			return r.finish(ctx, &finishRequest{s.gen, s.tokens})
+		}); err != nil {
+			return false, err
+		}
+	}
+	at := s.horizon()
+	w := merkle.NewWalk(s.tokens, len(s.replicas), merkle.Limits{})
+	root := true
+	for spans := w.Next(); spans != nil; spans = w.Next() {
+		tallies, err := s.tallies(ctx, at, spans, root)
+		if err != nil {
+			return differed, err
+		}
+		if root {
+			s.table.Items.Add(int64(mostItems(tallies)))
+		}
+		root = false
+		leaves := w.Compare(tallies)
+		differed = differed || len(leaves) > 0
+		s.table.Leaves.Add(int64(len(leaves)))
+		if s.spec.Validate {
+			continue
+		}
+		if err := s.mend(ctx, leaves); err != nil {
+			return differed, err
+		}
+	}
+	return differed, nil
+}
+
+func mostItems(tallies [][]row.Tally) (most uint64) {
+	for _, t := range tallies {
+		most = max(most, t[0].Items)
+	}
+	return most
+}
+
+// agree asks all replicas for what the horizon is made of.
+func (s *session) agree(ctx context.Context) error {
+	answers := make([]helloAnswer, len(s.replicas))
+	if err := s.eachIndexed(func(i int, r replica) (err error) {
+		answers[i], err = r.hello(ctx, &hello{s.gen, s.tokens})
+		return err
+	}); err != nil {
+		return err
+	}
+	mine := s.o.Now().Unix()
+	s.grace, s.noGrace = 1<<62, true
+	for _, a := range answers {
+		s.ahead = max(s.ahead, a.now-mine)
+		if a.gcBefore != row.NoTimestamp {
+			s.grace, s.noGrace = min(s.grace, a.now-a.gcBefore), false
+		}
+	}
+	if s.ahead > skewMax {
+		return fmt.Errorf("repair: the clock of a replica is %d s ahead of this node's: at most %d s are borne", s.ahead, skewMax)
+	}
+	return nil
+}
+
+// horizon returns the horizon of this moment.
+func (s *session) horizon() row.Purge {
+	p := row.Purge{Now: s.o.Now().Unix() + s.ahead, GCBefore: row.NoTimestamp}
+	if !s.noGrace {
+		p.GCBefore = p.Now - s.grace
+	}
+	return p
+}
+
+func (s *session) each(f func(replica) error) error {
+	return s.eachIndexed(func(_ int, r replica) error { return f(r) })
+}
+
+// eachIndexed calls f for all replicas side by side, waits for all of them and returns the error of the first that failed, in their order.
+func (s *session) eachIndexed(f func(int, replica) error) error {
+	if s.steps++; s.steps > stepsMax {
+		return errNoProgress
+	}
+	errs := make([]error, len(s.replicas))
+	var wg sync.WaitGroup
+	for i, r := range s.replicas {
+		wg.Go(func() { errs[i] = f(i, r) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tallies returns what each replica has in spans.
+func (s *session) tallies(ctx context.Context, at row.Purge, spans []ring.Interval, root bool) ([][]row.Tally, error) {
+	out := make([][]row.Tally, len(s.replicas))
+	err := s.eachIndexed(func(i int, r replica) (err error) {
+		out[i], err = s.tallyOne(ctx, r, &tallyRequest{generation: s.gen, at: at, keep: root, fresh: root && s.spec.Full, spans: spans})
+		return err
+	})
+	return out, err
+}
+
+// tallyOne asks a replica until it has covered all spans.
+func (s *session) tallyOne(ctx context.Context, r replica, q *tallyRequest) ([]row.Tally, error) {
+	out := make([]row.Tally, len(q.spans))
+	rest := slices.Clone(q.spans)
+	for done := 0; len(rest) > 0; {
+		q.spans = rest
+		a, err := r.tally(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		n := len(a.tallies)
+		if n == 0 || n > len(rest) || a.covered < rest[n-1].First {
+			return nil, errNoProgress
+		}
+		for i, t := range a.tallies {
+			out[done+i].Add(t)
+		}
+		if last := &rest[n-1]; a.covered < last.Last {
+			last.First = a.covered + 1
+			n--
+		}
+		rest, done = rest[n:], done+n
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// place is where a comparison row by row goes on.
+type place struct {
+	tokens  ring.Interval
+	from    *row.Position // nil: at its beginning
+	deleted bool          // the deletions of what is listed from there have been sent
+}
+
+// mend makes the replicas equal in leaves.
+func (s *session) mend(ctx context.Context, leaves []merkle.Leaf) error {
+	var places []place
+	for i := range leaves {
+		l := &leaves[i]
+		if !l.Lopsided() {
+			places = append(places, place{tokens: l.Tokens})
+			continue
+		}
+		if err := s.exchange(ctx, []row.Command{command(s.gen, s.horizon(), l.Tokens)}); err != nil {
+			return err
+		}
+	}
+	for len(places) > 0 {
+		more, n, err := s.compare(ctx, places)
+		if err != nil {
+			return err
+		}
+		places = append(more, places[n:]...)
+	}
+	return nil
+}
+
+// compare makes the replicas equal at the first n places, row by row, and returns where to go on from those.
+func (s *session) compare(ctx context.Context, places []place) (more []place, n int, err error) {
+	q := listRequest{generation: s.gen, at: s.horizon()}
+	for n < len(places) && n < listsPerRequest && (n == 0 || places[n].from == nil && q.from == nil && places[n].tokens.First > places[n-1].tokens.Last) {
+		q.spans, q.from = append(q.spans, places[n].tokens), places[n].from
+		n++
+	}
+	answers := make([]listsAnswer, len(s.replicas))
+	if err := s.eachIndexed(func(i int, r replica) (err error) {
+		answers[i], err = r.list(ctx, &q)
+		return err
+	}); err != nil {
+		return nil, 0, err
+	}
+	for _, a := range answers {
+		n = min(n, len(a.lists))
+	}
+	if n == 0 {
+		return nil, 0, errNoProgress
+	}
+	var cmds []row.Command
+	lacking := make([][]row.Mutation, len(s.replicas))
+	for i := range n {
+		next, err := s.compareOne(q.at, &places[i], answers, i, lacking, &cmds)
+		if err != nil {
+			return nil, 0, err
+		}
+		if next != nil {
+			more = append(more, *next)
+		}
+	}
+	if err := s.send(ctx, lacking); err != nil {
+		return nil, 0, err
+	}
+	return more, n, s.exchange(ctx, cmds)
+}
+
+// compareOne adds the deletions that replicas lack, and the commands that fetch rows that differ, at a place whose lists are the i-th of answers. It
+// returns where to go on: at the same place when deletions are sent, because what they shadow need not be fetched then; nil: nowhere.
+func (s *session) compareOne(at row.Purge, p *place, answers []listsAnswer, i int, lacking [][]row.Mutation, cmds *[]row.Command) (*place, error) {
+	var lists [][]entry
+	pages := make([]*row.Page, len(answers))
+	for j := range answers {
+		l := &answers[j].lists[i]
+		lists, pages[j] = append(lists, l.entries), &l.deletions
+	}
+	c := command(s.gen, at, p.tokens)
+	c.From = p.from
+	var merged row.Page
+	repairs, err := row.ReconcilePages(&merged, &c, pages)
+	if err != nil {
+		return nil, err
+	}
+	if !p.deleted || s.spec.Preview {
+		any := false
+		for j, ms := range repairs {
+			any = any || len(ms) > 0
+			lacking[j] = append(lacking[j], ms...)
+		}
+		if any && !s.spec.Preview {
+			return &place{p.tokens, p.from, true}, nil
+		}
+	}
+	if !merged.More {
+		*cmds = s.wanted(*cmds, at, lists, nil)
+		return nil, nil
+	}
+	cut := merged.Cut
+	cut.Key, cut.Clustering = bytes.Clone(cut.Key), bytes.Clone(cut.Clustering)
+	if p.from != nil && cut.Compare(p.from, false) <= 0 {
+		return nil, errNoProgress
+	}
+	*cmds = s.wanted(*cmds, at, lists, &cut)
+	return &place{p.tokens, &cut, false}, nil
+}
+
+// wanted appends the commands that fetch what differs between lists before cut: one for each partition, or more when it has many rows.
+func (s *session) wanted(cmds []row.Command, at row.Purge, lists [][]entry, cut *row.Position) []row.Command {
+	next := make([]int, len(lists))
+	for {
+		var first *entry
+		for i, l := range lists {
+			if next[i] < len(l) && (first == nil || l[next[i]].compare(first) < 0) {
+				first = &l[next[i]]
+			}
+		}
+		if first == nil || cut != nil && beyond(first, cut) {
+			return cmds
+		}
+		differs := false
+		for i, l := range lists {
+			if next[i] < len(l) && l[next[i]].compare(first) == 0 {
+				differs = differs || l[next[i]].hash != first.hash
+				next[i]++
+			} else {
+				differs = true
+			}
+		}
+		if differs {
+			cmds = s.want(cmds, at, first)
+		}
+	}
+}
+
+// beyond tells whether an entry lies behind what a cut covers.
+func beyond(e *entry, cut *row.Position) bool {
+	p := row.Position{Kind: row.InPartition, Token: e.token, Key: e.key, Clustering: e.ckey}
+	if e.static { // covered with the first row
+		p.Clustering = nil
+		return p.Compare(cut, false) > 0
+	}
+	return p.Compare(cut, false) >= 0
+}
+
+// want adds an entry to the last command, if it is of the same partition, or in a new one.
+func (s *session) want(cmds []row.Command, at row.Purge, e *entry) []row.Command {
+	n := len(cmds)
+	if n == 0 || cmds[n-1].Token != e.token || !bytes.Equal(cmds[n-1].Key, e.key) || len(cmds[n-1].Slices) >= rowsPerFetch {
+		cmds = append(cmds, row.Command{Generation: s.gen, Now: at.Now, GCBefore: at.GCBefore, Token: e.token, Key: e.key, StaticOnly: true, Bytes: answerBytes})
+		n++
+	}
+	c := &cmds[n-1]
+	if e.static {
+		c.WithStatic = true
+		return cmds
+	}
+	c.StaticOnly = false
+	end := append(slices.Clone(e.ckey), 0xFF)
+	c.Slices = append(c.Slices, row.Slice{Start: end[:len(e.ckey):len(e.ckey)], End: end, Point: true})
+	return cmds
+}
+
+// exchange fetches what commands ask for from all replicas and sends each what it lacks of the others'.
+func (s *session) exchange(ctx context.Context, cmds []row.Command) error {
+	for len(cmds) > 0 {
+		n, rows := 0, 0
+		for n < len(cmds) && n < partitionsPerFetch && (n == 0 || rows+len(cmds[n].Slices) <= rowsPerFetch) {
+			rows += len(cmds[n].Slices)
+			n++
+		}
+		answers := make([]fetchAnswer, len(s.replicas))
+		if err := s.eachIndexed(func(i int, r replica) (err error) {
+			answers[i], err = r.fetch(ctx, &fetchRequest{slices.Clone(cmds[:n])})
+			return err
+		}); err != nil {
+			return err
+		}
+		for _, a := range answers {
+			n = min(n, len(a.pages))
+		}
+		if n == 0 {
+			return errNoProgress
+		}
+		rest, err := s.reconcile(ctx, cmds[:n], answers)
+		if err != nil {
+			return err
+		}
+		cmds = append(rest, cmds[n:]...)
+	}
+	return nil
+}
+
+// reconcile sends each replica what it lacks of the pages that all have given for commands, and returns what is left of those that pages were too
+// small for.
+func (s *session) reconcile(ctx context.Context, cmds []row.Command, answers []fetchAnswer) (rest []row.Command, err error) {
+	lacking := make([][]row.Mutation, len(s.replicas))
+	for i := range cmds {
+		c := &cmds[i]
+		var pages []*row.Page
+		for _, a := range answers {
+			pages = append(pages, a.pages[i])
+		}
+		var merged row.Page
+		repairs, err := row.ReconcilePages(&merged, c, pages)
+		if err != nil {
+			return nil, err
+		}
+		for j, ms := range repairs {
+			lacking[j] = append(lacking[j], ms...)
+		}
+		if merged.More {
+			if c.From != nil && merged.Cut.Compare(c.From, false) <= 0 {
+				return nil, errNoProgress
+			}
+			more := *c
+			from := merged.Cut
+			from.Key, from.Clustering = bytes.Clone(from.Key), bytes.Clone(from.Clustering)
+			more.From = &from
+			if c.Range != nil { // a horizon of this moment: purges go on
+				at := s.horizon()
+				more.Now, more.GCBefore = at.Now, at.GCBefore
+			}
+			rest = append(rest, more)
+		}
+	}
+	return rest, s.send(ctx, lacking)
+}
+
+// send gives each replica what it lacks, and counts it when it is durable there.
+func (s *session) send(ctx context.Context, lacking [][]row.Mutation) error {
+	return s.eachIndexed(func(i int, r replica) error {
+		for ms := lacking[i]; len(ms) > 0; {
+			n, size := 0, 0
+			for n < len(ms) && n < applyMutations && (n == 0 || size+len(ms[n].Key)+len(ms[n].Fragment) <= applyBytes) {
+				size += len(ms[n].Key) + len(ms[n].Fragment)
+				n++
+			}
+			if !s.spec.Preview {
+				if err := r.apply(ctx, ms[:n]); err != nil {
+					return err
+				}
+			}
+			if err := s.count(s.reports[i], ms[:n]); err != nil {
+				return err
+			}
+			ms = ms[n:]
+		}
+		return nil
+	})
+}
+
+// count adds to a replica's report what was sent to it.
+func (s *session) count(r *PeerReport, ms []row.Mutation) error {
+	var f row.FragmentReader
+	for i := range ms {
+		if err := f.Init(ms[i].Fragment); err != nil {
+			return err
+		}
+		rows, deletions := int64(0), int64(0)
+		if len(f.Static()) > 0 {
+			rows++
+		}
+		for f.NextRow() {
+			rows++
+		}
+		if !f.PartitionDeletion().Live() {
+			deletions++
+		}
+		var rt row.RangeTombstone
+		for f.NextRange(&rt) {
+			deletions++
+		}
+		r.Rows.Add(rows)
+		r.Deletions.Add(deletions)
+		r.Bytes.Add(int64(len(ms[i].Key) + len(ms[i].Fragment)))
+	}
+	return f.Err()
+}
