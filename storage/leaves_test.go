@@ -421,3 +421,62 @@ func TestMarkingDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations when the bucket is marked already, %v without", clean, without)
 	}
 }
+
+// BenchmarkWriteBesideLeaves compares writes to a table without leaves, to one whose buckets are marked already, and to one whose buckets
+// have leaves, interleaved in rounds so that all three see the same machine.
+func BenchmarkWriteBesideLeaves(b *testing.B) {
+	names := []string{"none", "marked", "kept"}
+	var engines []*Engine
+	for range names {
+		o := benchOptions(b)
+		o.FS, o.Dir = vfs.NewMem(), "data"
+		engines = append(engines, openTest(b, o))
+	}
+	q := TallyRequest{Generation: genPlain, Tokens: allTokens, At: row.Purge{Now: 10, GCBefore: row.NoTimestamp}, Keep: true}
+	ms := make([]row.Mutation, 4096)
+	for i := range ms {
+		ms[i] = benchMutation(i, 1)
+	}
+	var spent [3]time.Duration
+	writes := 0
+	round := func(i int) {
+		e := engines[i]
+		var wg sync.WaitGroup
+		done := CommittedFunc(func(error) { wg.Done() })
+		batch := e.NewBatch()
+		for j := range ms {
+			if err := batch.Apply(&ms[j]); err != nil {
+				b.Fatal(err)
+			}
+			if j%16 == 15 { // marks are keys too: Batch.Len may pass any number
+				wg.Add(1)
+				batch.Commit(done)
+			}
+		}
+		wg.Wait()
+	}
+	for i := range engines {
+		round(i)
+	}
+	tally(b, engines[1], q)
+	round(1)
+	for b.Loop() {
+		for i := range engines {
+			if i == 2 {
+				tally(b, engines[2], q)
+			}
+			began := time.Now()
+			round(i)
+			spent[i] += time.Since(began)
+		}
+		writes += len(ms)
+	}
+	for i, name := range names {
+		b.ReportMetric(float64(spent[i].Nanoseconds())/float64(writes), "ns/"+name)
+	}
+	for _, e := range engines {
+		if err := e.Close(); err != nil {
+			b.Error(err)
+		}
+	}
+}
