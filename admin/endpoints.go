@@ -27,10 +27,13 @@ type Failure struct {
 	Error string `json:"error"`
 }
 
+// browserRefused answers what a page in a browser asks for: an operator's browser is no operator.
+const browserRefused = "pages of a browser may not do this"
+
 func (s *Server) endpoint(e Endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Header.Get("Origin") != "" {
-			http.Error(w, "pages of a browser may not do this", http.StatusForbidden) // an operator's browser is no operator
+			http.Error(w, browserRefused, http.StatusForbidden)
 			return
 		}
 		v, err := e.Do(r.Context(), r.URL.Query())

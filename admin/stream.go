@@ -19,6 +19,10 @@ type Stream struct {
 
 func (s *Server) stream(v Stream) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" {
+			http.Error(w, browserRefused, http.StatusForbidden)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestBytesMax))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

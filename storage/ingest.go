@@ -20,11 +20,6 @@ import (
 // ingested.
 const incomingDir = "incoming"
 
-// IngestHook is told of an ingest into a range, which does not wrap, before anything of it can be read. What it keeps about the
-// content of the range is out of date from here on, and what it learns anew is so until done was called, also when the process ends
-// in between: so it makes that durable before it returns. An error of it ends the ingest.
-type IngestHook func(gen schema.Generation, rg ring.Range) (done func(), err error)
-
 // Ingest brings records of another node's snapshot into the store: tables of MERGE records that are built outside of it and become
 // visible together. Merges commute, so they never replace anything newer. It belongs to one goroutine; end it with Commit or Discard.
 type Ingest struct {
@@ -235,13 +230,11 @@ func (in *Ingest) commit(ctx context.Context) error {
 	if err != nil || len(paths) == 0 {
 		return err
 	}
-	if hook := e.opts.Ingest; hook != nil {
-		done, err := hook(in.gen, ring.Range{Start: in.first - 1, End: in.end})
-		if err != nil {
-			return err
-		}
-		defer done()
+	done, err := e.Ingesting(in.gen, ring.Interval{First: in.first, Last: in.end})
+	if err != nil {
+		return err
 	}
+	defer done()
 	held, ok := in.hold()
 	defer func() {
 		for _, i := range held {

@@ -84,8 +84,6 @@ type Options struct {
 	// their range to be repaired.
 	GCBefore func(t *schema.Table, now int64) int64
 
-	Ingest IngestHook // nil: nobody wants to know
-
 	Compression Compression // default CompressFast
 
 	MutationBytesMax int // default 16 MiB
