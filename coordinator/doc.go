@@ -8,7 +8,7 @@
 // replica that is down when it begins gets a hint in the same local batch as the mutation; one that fails or does not
 // answer in time gets it then. Unavailable is decided before anything is sent. What was sent and not acknowledged is a
 // timeout (it may be applied), and so is what did not reach a replica that counts as alive; a failure is only what a replica
-// refused (docs/design/0010-unreachable-replicas.md). Nothing is ever retried as if it had failed, except on replicas that say that they
+// refused (docs/design/0013-unreachable-replicas.md). Nothing is ever retried as if it had failed, except on replicas that say that they
 // refused it.
 //
 // A logged batch over several partitions is first stored by other nodes, then made, then removed there (package batchlog);

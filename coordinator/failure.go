@@ -12,7 +12,7 @@ var errNotTaken = errors.New("coordinator: the replica took no request")
 
 // reasonOf says what a replica without an answer of use has against it. A request that did not arrive, or whose answer got
 // lost, has ReasonTimeout, as in Cassandra, where such a request expires: nobody has looked at it, so another attempt may
-// well succeed. See docs/design/0010-unreachable-replicas.md.
+// well succeed. See docs/design/0013-unreachable-replicas.md.
 func reasonOf(err error) uint16 {
 	switch {
 	case errors.Is(err, errStale):
