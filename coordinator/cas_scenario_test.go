@@ -120,7 +120,7 @@ func TestScenario_P3_JoiningReplicasVote(t *testing.T) {
 
 // keyJoining returns the key of a partition that so many of the joining nodes are becoming replicas of.
 func (c *cluster) keyJoining(n int) []byte {
-	now, then := c.state.Placement("ks"), c.state.FuturePlacement("ks")
+	now, then := c.state.Placement("ks"), c.state.OtherPlacement("ks")
 	for i := range 10000 {
 		joining := 0
 		for _, r := range then.Replicas(tokenOf(key(i))) {

@@ -51,6 +51,7 @@ type cluster struct {
 	net   *memnet.Network
 	nodes []*node
 	state *meta.State
+	alone *meta.State   // before the layout's joining nodes were announced
 	count *schema.Table // ((pk), ck, n, m, s static) of counters
 	wide  *schema.Table // ((pk), ck, v) with clustering
 	plain *schema.Table // ((pk), v)
@@ -133,6 +134,7 @@ func newCluster(t testing.TB, lay layout) *cluster {
 func (c *cluster) newState() *meta.State {
 	s := meta.Empty()
 	n := len(c.lay.dcs)
+	var joining []meta.Node
 	for i, dc := range c.lay.dcs {
 		m := meta.Node{ID: hostID(i), Internode: addrOf(i), Native: netip.AddrPortFrom(addrOf(i).Addr(), 9042), DC: dc, Rack: "r1", Version: meta.Version}
 		if c.lay.racks != nil {
@@ -146,10 +148,13 @@ func (c *cluster) newState() *meta.State {
 			s = c.apply(s, meta.Command{Kind: meta.Found, ClusterID: [16]byte{7}, ClusterName: "test", Partitioner: ring.Murmur3Name, Node: m})
 			continue
 		}
-		s = c.apply(s, meta.Command{Kind: meta.AddPending, Node: m})
-		if i < n-c.lay.joining {
-			s = c.apply(s, meta.Command{Kind: meta.CommitJoin, Node: *s.Node(m.ID), BaseEpoch: s.Epoch})
+		if i >= n-c.lay.joining {
+			joining = append(joining, m)
+			continue
 		}
+		m.Quiet = true
+		s = c.apply(s, meta.Command{Kind: meta.AddPending, Node: m})
+		s = c.apply(s, meta.Command{Kind: meta.CommitJoin, Node: *s.Node(m.ID), BaseEpoch: s.Epoch})
 	}
 	var ids byte
 	env := schema.Env{NewID: func() schema.ID { ids++; return schema.ID{1, ids} }, Now: time.Now}
@@ -169,7 +174,29 @@ func (c *cluster) newState() *meta.State {
 	c.count, _ = s.Catalog.Table("ks", "count")
 	c.wide, _ = s.Catalog.Table("ks", "wide")
 	c.plain, _ = s.Catalog.Table("ks", "plain")
+	c.alone = s
+	for _, m := range joining {
+		s = c.apply(s, meta.Command{Kind: meta.AddPending, Node: m})
+	}
 	return s
+}
+
+// switched is the state in which reads have moved, and moved the one after the movement.
+func (c *cluster) switched(s *meta.State) *meta.State {
+	c.t.Helper()
+	for _, id := range s.Reporters() {
+		s = c.apply(s, meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: id}, Plan: s.Plan})
+	}
+	return c.apply(s, meta.Command{Kind: meta.Switch, Plan: s.Plan})
+}
+
+func (c *cluster) moved(s *meta.State) *meta.State {
+	c.t.Helper()
+	s = c.switched(s)
+	for _, id := range s.Unheard() {
+		s = c.apply(s, meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: id}, Plan: s.SwitchedAt})
+	}
+	return c.apply(s, meta.Command{Kind: meta.Finish, Plan: s.SwitchedAt})
 }
 
 func (c *cluster) apply(s *meta.State, cmd meta.Command) *meta.State {

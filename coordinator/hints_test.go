@@ -116,7 +116,7 @@ func TestScenario_H1_ReplayWhileTheRangeMoves(t *testing.T) {
 		var pk []byte
 		for i := 0; pk == nil; i++ {
 			k := key(i)
-			future := c.state.FuturePlacement("ks")
+			future := c.state.OtherPlacement("ks")
 			for _, r := range future.Replicas(tokenOf(k)) {
 				if future.Ring().Nodes()[r].ID == hostID(3) {
 					pk = k
@@ -124,9 +124,7 @@ func TestScenario_H1_ReplayWhileTheRangeMoves(t *testing.T) {
 			}
 		}
 		// The hint is made before node 3 is announced: it knows of node 2 only.
-		joining := *c.state.Node(hostID(3))
-		alone := c.apply(c.state, meta.Command{Kind: meta.RemoveNode, Node: joining})
-		again := c.apply(alone, meta.Command{Kind: meta.AddPending, Node: joining})
+		alone, again := c.alone, c.state
 		all := func(s *meta.State) {
 			for _, n := range c.nodes {
 				n.state.Store(s)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
-	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -312,7 +311,7 @@ func TestScenario_R15_TheTopologyMovesOnDuringARequest(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		rf1 := []schema.Pair{{Key: "class", Value: "SimpleStrategy"}, {Key: "replication_factor", Value: "1"}}
 		c := newCluster(t, layout{dcs: nodesIn("dc1", 4), keyspace: rf1, joining: 1})
-		joined := c.apply(c.state, meta.Command{Kind: meta.CommitJoin, Node: *c.state.Node(hostID(3))})
+		joined := c.moved(c.state)
 		var pk []byte
 		p := joined.Placement("ks")
 		for i := 0; pk == nil; i++ {

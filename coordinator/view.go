@@ -16,7 +16,7 @@ import (
 type view struct {
 	state   *meta.State
 	members []*peer // by index in state.Ring
-	future  []*peer // by index in state.Future
+	future  []*peer // by index in state.Other
 	self    *peer
 	localDC string
 	tables  atomic.Pointer[map[schema.Generation]*tablePlan]
@@ -57,8 +57,8 @@ func (c *Coordinator) newView(s *meta.State) *view {
 	for _, n := range s.Ring.Nodes() {
 		v.members = append(v.members, c.member(s, n))
 	}
-	if s.Future != nil {
-		for _, n := range s.Future.Nodes() {
+	if s.Other != nil {
+		for _, n := range s.Other.Nodes() {
 			v.future = append(v.future, c.member(s, n))
 		}
 	}
@@ -106,7 +106,7 @@ func (v *view) table(gen schema.Generation) *tablePlan {
 
 func newTablePlan(v *view, table *schema.Table) *tablePlan {
 	t := &tablePlan{view: v, table: table, rf: 1, localRF: 1, user: !schema.IsSystemKeyspace(table.Keyspace),
-		placement: v.state.Placement(table.Keyspace), future: v.state.FuturePlacement(table.Keyspace),
+		placement: v.state.Placement(table.Keyspace), future: v.state.OtherPlacement(table.Keyspace),
 		retry: table.Options.SpeculativeRetry}
 	if t.placement == nil {
 		t.dcs = []dcRF{{v.localDC, 1}}

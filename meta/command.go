@@ -1,7 +1,6 @@
 package meta
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/helenusdb/helenus/ring"
@@ -14,16 +13,25 @@ type CommandKind uint8
 // The kinds. Their numbers are part of the encoding.
 const (
 	Found      CommandKind = 1 // the first command of a log: identity of the cluster and its first node, Normal with tokens
-	AddPending CommandKind = 2 // Node: announced, with the tokens it will own
-	CommitJoin CommandKind = 3 // Node.ID becomes Normal
+	AddPending CommandKind = 2 // Node: announced, with the tokens it will own; unless it is Quiet, operation Join or Replace begins
+	CommitJoin CommandKind = 3 // Node.ID, Quiet, becomes Normal
 	UpdateNode CommandKind = 4 // Node: new generation, addresses, versions, health of a member
-	RemoveNode CommandKind = 5 // Node.ID: Pending is forgotten; others have Left
+	RemoveNode CommandKind = 5 // Node.ID: Pending without an operation is forgotten; others have Left, without movement
 	SetVoters  CommandKind = 6 // Voters: who votes in Raft
 	Schema     CommandKind = 7 // Changes of the catalog whose version is BaseSchema
 	SetVersion CommandKind = 8 // ClusterVersion: all members understand it; never goes back
 	SetHealth  CommandKind = 9 // Node: ID, Generation, Health: the next step in the healing of that start of a member
 
-	kindMax = SetHealth
+	kindPlainMax = SetHealth // those from here on need VersionMovement
+
+	StartOperation CommandKind = 10 // OperationKind (Decommission, Remove, Move) on Node.ID, to Node.Next; Force
+	AbortOperation CommandKind = 11 // Operation, before the switch
+	ReportFilled   CommandKind = 12 // Node.ID has what it gains under Plan
+	Switch         CommandKind = 13 // everybody has reported Plan: reads move
+	ReportSwitched CommandKind = 14 // Node.ID has applied the switch of epoch Plan
+	Finish         CommandKind = 15 // everybody who is alive has reported the switch of epoch Plan: the movement ends
+
+	kindMax = Finish
 )
 
 // Command is one entry of the log. Which fields matter depends on Kind; the others are zero.
@@ -43,6 +51,12 @@ type Command struct {
 	Changes     []schema.Change
 	Version     uint32
 	NumTokens   uint32 // of a node that asks to join; nothing in the log
+
+	OperationKind OperationKind
+	Operation     uint64 // id
+	Plan          uint64 // State.Plan or State.SwitchedAt that the command was made for: it has no effect in another
+	Force         bool   // the operation goes on where too few replicas are alive to know all
+	Moves         bool   // Schema: keyspaces that are replicated anew are moved, by operations
 }
 
 // Apply returns the state after the command. It is a pure function: every node comes to the same state. Errors
@@ -58,9 +72,12 @@ func (s *State) Apply(c *Command) (*State, error) {
 	if c.BaseEpoch != 0 && c.BaseEpoch != s.Epoch {
 		return nil, ErrConflict
 	}
+	if need := c.NeedsVersion(); need > s.ClusterVersion {
+		return nil, refused("the cluster uses metadata version %d, the change needs %d: upgrade every member first", s.ClusterVersion, need)
+	}
 	next := s.copy()
 	next.Epoch++
-	if err := next.apply(c); err != nil {
+	if err := next.apply(s, c); err != nil {
 		return nil, err
 	}
 	next.remember(c.ID)
@@ -84,10 +101,12 @@ func (s *State) remember(id [16]byte) {
 // copy is shallow: Nodes is a new slice, the rest is shared.
 func (s *State) copy() *State {
 	return &State{Epoch: s.Epoch, ClusterID: s.ClusterID, ClusterName: s.ClusterName, Partitioner: s.Partitioner,
-		ClusterVersion: s.ClusterVersion, Secret: s.Secret, Catalog: s.Catalog, Nodes: slices.Clone(s.Nodes), Made: s.Made}
+		ClusterVersion: s.ClusterVersion, Secret: s.Secret, Catalog: s.Catalog, Nodes: slices.Clone(s.Nodes), Made: s.Made,
+		Operations: s.Operations, Plan: s.Plan, SwitchedAt: s.SwitchedAt, RingEpoch: s.RingEpoch, quiet: s.quiet, before: s.before, after: s.after}
 }
 
-func (s *State) apply(c *Command) error {
+// apply changes s, a copy of prev at the next epoch that has no rings yet.
+func (s *State) apply(prev *State, c *Command) error {
 	switch c.Kind {
 	case Found:
 		return s.found(c)
@@ -107,6 +126,18 @@ func (s *State) apply(c *Command) error {
 		return s.setVersion(c)
 	case SetHealth:
 		return s.setHealth(c)
+	case StartOperation:
+		return s.startOperation(c)
+	case AbortOperation:
+		return s.abortOperation(c)
+	case ReportFilled:
+		return s.reportFilled(c)
+	case Switch:
+		return s.switchReads(prev, c)
+	case ReportSwitched:
+		return s.reportSwitched(c)
+	case Finish:
+		return s.finishMovement(prev, c)
 	}
 	return refused("command %d is none", c.Kind) // DecodeCommand lets none through: nodes must not differ in what they refuse
 }
@@ -117,7 +148,8 @@ func (s *State) found(c *Command) error {
 	}
 	s.ClusterID, s.ClusterName, s.Partitioner, s.Secret = c.ClusterID, c.ClusterName, c.Partitioner, c.Secret
 	n := c.Node
-	n.State, n.Voter, n.Quiet, n.Health, n.Since, n.Tokens = Normal, true, false, Sound, s.Epoch, slices.Sorted(slices.Values(n.Tokens))
+	n.announced(s.Epoch)
+	n.State, n.Voter, n.Quiet, n.Health = Normal, true, false, Sound
 	if err := n.check(); err != nil {
 		return err
 	}
@@ -140,20 +172,77 @@ func (n *Node) check() error {
 	return nil
 }
 
+// announced makes n what a node is that is announced with it.
+func (n *Node) announced(epoch uint64) {
+	n.State, n.Tokens, n.Next, n.Voter, n.Health, n.Since = Pending, slices.Sorted(slices.Values(n.Tokens)), nil, false, announced(n.Health), epoch
+	n.Filled, n.Switched = 0, 0
+}
+
 func (s *State) addPending(c *Command) error {
 	n := c.Node
-	n.State, n.Tokens, n.Voter, n.Health, n.Since = Pending, slices.Sorted(slices.Values(n.Tokens)), false, announced(n.Health), s.Epoch
-	if err := cmp.Or(s.Admissible(&n), n.check()); err != nil {
+	n.announced(s.Epoch)
+	if err := s.Admissible(&n); err != nil {
 		return err
 	}
-	s.Nodes = slices.DeleteFunc(s.Nodes, func(o Node) bool { // an attempt to join from here that was wiped
-		return o.State == Pending && o.Internode == n.Internode && o.ID != n.ID
-	})
+	if o := s.OperationOn(n.ID); o != nil {
+		return s.joinAgain(&n, o, c.Force)
+	}
+	if err := s.forgetAttempts(&n); err != nil {
+		return err
+	}
+	switch {
+	case n.Quiet && !n.Replaces.IsZero():
+		return refused("node %s cannot replace another without moving its rows", n.ID)
+	case n.Quiet && len(s.Operations) > 0:
+		return refused("%s is under way: a node joins without rows only while nothing moves", &s.Operations[0])
+	case !n.Quiet && s.ClusterVersion >= VersionMovement:
+		if err := s.beginJoin(&n, c.Force); err != nil {
+			return err
+		}
+	}
+	if err := n.check(); err != nil {
+		return err
+	}
 	i, known := s.find(n.ID)
 	if known {
 		s.Nodes[i] = n
 	} else {
 		s.Nodes = slices.Insert(s.Nodes, i, n)
+	}
+	return nil
+}
+
+// joinAgain is AddPending of a node that has started again while its operation is under way, which goes on.
+func (s *State) joinAgain(n *Node, o *Operation, force bool) error {
+	i, _ := s.find(n.ID)
+	old := s.Nodes[i]
+	if n.Quiet || n.Replaces != old.Replaces || n.DC != old.DC || n.Rack != old.Rack {
+		return refused("%s is under way: start the node as it was started before, or abort it first", o)
+	}
+	if n.Generation < old.Generation {
+		return refused("host id %s has started again since: two processes have one identity, or the clock was set back", n.ID)
+	}
+	n.Tokens, n.Since, n.Filled, n.Switched = old.Tokens, old.Since, old.Filled, old.Switched
+	s.Nodes[i] = *n
+	if force && !o.Forced && s.Phase() == Filling {
+		s.force(o.ID)
+	}
+	return n.check()
+}
+
+// forgetAttempts takes out attempts to join from the node's address by a node that was wiped since.
+func (s *State) forgetAttempts(n *Node) error {
+	for _, o := range slices.Clone(s.Nodes) {
+		if o.State != Pending || o.Internode != n.Internode || o.ID == n.ID {
+			continue
+		}
+		if op := s.OperationOn(o.ID); op == nil {
+			s.Nodes = slices.DeleteFunc(s.Nodes, func(m Node) bool { return m.ID == o.ID })
+		} else if s.Phase() == Switched {
+			return refused("%s is being completed, and its node was wiped: wait until it is, then replace %s", op, o.ID)
+		} else if err := s.undo(*op); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -183,6 +272,7 @@ func (s *State) Admissible(n *Node) error {
 		case o.ID == n.ID:
 		case [8]byte(o.ID[:]) == [8]byte(n.ID[:]): // the number by which the log's Raft knows a node
 			return refused("host id %s is too much like that of %s: wipe the node's data folder, it gets another", n.ID, o.ID)
+		case o.ID == n.Replaces:
 		case o.owns() && (o.Internode == n.Internode || o.Native == n.Native):
 			return refused("address %s belongs to member %s: a node that lost its data cannot take the place of its former self by starting empty: restore its data folder, or start it under another address", n.Internode, o.ID)
 		case o.State == Pending && o.Internode != n.Internode && o.Native == n.Native:
@@ -196,6 +286,9 @@ func (s *State) commitJoin(c *Command) error {
 	i, ok := s.find(c.Node.ID)
 	if !ok || s.Nodes[i].State != Pending {
 		return refused("host id %s is not joining", c.Node.ID)
+	}
+	if o := s.OperationOn(c.Node.ID); o != nil {
+		return refused("%s is under way: it ends by itself", o)
 	}
 	if c.Node.Since != s.Nodes[i].Since { // what was found out about another attempt says nothing of this one
 		return ErrConflict
@@ -219,7 +312,7 @@ func (s *State) updateNode(c *Command) error {
 		return refused("the node's build understands metadata version %d, the cluster uses %d: start a newer build", c.Node.Version, s.ClusterVersion)
 	}
 	for j := range s.Nodes {
-		if o := &s.Nodes[j]; j != i && o.State != Left && (o.Internode == c.Node.Internode || o.Native == c.Node.Native) {
+		if o := &s.Nodes[j]; j != i && o.State != Left && o.ID != n.Replaces && (o.Internode == c.Node.Internode || o.Native == c.Node.Native) {
 			return refused("address %s belongs to member %s", c.Node.Internode, o.ID)
 		}
 	}
@@ -261,14 +354,20 @@ func (s *State) removeNode(c *Command) error {
 		return refused("host id %s is no member", c.Node.ID)
 	}
 	n := s.Nodes[i]
+	if o := s.OperationOn(n.ID); o != nil {
+		return refused("%s is under way: abort it", o)
+	}
 	if n.State == Pending {
 		s.Nodes = slices.Delete(s.Nodes, i, i+1)
 		return nil
 	}
+	if len(s.Operations) > 0 {
+		return refused("%s is under way", &s.Operations[0])
+	}
 	if n.owns() && !slices.ContainsFunc(s.Nodes, func(o Node) bool { return o.owns() && o.ID != n.ID }) {
 		return refused("host id %s is the last member", n.ID)
 	}
-	n.State, n.Voter, n.Health, n.Tokens = Left, false, Sound, nil
+	n.leave()
 	s.Nodes[i] = n
 	return nil
 }
@@ -296,8 +395,9 @@ func (s *State) changeSchema(c *Command) error {
 	if err != nil {
 		return err
 	}
+	was := s.Catalog
 	s.Catalog = catalog
-	return nil
+	return s.moveKeyspaces(was, c.Moves)
 }
 
 func (s *State) setVersion(c *Command) error {

@@ -18,13 +18,13 @@ func nodeEvents(events []Event, before, after *State) []Event {
 	for i := range after.Nodes {
 		n := &after.Nodes[i]
 		old := before.Node(n.ID)
-		owned := old != nil && old.owns()
+		owned, owns := old != nil && before.Owns(n.ID), after.Owns(n.ID)
 		switch {
-		case n.owns() && !owned:
+		case owns && !owned:
 			tell(NodeAdded, n)
-		case n.State == Left && owned:
+		case owned && !owns:
 			tell(NodeRemoved, n)
-		case n.owns() && !old.same(n):
+		case owns && !old.same(n):
 			tell(NodeUpdated, n)
 		}
 	}

@@ -92,11 +92,15 @@ type Node struct {
 	DC, Rack       string         // fixed for ever
 	Tokens         []ring.Token   // ascending; those it will own while Pending
 	State          NodeState
-	Since          uint64 // epoch of its announcement, by which attempts to join are told apart
-	Quiet          bool   // while it is Pending, user tables take no writes: see State.Quiet
-	Voter          bool   // has a seat among the voters; who is not Sound does not vote meanwhile
-	Health         Health // of its copy of the metadata log
-	Version        uint32 // highest Version its build understands
+	Since          uint64       // epoch of its announcement, by which attempts to join are told apart
+	Quiet          bool         // while it is Pending, user tables take no writes: see State.Quiet
+	Replaces       ring.HostID  // while it is Pending: the dead node whose tokens and place it takes; zero: none
+	Next           []ring.Token // ascending; the tokens it is moving to; nil when it does not
+	Filled         uint64       // the plan it has reported last, see State.Plan
+	Switched       uint64       // the switch it has reported last, see State.SwitchedAt
+	Voter          bool         // has a seat among the voters; who is not Sound does not vote meanwhile
+	Health         Health       // of its copy of the metadata log
+	Version        uint32       // highest Version its build understands
 	ReleaseVersion string
 }
 
@@ -113,16 +117,30 @@ type State struct {
 	Nodes          []Node     // by ID, those that left included
 	Made           [][16]byte // ids of the commands that made the newest epochs, up to Epoch; see MadeBy
 
-	// Ring has the nodes that own ranges: Normal and Leaving.
+	// Operations are under way and share one movement; in the order in which they began.
+	Operations []Operation
+	// Plan is the epoch at which A changed last while it is being filled; 0 when nothing moves. What is reported of another
+	// plan does not count.
+	Plan uint64
+	// SwitchedAt is the epoch from which on A is read; 0 unless the phase is Switched.
+	SwitchedAt uint64
+	// RingEpoch is the epoch of the last command that changed B, A or the phase; 0 before VersionMovement. Who acts on an older
+	// state may not know all replicas.
+	RingEpoch uint64
+
+	// Ring has the nodes that own ranges, with the tokens by which they are read.
 	Ring *ring.Ring
-	// Future is the ring once the joining nodes own their ranges; nil when none is joining.
-	Future *ring.Ring
+	// Other is the ring of the replicas that are only written: after the movement while it is being filled, or once the joining
+	// nodes own their ranges; before it once switched. nil when nothing moves.
+	Other *ring.Ring
 
-	quiet bool
+	quiet         bool
+	before, after *ring.Ring // of B and of A; the same when no node changes
 
-	mu         sync.Mutex // guards placements and futures; held for a map access or the building of one placement
-	placements map[string]*ring.Placement
-	futures    map[string]*ring.Placement
+	mu      sync.Mutex // guards the maps below; held for a map access or one computation
+	befores map[string]*ring.Placement
+	afters  map[string]*ring.Placement
+	moves   map[string][]ring.Movement // by both strategies
 }
 
 // Empty is the State before the first command: the system keyspaces, no node, epoch 0.
@@ -134,62 +152,18 @@ func Empty() *State {
 	return s
 }
 
-// finish derives the ring. Placements of prev are kept when neither ring nor keyspaces changed.
+// finish derives the rings. Placements of prev are kept where neither ring nor strategy changed.
 func (s *State) finish(prev *State) error {
-	p, ok := ring.PartitionerByName(s.Partitioner)
-	if !ok {
-		return fmt.Errorf("meta: partitioner %q is unknown", s.Partitioner)
+	if err := s.derive(prev); err != nil {
+		return err
 	}
-	var nodes, all []ring.Node
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		member := ring.Node{ID: n.ID, DC: n.DC, Rack: n.Rack, Tokens: n.Tokens}
-		if n.owns() {
-			nodes = append(nodes, member)
-		}
-		if n.State != Left {
-			all = append(all, member)
-		}
-		s.quiet = s.quiet || n.State == Pending && n.Quiet
-	}
-	if prev != nil && s.Partitioner == prev.Partitioner && sameRing(prev.Ring, nodes) {
-		s.Ring = prev.Ring
-	} else {
-		r, err := ring.New(nodes, p)
-		if err != nil {
-			return fmt.Errorf("meta: %w", err)
-		}
-		s.Ring = r
-	}
-	if len(all) > len(nodes) {
-		future, err := ring.New(all, p)
-		if err != nil {
-			return fmt.Errorf("meta: %w", err)
-		}
-		s.Future = future
-	}
-	s.placements, s.futures = map[string]*ring.Placement{}, map[string]*ring.Placement{}
-	if prev == nil || prev.Ring != s.Ring {
-		return nil
-	}
-	prev.mu.Lock()
-	defer prev.mu.Unlock()
-	for name, placement := range prev.placements {
-		before, _ := prev.Catalog.Keyspace(name)
-		after, ok := s.Catalog.Keyspace(name)
-		if ok && before != nil && before.Strategy.Equal(after.Strategy) {
-			s.placements[name] = placement
-		}
+	if prev != nil && s.ClusterVersion >= VersionMovement && s.moved(prev) {
+		s.RingEpoch = s.Epoch
 	}
 	return nil
 }
 
-func sameRing(r *ring.Ring, nodes []ring.Node) bool {
-	return slices.EqualFunc(r.Nodes(), nodes, func(a, b ring.Node) bool {
-		return a.ID == b.ID && a.DC == b.DC && a.Rack == b.Rack && slices.Equal(a.Tokens, b.Tokens)
-	})
-}
-
+// owns tells whether the node is in the ring before the movement.
 func (n *Node) owns() bool { return n.State == Normal || n.State == Leaving }
 
 // Node returns the member with that id, also one that left; nil when there is none.
@@ -240,36 +214,6 @@ func (s *State) DCs() []string { return s.Ring.DCs() }
 
 // Founded tells whether the state belongs to a cluster.
 func (s *State) Founded() bool { return s.ClusterID != [16]byte{} }
-
-// Placement returns which nodes replicate which token of the keyspace; nil for keyspaces that every node has for
-// itself and for unknown ones. The result is computed once per State.
-func (s *State) Placement(keyspace string) *ring.Placement {
-	return s.placement(s.placements, s.Ring, keyspace)
-}
-
-// FuturePlacement is Placement on Future: who replicates what once the joining nodes own their ranges. nil when none
-// is joining. Writes go to the replicas of both.
-func (s *State) FuturePlacement(keyspace string) *ring.Placement {
-	if s.Future == nil {
-		return nil
-	}
-	return s.placement(s.futures, s.Future, keyspace)
-}
-
-func (s *State) placement(cache map[string]*ring.Placement, r *ring.Ring, keyspace string) *ring.Placement {
-	ks, ok := s.Catalog.Keyspace(keyspace)
-	if !ok || ks.Local || ks.Virtual {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p, ok := cache[keyspace]
-	if !ok {
-		p = r.Placement(ks.Strategy)
-		cache[keyspace] = p
-	}
-	return p
-}
 
 // Event tells what a command changed. Exactly one field is set.
 type Event struct {

@@ -55,7 +55,7 @@ func joined(t testing.TB, n int) *meta.State {
 }
 
 func join(t testing.TB, s *meta.State, i int) *meta.State {
-	s = must(t, s, &meta.Command{Kind: meta.AddPending, Node: member(i)})
+	s = must(t, s, &meta.Command{Kind: meta.AddPending, Node: with(member(i), func(n *meta.Node) { n.Quiet = true })})
 	return must(t, s, &meta.Command{Kind: meta.CommitJoin, Node: meta.Node{ID: host(i), Since: s.Node(host(i)).Since}})
 }
 
@@ -135,9 +135,10 @@ func TestRefusals(t *testing.T) {
 // TestConflicts: a command made for another epoch, another attempt to join or another catalog has no effect.
 func TestConflicts(t *testing.T) {
 	s := joined(t, 2)
-	pending := must(t, s, &meta.Command{Kind: meta.AddPending, Node: member(3)})
+	quiet := with(member(3), func(n *meta.Node) { n.Quiet = true })
+	pending := must(t, s, &meta.Command{Kind: meta.AddPending, Node: quiet})
 	since := pending.Node(host(3)).Since
-	again := must(t, pending, &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: host(3)}}, &meta.Command{Kind: meta.AddPending, Node: member(3)})
+	again := must(t, pending, &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: host(3)}}, &meta.Command{Kind: meta.AddPending, Node: quiet})
 	for name, c := range map[string]struct {
 		in *meta.State
 		c  meta.Command
@@ -160,14 +161,14 @@ func TestJoin(t *testing.T) {
 	s := joined(t, 2)
 	quiet := must(t, s, &meta.Command{Kind: meta.AddPending, Node: with(member(3), func(n *meta.Node) { n.Quiet = true })})
 	loud := must(t, s, &meta.Command{Kind: meta.AddPending, Node: member(3)})
-	if !quiet.Quiet() || loud.Quiet() || s.Quiet() || quiet.Future == nil || s.Future != nil {
+	if !quiet.Quiet() || loud.Quiet() || s.Quiet() || quiet.Other == nil || s.Other != nil {
 		t.Error("quiet or future is wrong")
 	}
-	if n := len(quiet.Ring.Nodes()); n != 2 || len(quiet.Future.Nodes()) != 3 {
+	if n := len(quiet.Ring.Nodes()); n != 2 || len(quiet.Other.Nodes()) != 3 {
 		t.Errorf("%d nodes own ranges", n)
 	}
 	done := must(t, quiet, &meta.Command{Kind: meta.CommitJoin, Node: meta.Node{ID: host(3), Since: quiet.Node(host(3)).Since}})
-	if done.Quiet() || done.Future != nil || len(done.Ring.Nodes()) != 3 || done.Node(host(3)).Quiet {
+	if done.Quiet() || done.Other != nil || len(done.Ring.Nodes()) != 3 || done.Node(host(3)).Quiet {
 		t.Error("it has not joined")
 	}
 	events := meta.Diff(s, done)
@@ -178,10 +179,16 @@ func TestJoin(t *testing.T) {
 
 // TestWipedWhileJoining: a node that lost its folder while it joined takes the place of its former self.
 func TestWipedWhileJoining(t *testing.T) {
-	s := must(t, joined(t, 2), &meta.Command{Kind: meta.AddPending, Node: member(3)})
-	s = must(t, s, &meta.Command{Kind: meta.AddPending, Node: with(member(4), func(n *meta.Node) { n.Internode, n.Native = addr(3, 7000), addr(3, 9042) })})
-	if s.Node(host(3)) != nil || s.Node(host(4)) == nil {
-		t.Errorf("members %v", s.Members())
+	for _, quiet := range []bool{true, false} {
+		three := with(member(3), func(n *meta.Node) { n.Quiet = quiet })
+		four := with(member(4), func(n *meta.Node) { n.Internode, n.Native, n.Quiet = addr(3, 7000), addr(3, 9042), quiet })
+		s := must(t, joined(t, 2), &meta.Command{Kind: meta.AddPending, Node: three}, &meta.Command{Kind: meta.AddPending, Node: four})
+		if old := s.Node(host(3)); old != nil && (quiet || old.State != meta.Left) || s.Node(host(4)).State != meta.Pending {
+			t.Errorf("members %v", s.Members())
+		}
+		if want := 1; !quiet && (len(s.Operations) != want || s.Operations[0].Node != host(4)) {
+			t.Errorf("operations %v", s.Operations)
+		}
 	}
 }
 
@@ -213,7 +220,7 @@ func TestStateBytesMax(t *testing.T) {
 			n.Internode = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 7000)
 			n.Native = n.Internode
 			n.Rack = strings.Repeat("x", 60<<10)
-			n.Tokens = []ring.Token{ring.Token(1000 + i)}
+			n.Tokens, n.Quiet = []ring.Token{ring.Token(1000 + i)}, true
 		})}
 		next, err := s.Apply(c)
 		if err == nil {

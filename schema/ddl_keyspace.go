@@ -192,3 +192,13 @@ func replicationOptions(p *Property) (map[string]string, error) {
 	}
 	return options, nil
 }
+
+// WithStrategy returns the catalog in which the keyspace is replicated by s. Errors: the keyspace does not exist, or is not to be
+// altered.
+func (c *Catalog) WithStrategy(keyspace string, s ring.Strategy) (*Catalog, error) {
+	k, ok := c.keyspaces[keyspace]
+	if !ok {
+		return nil, invalid("Keyspace '%s' doesn't exist", keyspace)
+	}
+	return c.Apply([]Change{{Kind: PutKeyspaceChange, Keyspace: k.Name, durableWrites: k.DurableWrites, replication: mapOf(s.Options())}})
+}

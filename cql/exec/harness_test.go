@@ -103,7 +103,7 @@ func (c *cluster) found(t testing.TB, o options) {
 	}
 	if o.other {
 		n := meta.Node{ID: ring.HostID{9}, Generation: 1, Internode: netip.MustParseAddrPort("127.0.0.12:7000"), Gossip: netip.MustParseAddrPort("127.0.0.12:7001"),
-			Native: netip.MustParseAddrPort("127.0.0.12:9042"), DC: "datacenter1", Rack: "rack1", Tokens: []ring.Token{0, 100}, Version: meta.Version}
+			Native: netip.MustParseAddrPort("127.0.0.12:9042"), DC: "datacenter1", Rack: "rack1", Tokens: []ring.Token{0, 100}, Version: meta.Version, Quiet: true}
 		for _, kind := range []meta.CommandKind{meta.AddPending, meta.CommitJoin} {
 			if s, err = s.Apply(&meta.Command{Kind: kind, Node: n, BaseEpoch: s.Epoch}); err != nil {
 				t.Fatal(err)

@@ -320,7 +320,7 @@ func (w *world) oneCluster(within time.Duration) *meta.State {
 				return false
 			}
 			now := p.log.Current()
-			if s != nil && (now.ClusterID != s.ClusterID || now.Epoch != s.Epoch) || len(now.Ring.Nodes()) != len(w.all) || now.Future != nil {
+			if s != nil && (now.ClusterID != s.ClusterID || now.Epoch != s.Epoch) || len(now.Ring.Nodes()) != len(w.all) || now.Other != nil {
 				return false
 			}
 			s = now

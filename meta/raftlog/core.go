@@ -76,6 +76,10 @@ func (s *Service) propose(p proposal) bool {
 		p.done(s.verdict(c))
 		return false
 	}
+	if need := c.NeedsVersion(); need > s.log.ClusterVersion { // a member may not be able to read it
+		p.done(outcome{code: refusedOutcome, epoch: s.log.Epoch, text: fmt.Sprintf("the cluster uses metadata version %d, the change needs %d: upgrade every member first", s.log.ClusterVersion, need)})
+		return false
+	}
 	if i := s.pendingAt(c.ID); i >= 0 {
 		s.pending[i].done = append(s.pending[i].done, p.done)
 		return false

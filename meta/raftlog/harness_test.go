@@ -156,7 +156,9 @@ func (c *cluster) join(n *node) {
 		}
 	}
 	propose(func(s *meta.State) (*meta.Command, bool, error) {
-		return &meta.Command{Kind: meta.AddPending, Node: n.member()}, s.Node(n.id) == nil, nil
+		m := n.member()
+		m.Quiet = true
+		return &meta.Command{Kind: meta.AddPending, Node: m}, s.Node(n.id) == nil, nil
 	})
 	propose(func(s *meta.State) (*meta.Command, bool, error) {
 		m := s.Node(n.id)

@@ -41,7 +41,7 @@ type standing struct {
 }
 
 // lead does what only the leader does, one change at a time: keep Raft's membership equal to the state's, choose
-// voters, and end attempts to join that nobody works on any more.
+// voters, end attempts to join that nobody works on any more, and raise the cluster version when every member is new enough.
 func (s *Service) lead() {
 	s.listen()
 	last, err := s.store.mem.LastIndex()
@@ -82,7 +82,7 @@ func (s *Service) listen() {
 		}
 		w := c.joining[n.ID]
 		switch {
-		case n.State != meta.Pending:
+		case n.State != meta.Pending || s.log.OperationOn(n.ID) != nil:
 			delete(c.joining, n.ID)
 		case w.since != n.Since:
 			c.joining[n.ID] = wait{since: n.Since}
@@ -108,10 +108,24 @@ func (s *Service) chore() *meta.Command {
 		return c
 	}
 	want := chooseVoters(s.log, standings)
-	if len(want) == 0 || slices.Equal(want, s.log.Voters()) {
+	if len(want) > 0 && !slices.Equal(want, s.log.Voters()) {
+		return &meta.Command{Kind: meta.SetVoters, Voters: want}
+	}
+	return raise(s.log)
+}
+
+// raise is the command that lets the cluster use what all its members, and this build, understand; nil: it does.
+func raise(s *meta.State) *meta.Command {
+	version := meta.Version
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; n.State != meta.Left {
+			version = min(version, n.Version)
+		}
+	}
+	if version <= s.ClusterVersion {
 		return nil
 	}
-	return &meta.Command{Kind: meta.SetVoters, Voters: want}
+	return &meta.Command{Kind: meta.SetVersion, Version: version}
 }
 
 func (s *Service) standings() func(ring.HostID) standing {
