@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // VersionMovement is the cluster version from which on operations exist, and entries of the log that speak of them.
@@ -225,7 +226,55 @@ func (s *State) Moves(keyspace string) []ring.Movement {
 	return moves
 }
 
-// Reporters returns the nodes, ascending, that have to report the plan before reads may move: those that gain ranges, and those that
+// Fills returns the ranges of the keyspace that the node has to fill before reads may move, in ring order: those it gains, and
+// those it keeps where so few replicas are left that a quorum of them may lack what a quorum of B has. nil when it has none.
+func (s *State) Fills(keyspace string, id ring.HostID) []ring.Movement {
+	var out []ring.Movement
+	for _, m := range s.Moves(keyspace) {
+		if slices.Contains(m.Gains, id) || slices.Contains(m.After, id) && s.wanting(&m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// wanting tells whether all replicas of A that have been in B may lack a write that was acknowledged at QUORUM by B, or at
+// LOCAL_QUORUM in a data centre, so that a quorum of A may not know it.
+func (s *State) wanting(m *ring.Movement) bool {
+	if s.fewer(m.Before, m.After, "") {
+		return true
+	}
+	var dcs []string
+	for _, id := range m.After {
+		if dc := s.Node(id).DC; !slices.Contains(dcs, dc) {
+			dcs = append(dcs, dc)
+		}
+	}
+	return slices.ContainsFunc(dcs, func(dc string) bool { return s.fewer(m.Before, m.After, dc) })
+}
+
+// fewer is wanting for the replicas of one data centre; of all when dc is empty.
+func (s *State) fewer(before, after []ring.HostID, dc string) bool {
+	a, b, kept := 0, 0, 0
+	for _, id := range before {
+		if dc == "" || s.Node(id).DC == dc {
+			b++
+		}
+	}
+	for _, id := range after {
+		if dc == "" || s.Node(id).DC == dc {
+			a++
+			if slices.Contains(before, id) {
+				kept++
+			}
+		}
+	}
+	return a > 0 && b > 0 && min(kept, b-quorum(b)) >= quorum(a)
+}
+
+func quorum(n int) int { return n/2 + 1 }
+
+// Reporters returns the nodes, ascending, that have to report the plan before reads may move: those that fill ranges, and those that
 // join, move or are decommissioned in any case. nil when nothing is filled.
 func (s *State) Reporters() []ring.HostID {
 	if s.Phase() != Filling {
@@ -239,7 +288,11 @@ func (s *State) Reporters() []ring.HostID {
 	}
 	for _, ks := range s.Catalog.Keyspaces() {
 		for _, m := range s.Moves(ks.Name) {
-			for _, id := range m.Gains {
+			fill := m.Gains
+			if s.wanting(&m) {
+				fill = m.After
+			}
+			for _, id := range fill {
 				reporters[id] = true
 			}
 		}
@@ -258,8 +311,12 @@ func (s *State) Unfilled() []ring.HostID {
 	return slices.DeleteFunc(s.Reporters(), func(id ring.HostID) bool { return s.Node(id).Filled == s.Plan })
 }
 
+// Acknowledgements returns how many of the union of B and A have to take a write or a ballot at QUORUM, in either phase: so many that a
+// quorum of B and one of A have it whichever are missing. u is the size of the union.
+func Acknowledgements(b, a, u int) int { return u - max(0, min(b-quorum(b), a-quorum(a))) }
+
 // Sources returns how many of b replicas together know every write that was acknowledged at QUORUM: b - Q(b) + 1.
-func Sources(b int) int { return b - b/2 }
+func Sources(b int) int { return b - quorum(b) + 1 }
 
 // Unheard returns the members, ascending, that have not reported that they have applied the switch; nil unless switched.
 func (s *State) Unheard() []ring.HostID {
@@ -275,12 +332,12 @@ func (s *State) Unheard() []ring.HostID {
 	return out
 }
 
-// Stale returns a keyspace and a range that B loses, of which so few replicas in B have reported the switch that the others could make up
+// Stale returns a keyspace, none of the system's, and a range that B loses, of which so few replicas in B have reported the switch that the others could make up
 // a quorum of B for somebody who has not heard of it; ok false when there is none.
 func (s *State) Stale() (keyspace string, r ring.Range, ok bool) {
 	for _, ks := range s.Catalog.Keyspaces() {
 		for _, m := range s.Moves(ks.Name) {
-			if len(m.Losses) > 0 && s.heard(m.Before) < Sources(len(m.Before)) {
+			if !schema.IsSystemKeyspace(ks.Name) && len(m.Losses) > 0 && s.heard(m.Before) < Sources(len(m.Before)) {
 				return ks.Name, m.Range, true
 			}
 		}
