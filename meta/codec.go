@@ -161,6 +161,7 @@ func (s *State) Encode() []byte {
 		dst = appendOperation(dst, &s.Operations[i])
 	}
 	dst = binary.AppendUvarint(dst, s.Plan)
+	dst = binary.AppendUvarint(dst, s.PriorPlan)
 	dst = binary.AppendUvarint(dst, s.SwitchedAt)
 	return binary.AppendUvarint(dst, s.RingEpoch)
 }
@@ -396,7 +397,7 @@ func (d *decoder) movement(s *State) {
 	for range d.count(OperationsMax) {
 		s.Operations = append(s.Operations, d.operation())
 	}
-	s.Plan, s.SwitchedAt, s.RingEpoch = d.uvarint(), d.uvarint(), d.uvarint()
+	s.Plan, s.PriorPlan, s.SwitchedAt, s.RingEpoch = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
 }
 
 func (d *decoder) operation() (o Operation) {

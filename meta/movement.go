@@ -354,6 +354,27 @@ func (s *State) heard(ids []ring.HostID) (n int) {
 	return n
 }
 
+// Advance returns the command by which the movement goes on without anybody's doing: the switch when every reporter has reported, the
+// end when every member has that is not dead; nil while there is something to wait for. The leader of the log proposes it.
+func (s *State) Advance(dead func(ring.HostID) bool) *Command {
+	switch s.Phase() {
+	case Filling:
+		if len(s.Unfilled()) == 0 {
+			return &Command{Kind: Switch, Plan: s.Plan}
+		}
+	case Switched:
+		for _, id := range s.Unheard() {
+			if !dead(id) {
+				return nil
+			}
+		}
+		if _, _, stale := s.Stale(); !stale || s.Forced() {
+			return &Command{Kind: Finish, Plan: s.SwitchedAt}
+		}
+	}
+	return nil
+}
+
 // derive computes the rings and keeps of prev what stays right: nil, or the state before.
 func (s *State) derive(prev *State) error {
 	p, ok := ring.PartitionerByName(s.Partitioner)

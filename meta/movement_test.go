@@ -188,6 +188,9 @@ func TestOperationsShareOneMovement(t *testing.T) {
 	s := must(t, withKeyspace(t, 5), &meta.Command{Kind: meta.AddPending, Node: member(6)})
 	first := s.Plan
 	s = must(t, fill(t, s), &meta.Command{Kind: meta.AddPending, Node: member(7)}, start(meta.Decommission, 2))
+	if s.PriorPlan == 0 || s.PriorPlan == first {
+		t.Errorf("prior plan %d: two plans followed %d", s.PriorPlan, first)
+	}
 	if s.Plan == first || len(s.Unfilled()) == 0 || !slices.Contains(s.Unfilled(), host(6)) {
 		t.Errorf("plan %d after %d, unfilled %v", s.Plan, first, s.Unfilled())
 	}
@@ -198,7 +201,25 @@ func TestOperationsShareOneMovement(t *testing.T) {
 		t.Errorf("a switch before the reports: %v", err)
 	}
 	s = must(t, s, &meta.Command{Kind: meta.AbortOperation, Operation: s.OperationOn(host(7)).ID})
-	done := finished(t, switched(t, s))
+	dead := func(which ...int) func(ring.HostID) bool {
+		return func(id ring.HostID) bool { return slices.Contains(which, int(id[0])) }
+	}
+	if s.Advance(dead()) != nil {
+		t.Error("it goes on before the reports")
+	}
+	s = fill(t, s)
+	s = must(t, s, s.Advance(dead()))
+	for _, i := range []int{1, 3, 4, 6} {
+		s = must(t, s, &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: host(i)}, Plan: s.SwitchedAt})
+	}
+	if s.Phase() != meta.Switched || s.Advance(dead()) != nil || s.Advance(dead(2)) != nil {
+		t.Error("it ends before every live member has heard")
+	}
+	if s.Advance(dead(2, 5)) != nil {
+		t.Error("it ends while two of three old replicas may not have heard")
+	}
+	s = must(t, s, &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: host(5)}, Plan: s.SwitchedAt})
+	done := must(t, s, s.Advance(dead(2)))
 	if got := owners(done.Ring); !slices.Equal(got, []int{1, 3, 4, 5, 6}) {
 		t.Errorf("in the end %v own ranges", got)
 	}

@@ -31,14 +31,21 @@ func (s *State) startable(on ...ring.HostID) error {
 func (s *State) begin(o Operation) {
 	o.ID = s.Epoch
 	s.Operations = append(slices.Clone(s.Operations), o)
-	s.Plan = s.Epoch
+	s.plan()
+}
+
+// plan begins a new plan: A has changed. A command can change it more than once.
+func (s *State) plan() {
+	if s.Plan != s.Epoch {
+		s.PriorPlan, s.Plan = s.Plan, s.Epoch
+	}
 }
 
 // drop takes the operation out: A has changed. After the last one nothing moves any more.
 func (s *State) drop(id uint64) {
 	s.Operations = slices.DeleteFunc(slices.Clone(s.Operations), func(o Operation) bool { return o.ID == id })
 	if s.Phase() == Filling {
-		s.Plan = s.Epoch
+		s.plan()
 	}
 	if len(s.Operations) == 0 {
 		s.rest()
@@ -47,7 +54,7 @@ func (s *State) drop(id uint64) {
 
 // rest forgets what was known of a movement that has ended.
 func (s *State) rest() {
-	s.Operations, s.Plan, s.SwitchedAt = nil, 0, 0
+	s.Operations, s.Plan, s.PriorPlan, s.SwitchedAt = nil, 0, 0, 0
 	for i := range s.Nodes {
 		s.Nodes[i].Filled, s.Nodes[i].Switched = 0, 0
 	}
@@ -294,11 +301,11 @@ func (s *State) moveKeyspace(old ring.Strategy, ks *schema.Keyspace, moves bool)
 		s.drop(o.ID)
 		return nil
 	case o != nil:
-		s.Plan = s.Epoch
+		s.plan()
 		return nil
 	case !moves || !s.places(old, ks.Strategy):
 		if s.Phase() == Filling {
-			s.Plan = s.Epoch
+			s.plan()
 		}
 		return nil
 	}

@@ -122,6 +122,8 @@ type State struct {
 	// Plan is the epoch at which A changed last while it is being filled; 0 when nothing moves. What is reported of another
 	// plan does not count.
 	Plan uint64
+	// PriorPlan is the plan before this one of the same movement, 0 when there was none: who knows of it knows all there were.
+	PriorPlan uint64
 	// SwitchedAt is the epoch from which on A is read; 0 unless the phase is Switched.
 	SwitchedAt uint64
 	// RingEpoch is the epoch of the last command that changed B, A or the phase; 0 before VersionMovement. Who acts on an older

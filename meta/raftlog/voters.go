@@ -41,7 +41,7 @@ type standing struct {
 }
 
 // lead does what only the leader does, one change at a time: keep Raft's membership equal to the state's, choose
-// voters, end attempts to join that nobody works on any more, and raise the cluster version when every member is new enough.
+// voters, end attempts to join that nobody works on any more, move reads and end movements when everybody has reported, and raise the cluster version when every member is new enough.
 func (s *Service) lead() {
 	s.listen()
 	last, err := s.store.mem.LastIndex()
@@ -110,6 +110,12 @@ func (s *Service) chore() *meta.Command {
 	want := chooseVoters(s.log, standings)
 	if len(want) > 0 && !slices.Equal(want, s.log.Voters()) {
 		return &meta.Command{Kind: meta.SetVoters, Voters: want}
+	}
+	if c := s.log.Advance(func(id ring.HostID) bool {
+		return !s.opts.Alive(id) && s.chores.silent[raftID(id)] > 2*s.opts.ElectionTicks
+	}); c != nil {
+		s.opts.Logger.Info("the movement of ranges goes on", "phase", s.log.Phase().String(), "plan", c.Plan, "operations", len(s.log.Operations))
+		return c
 	}
 	return raise(s.log)
 }
