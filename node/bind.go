@@ -94,7 +94,7 @@ func (d ddl) Change(ctx context.Context, build func(*meta.State) (schema.Plan, e
 			return nil, false, err
 		}
 		plan = p
-		return &meta.Command{Kind: meta.Schema, Changes: p.Changes}, true, nil
+		return &meta.Command{Kind: meta.Schema, Changes: p.Changes, Moves: d.n.moves()}, true, nil
 	})
 	if err != nil || len(plan.Changes) == 0 {
 		return plan, nil, err

@@ -101,14 +101,24 @@ func (s *cqlService) tell(events []meta.Event) {
 				Keyspace: e.Schema.Keyspace, Name: e.Schema.Name})
 		case e.Node != nil && e.Node.Kind == meta.NodeRemoved:
 			s.server.Broadcast(&protocol.Event{Type: protocol.TopologyChange, Change: protocol.RemovedNode, Addr: e.Node.Node.Native})
+			s.mu.Lock()
+			delete(s.told, e.Node.Node.ID)
+			s.mu.Unlock()
+		case e.Node != nil && e.Node.Kind == meta.NodeAdded: // it may have said that it serves clients before this was known
+			if g := s.n.liveness(); g != nil && e.Node.Node.ID != s.n.home.HostID {
+				if st, ok := g.State(e.Node.Node.ID); ok && st.Alive {
+					s.up(st)
+				}
+			}
 		}
 	}
 }
 
 // up tells clients once that a member serves clients, as soon as it says so.
 func (s *cqlService) up(st gossip.State) {
-	m := s.n.log.Current().Node(st.ID)
-	if !st.Meta.Native.IsValid() || st.Meta.Phase != gossip.Normal || m == nil || m.State == meta.Pending {
+	state := s.n.log.Current()
+	m := state.Node(st.ID)
+	if !st.Meta.Native.IsValid() || st.Meta.Phase != gossip.Normal || m == nil || !state.Owns(st.ID) {
 		return
 	}
 	s.mu.Lock()
@@ -125,8 +135,9 @@ func (s *cqlService) up(st gossip.State) {
 }
 
 func (s *cqlService) down(st gossip.State) {
-	m := s.n.log.Current().Node(st.ID)
-	if m == nil {
+	state := s.n.log.Current()
+	m := state.Node(st.ID)
+	if m == nil || !state.Owns(st.ID) {
 		return
 	}
 	s.mu.Lock()

@@ -23,6 +23,7 @@ import (
 	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/meta/raftlog"
 	"github.com/helenusdb/helenus/repair"
+	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -44,6 +45,7 @@ type Node struct {
 	clock     *hlc.Clock
 	shard     row.ShardID // what this store counts with
 	host      *formation.Host
+	mover     *movement.Mover // nil: nothing brings rows
 	self      meta.Node
 	cql       atomic.Pointer[cqlService]
 	started   time.Time
@@ -102,6 +104,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // stopped while starting
 	}
+	if errors.Is(err, errLeft) {
+		n.o.Logger.Info("this node has left the cluster and stops; its data folder is of no use any more")
+		err = nil
+	}
 	gentle, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	if err = errors.Join(err, n.stop(gentle)); err != nil {
@@ -134,9 +140,9 @@ func (n *Node) start(ctx context.Context) error {
 
 func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.startTransport, n.tryPorts, n.form, n.startLog,
-		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.announce, n.makeCQL, n.startAdmin,
-		n.catchUp, n.startCQL,
+		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.makeMover, n.startTransport, n.tryPorts, n.form, n.startLog,
+		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.startMover, n.announce, n.makeCQL, n.startAdmin,
+		n.catchUp, n.awaitRanges, n.startCQL,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -305,7 +311,7 @@ func (n *Node) makeTransport(context.Context) error {
 		return err
 	}
 	n.host = formation.NewHost(formation.HostOptions{Self: n.self, FirstSeed: n.seeds()[0], Name: c.ClusterName, Log: n.log,
-		Call: peers{n}.Call, AnyRows: n.anyRows, Seed: n.o.uint64, Logger: n.o.Logger})
+		Call: peers{n}.Call, AnyRows: n.anyRows, Moves: n.moves, Alive: n.alive, Seed: n.o.uint64, Logger: n.o.Logger})
 	n.rpc, err = rpc.New(rpc.Options{Self: n.home.HostID, ClusterID: n.clusterID, Epoch: func() uint64 { return n.log.Current().Epoch },
 		OnEpoch: n.hearEpoch, Listen: func(context.Context) (net.Listener, error) { return n.listener, nil },
 		Dial: n.o.Net.Dial, Resolve: n.resolve, NewSession: n.newSession, Admit: n.admit, OnProbe: n.host.OnProbe, TLS: t, Logger: n.o.Logger})
@@ -459,6 +465,9 @@ func (n *Node) form(ctx context.Context) error {
 			return formation.Check(ctx, fo, s)
 		}
 	}
+	if n.o.Replace != "" {
+		fo.Replaces = n.replaces
+	}
 	out, err := formation.Form(ctx, fo)
 	if err != nil {
 		return err
@@ -539,6 +548,9 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 	}
 	if c := n.cql.Load(); c != nil {
 		c.tell(events)
+	}
+	if n.mover != nil {
+		n.mover.Observe(before, after)
 	}
 }
 
@@ -778,6 +790,9 @@ func (n *Node) memberUp(s gossip.State) {
 	n.o.Logger.Info("/" + n.internodeOf(s).String() + " is now UP")
 	n.rpc.Nudge(s.ID)
 	n.coord.Hints().Nudge()
+	if n.mover != nil {
+		n.mover.Nudge()
+	}
 	if c := n.cql.Load(); c != nil {
 		c.up(s)
 	}

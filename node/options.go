@@ -11,6 +11,7 @@ import (
 
 	"github.com/helenusdb/helenus/config"
 	"github.com/helenusdb/helenus/gossip"
+	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/storage"
 )
 
@@ -55,6 +56,10 @@ type Options struct {
 	PurgeInterval time.Duration
 	// ClearSuspect: stores whose logs were found too short count as whole again (storage.Engine.Suspect, raftlog.Service.Suspect).
 	ClearSuspect bool
+	// Replace is the host id or the address of a dead node whose tokens and place an empty node takes. Empty: none
+	Replace string
+	// Filler makes what brings rows to a node that gains ranges. nil: nothing can, and operations that move ranges are refused
+	Filler func(*Node) movement.Filler
 }
 
 const fatalExit = 70 // EX_SOFTWARE

@@ -105,7 +105,7 @@ func (c repairCluster) Owns(gen schema.Generation, tokens ring.Interval) bool {
 		return false
 	}
 	missing := []ring.Range{rangeOf(tokens)}
-	for _, p := range []*ring.Placement{s.Placement(t.Keyspace), s.FuturePlacement(t.Keyspace)} {
+	for _, p := range []*ring.Placement{s.Placement(t.Keyspace), s.OtherPlacement(t.Keyspace)} {
 		if p == nil || len(missing) == 0 {
 			continue
 		}

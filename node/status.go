@@ -41,7 +41,7 @@ type NodeStatus struct {
 	DC      string  `json:"data_center"`
 	Rack    string  `json:"rack"`
 	Up      bool    `json:"up"`
-	State   string  `json:"state"` // normal, joining, leaving
+	State   string  `json:"state"` // normal, joining, leaving, moving
 	Tokens  int     `json:"tokens"`
 	Load    uint64  `json:"load_bytes"`
 	Owns    float64 `json:"owns"` // primary ranges, [0, 1]
@@ -86,6 +86,9 @@ func (n *Node) nodeStatus(m meta.Node, owned map[string]float64) NodeStatus {
 	st := NodeStatus{HostID: m.ID.String(), Address: m.Internode.Addr().String(), Native: m.Native.String(), DC: m.DC, Rack: m.Rack,
 		Up: n.alive(m.ID), State: m.State.String(), Tokens: len(m.Tokens), Owns: owned[m.ID.String()], Voter: m.Voter,
 		Hints: n.coord.Hints().PendingFor(m.ID)}
+	if len(m.Next) > 0 {
+		st.State = "moving"
+	}
 	if m.ID == n.home.HostID {
 		st.Load = n.engine.Stats().DiskBytes
 	} else if g := n.liveness(); g != nil {
@@ -103,7 +106,7 @@ func (n *Node) startAdmin(context.Context) error {
 	}
 	s, err := admin.New(admin.Options{Addr: addr.String(), Listen: n.o.Net.Listen, Ready: n.servesClients,
 		Status: func() any { return n.Status() }, Metrics: n.metrics(),
-		Collect: n.tableMetrics, Endpoints: n.endpoints(), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
+		Collect: n.tableMetrics, Endpoints: n.endpoints(), Routes: n.operationRoutes(), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

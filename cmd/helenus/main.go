@@ -48,6 +48,7 @@ func root() *cobra.Command {
 	c.AddCommand(startCommand(), devCommand(), statusCommand(), repairCommand(), shCommand(), benchCommand(), versionCommand())
 	c.AddCommand(operatorCommands()...)
 	c.AddCommand(snapshotCommands()...)
+	c.AddCommand(operationCommands()...)
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 
 func startCommand() *cobra.Command {
 	var printConfig, clearSuspect bool
+	var replace string
 	c := &cobra.Command{Use: "start", Short: "Run a node", Args: cobra.NoArgs,
 		Long: "Run a node until SIGTERM or SIGINT, then drain and stop.\n\nEvery key can stand in helenus.yaml, in the environment as HELENUS_KEY, or be given as a flag; flags win over the\nenvironment, the environment over the file.",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -25,21 +26,22 @@ func startCommand() *cobra.Command {
 			if printConfig {
 				return cfg.Print(c.OutOrStdout())
 			}
-			return run(c, cfg, clearSuspect)
+			return run(c, cfg, clearSuspect, replace)
 		}}
 	c.Flags().BoolVar(&printConfig, "print-config", false, "print the configuration as it would be used, and exit")
 	c.Flags().BoolVar(&clearSuspect, "clear-suspect", false, "the end of a log was found missing and what was lost is back from the other nodes (docs/OPERATIONS.md): purge and vote again")
+	c.Flags().StringVar(&replace, "replace", "", "host id or address of a dead node whose place and tokens this empty node takes")
 	config.AddFlags(c.Flags())
 	return c
 }
 
-func run(c *cobra.Command, cfg *config.Config, clearSuspect bool) error {
+func run(c *cobra.Command, cfg *config.Config, clearSuspect bool, replace string) error {
 	log, err := logger(os.Stderr, cfg)
 	if err != nil {
 		return err
 	}
 	limitMemory(cfg)
-	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect, Now: wallClock()})
+	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect, Replace: replace, Now: wallClock()})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/helenusdb/helenus/cql/protocol"
 	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
 )
 
@@ -68,7 +69,7 @@ func (s *Tables) systemRows(state *meta.State, table string) []record {
 		var out []record
 		for i := range state.Nodes {
 			n := &state.Nodes[i]
-			if n.ID != s.o.Self && n.State == meta.Normal && n.Native.IsValid() && len(n.Tokens) > 0 {
+			if n.ID != s.o.Self && state.Owns(n.ID) && n.Native.IsValid() && len(n.Tokens) > 0 {
 				out = append(out, s.peer(state, n, table == "peers_v2"))
 			}
 		}
@@ -115,7 +116,7 @@ func (s *Tables) local(state *meta.State) record {
 		"rpc_address":             inet(native.Addr()),
 		"rpc_port":                integer(int32(native.Port())),
 		"schema_version":          slices.Clone(state.Catalog.Version[:]),
-		"tokens":                  tokens(n),
+		"tokens":                  tokens(state, n.ID),
 	}
 }
 
@@ -129,7 +130,7 @@ func (s *Tables) peer(state *meta.State, n *meta.Node, v2 bool) record {
 		"rack":            text(n.Rack),
 		"release_version": text(ReleaseVersion),
 		"schema_version":  slices.Clone(state.Catalog.Version[:]),
-		"tokens":          tokens(n),
+		"tokens":          tokens(state, n.ID),
 	}
 	if !v2 {
 		r["rpc_address"] = inet(n.Native.Addr())
@@ -234,10 +235,14 @@ func options(list []protocol.StringPair) []byte {
 	return t.AppendCollection(nil, elems)
 }
 
-// tokens returns a set<text> of the node's tokens, nil without any.
-func tokens(n *meta.Node) []byte {
+// tokens returns a set<text> of the tokens by which the node is read now, nil without any.
+func tokens(state *meta.State, id ring.HostID) []byte {
 	var list []string
-	for _, t := range n.Tokens {
+	at, ok := state.Ring.Node(id)
+	if !ok {
+		return nil
+	}
+	for _, t := range state.Ring.Nodes()[at].Tokens {
 		list = append(list, strconv.FormatInt(int64(t), 10))
 	}
 	if list == nil {

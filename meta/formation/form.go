@@ -47,7 +47,9 @@ type Options struct {
 	// Pledged is the cluster that this node has begun to join before: it founds none and joins no other. Zero: none.
 	Pledged     [16]byte
 	Partitioner string // configured full class name; empty: that of the cluster
-	Logger      *slog.Logger
+	// Replaces asks the member who lives at what this node was told to replace; nil: it replaces nobody. An error that is a *Refused is final.
+	Replaces func(ctx context.Context, member ring.HostID) (ring.HostID, error)
+	Logger   *slog.Logger
 }
 
 func (o *Options) logger() *slog.Logger {
@@ -145,6 +147,14 @@ func join(ctx context.Context, o Options, through *Hello) (state []byte, retry b
 		return nil, false, fmt.Errorf("formation: %w", err)
 	}
 	c := meta.Command{Kind: meta.AddPending, Node: o.Self, ClusterName: o.ClusterName, Partitioner: o.Partitioner, NumTokens: uint32(o.NumTokens)}
+	if o.Replaces != nil {
+		id, err := o.Replaces(ctx, through.Host)
+		var no *Refused
+		if err != nil {
+			return nil, !errors.As(err, &no), err
+		}
+		c.Node.Replaces = id
+	}
 	body, status, err := o.Call(ctx, through.Host, rpc.Urgent, VerbJoin, c.Append(nil))
 	switch {
 	case err != nil:

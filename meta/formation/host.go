@@ -55,8 +55,13 @@ type HostOptions struct {
 	// (meta.State.Quiet), user tables take no writes, and AnyRows answers after every write that was let in before is
 	// visible to it.
 	AnyRows func(context.Context) (bool, error)
-	Seed    func() uint64 // for token allocation
-	Logger  *slog.Logger  // nil: discard
+	// Moves tells that rows can be brought to a node that joins: then it may join a cluster with rows, by an operation
+	// (meta.State.Operations). nil: they cannot.
+	Moves func() bool
+	// Alive says whether a member can be reached, as far as is known: such a one is not replaced. nil: none is.
+	Alive  func(ring.HostID) bool
+	Seed   func() uint64 // for token allocation
+	Logger *slog.Logger  // nil: discard
 }
 
 // Host answers probes and lets nodes join. Its methods are safe for concurrent use.
@@ -68,6 +73,12 @@ type Host struct {
 
 // NewHost returns a Host; it starts nothing.
 func NewHost(o HostOptions) *Host {
+	if o.Moves == nil {
+		o.Moves = func() bool { return false }
+	}
+	if o.Alive == nil {
+		o.Alive = func(ring.HostID) bool { return false }
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -203,10 +214,17 @@ func (h *Host) admit(ctx context.Context, c *meta.Command) (_ *meta.State, since
 	if joined, err := h.check(s, c); err != nil || joined {
 		return s, 0, err
 	}
+	if !n.Replaces.IsZero() || len(s.Operations) > 0 && h.o.Moves() {
+		return h.begin(ctx, c)
+	}
 	if err := h.nobodyHasRows(ctx, s, n.ID); err != nil {
+		var no *Refused
+		if errors.As(err, &no) && h.o.Moves() && s.ClusterVersion >= meta.VersionMovement {
+			return h.begin(ctx, c)
+		}
 		return nil, 0, err
 	}
-	s, err = h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) { return h.announce(s, c) })
+	s, err = h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) { return h.announce(s, c, true) })
 	if err != nil {
 		return nil, 0, err
 	}
@@ -215,6 +233,9 @@ func (h *Host) admit(ctx context.Context, c *meta.Command) (_ *meta.State, since
 	}
 	h.o.Logger.Info("node is joining", "host", n.ID.String(), "address", n.Internode.String(), "epoch", s.Epoch)
 	if err := h.nobodyHasRows(ctx, s, n.ID); err != nil {
+		if h.o.Moves() { // somebody has begun to write: asked again, it is sent the rows
+			err = fmt.Errorf("formation: %s", err)
+		}
 		return nil, since, err
 	}
 	s, err = h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
@@ -231,6 +252,25 @@ func (h *Host) admit(ctx context.Context, c *meta.Command) (_ *meta.State, since
 	}
 	h.o.Logger.Info("node has joined", "host", n.ID.String(), "address", n.Internode.String(), "epoch", s.Epoch)
 	h.o.Log.AwaitAll(ctx, s.Epoch, others(s, n.ID))
+	return s, 0, nil
+}
+
+// begin announces the node by an operation that brings it its rows, and does not wait for its end.
+func (h *Host) begin(ctx context.Context, c *meta.Command) (_ *meta.State, since uint64, err error) {
+	n := &c.Node
+	switch {
+	case !h.o.Moves():
+		return nil, 0, &Refused{"rows cannot be brought to a node that joins or replaces another by this build"}
+	case !n.Replaces.IsZero() && h.o.Alive(n.Replaces):
+		return nil, 0, &Refused{fmt.Sprintf("the node to replace, %s, is alive: decommission it, or stop it first", n.Replaces)}
+	}
+	s, err := h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) { return h.announce(s, c, false) })
+	if err != nil {
+		return nil, 0, err
+	}
+	if o := s.OperationOn(n.ID); o != nil {
+		h.o.Logger.Info("node is joining and is sent its rows", "host", n.ID.String(), "address", n.Internode.String(), "operation", o.String())
+	}
 	return s, 0, nil
 }
 
@@ -269,13 +309,19 @@ func (h *Host) check(s *meta.State, c *meta.Command) (joined bool, err error) {
 }
 
 // announce makes the command that puts the node with its tokens into the log; ok false when it is there already.
-func (h *Host) announce(s *meta.State, c *meta.Command) (*meta.Command, bool, error) {
+func (h *Host) announce(s *meta.State, c *meta.Command, quiet bool) (*meta.Command, bool, error) {
 	n := &c.Node
+	if m := s.Node(n.ID); m != nil && s.OperationOn(n.ID) != nil && n.Replaces.IsZero() {
+		n.Replaces = m.Replaces // it has started again, and need not be told again
+	}
 	if m := s.Node(n.ID); m != nil && m.State == meta.Pending && m.Internode == n.Internode && m.Generation == n.Generation {
 		return nil, false, nil
 	}
 	if owns(s.Node(n.ID)) { // an attempt before its restart has come through since: asking again finds it a member
 		return nil, false, errGivenUp
+	}
+	if !quiet && (s.Phase() == meta.Switched || s.Quiet()) {
+		return nil, false, errors.New("formation: another movement is being completed; the node can join when it is")
 	}
 	if err := s.Admissible(n); err != nil {
 		return nil, false, err
@@ -287,9 +333,9 @@ func (h *Host) announce(s *meta.State, c *meta.Command) (*meta.Command, bool, er
 		}
 	}
 	node := *n
-	node.Quiet = true
+	node.Quiet = quiet
 	node.Tokens = ring.Allocate(existing, ring.Node{ID: n.ID, DC: n.DC, Rack: n.Rack}, max(1, min(int(c.NumTokens), meta.TokensMax)), allocationRF, h.o.Seed())
-	return &meta.Command{Kind: meta.AddPending, Node: node}, true, nil
+	return &meta.Command{Kind: meta.AddPending, Node: node, Force: c.Force}, true, nil
 }
 
 // allocationRF is the replication factor that tokens are balanced for.
@@ -324,7 +370,7 @@ func (h *Host) hasNoRows(ctx context.Context, s *meta.State, id ring.HostID) err
 	case err != nil:
 		return fmt.Errorf("member %s did not say whether it holds rows; a node joins only while all members answer: %w", s.Node(id).Internode, err)
 	case held:
-		return &Refused{fmt.Sprintf("member %s holds rows of a user table, and node movement is not built yet: a node can join only while no user table holds a row", s.Node(id).Internode)}
+		return &Refused{fmt.Sprintf("member %s holds rows of a user table, and they cannot be brought to a node that joins yet: every member has to run a build that can", s.Node(id).Internode)}
 	}
 	return nil
 }

@@ -245,3 +245,27 @@ func TestOutcomeRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// TestRaise: the cluster version follows the oldest build among its members, and never goes beyond this one's.
+func TestRaise(t *testing.T) {
+	for name, c := range map[string]struct {
+		in   *meta.State
+		want uint32 // 0: nothing is proposed
+	}{
+		"all new":        {stateOf(meta.Node{Version: 2}, meta.Node{Version: 2}), 2},
+		"one old":        {stateOf(meta.Node{Version: 2}, meta.Node{Version: 1}), 0},
+		"old has left":   {stateOf(meta.Node{Version: 2}, meta.Node{Version: 1, State: meta.Left}), 2},
+		"newer than we":  {stateOf(meta.Node{Version: 9}, meta.Node{Version: 8}), meta.Version},
+		"old is joining": {stateOf(meta.Node{Version: 2}, meta.Node{Version: 1, State: meta.Pending}), 0},
+	} {
+		c.in.ClusterVersion = 1
+		got := raise(c.in)
+		if c.want == 0 && got != nil || c.want != 0 && (got == nil || got.Kind != meta.SetVersion || got.Version != c.want) {
+			t.Errorf("%s: %+v, want version %d", name, got, c.want)
+		}
+	}
+	s := stateOf(meta.Node{Version: meta.Version})
+	if s.ClusterVersion = meta.Version; raise(s) != nil {
+		t.Error("raised to what it is")
+	}
+}

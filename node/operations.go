@@ -1,0 +1,217 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/helenusdb/helenus/admin"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/repair/movement"
+	"github.com/helenusdb/helenus/ring"
+)
+
+// Operations is what /api/v1/operations says: the movement of ranges as this node sees it.
+type Operations struct {
+	Phase      string            `json:"phase"` // none, filling, switched
+	Plan       uint64            `json:"plan,omitempty"`
+	Operations []OperationStatus `json:"operations"`
+	// WaitsFor are the nodes that have not reported yet: that they have their rows while filling, that they have heard once switched.
+	WaitsFor []WaitStatus `json:"waits_for,omitempty"`
+	// Here is how far this node has come with its own ranges; nil when it fills none.
+	Here *FillStatus `json:"here,omitempty"`
+}
+
+// OperationStatus is one operation under way.
+type OperationStatus struct {
+	ID       uint64 `json:"id"`
+	Kind     string `json:"kind"`
+	HostID   string `json:"host_id,omitempty"`
+	Address  string `json:"address,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+	Keyspace string `json:"keyspace,omitempty"`
+	Forced   bool   `json:"forced,omitempty"`
+}
+
+// WaitStatus is a node that others wait for.
+type WaitStatus struct {
+	HostID  string `json:"host_id"`
+	Address string `json:"address"`
+	Up      bool   `json:"up"`
+}
+
+// FillStatus is how far a node has come.
+type FillStatus struct {
+	RangesDone  int    `json:"ranges_done"`
+	RangesTotal int    `json:"ranges_total"`
+	Bytes       int64  `json:"bytes"`
+	Waits       string `json:"waits,omitempty"`
+	Failed      string `json:"failed,omitempty"`
+}
+
+// Operations describes the movement of ranges as this node sees it now.
+func (n *Node) Operations() Operations {
+	s := n.log.Current()
+	out := Operations{Phase: s.Phase().String(), Plan: s.Plan, Operations: []OperationStatus{}}
+	for _, o := range s.Operations {
+		st := OperationStatus{ID: o.ID, Kind: o.Kind.String(), Keyspace: o.Keyspace, Forced: o.Forced}
+		if m := s.Node(o.Node); m != nil {
+			st.HostID, st.Address = m.ID.String(), m.Internode.Addr().String()
+			if !m.Replaces.IsZero() {
+				st.Replaces = m.Replaces.String()
+			}
+		}
+		out.Operations = append(out.Operations, st)
+	}
+	for _, id := range append(s.Unfilled(), s.Unheard()...) {
+		out.WaitsFor = append(out.WaitsFor, WaitStatus{id.String(), s.Node(id).Internode.Addr().String(), n.alive(id)})
+	}
+	if n.mover != nil {
+		if p := n.mover.Progress(); p.Plan != 0 && p.Total > 0 {
+			out.Here = &FillStatus{p.Done, p.Total, p.Bytes, p.Waits, p.Failed}
+		}
+	}
+	return out
+}
+
+// OperationRequest asks for a decommission, a removal or a move.
+type OperationRequest struct {
+	Kind   string       `json:"kind"` // decommission, remove, move
+	Host   string       `json:"host"` // host id or address; empty: this node
+	Tokens []ring.Token `json:"tokens,omitempty"`
+	Force  bool         `json:"force,omitempty"`
+}
+
+// errNoMovement is said where nothing brings rows.
+var errNoMovement = errors.New("ranges cannot move: this build has nothing that brings rows to a node, or a member runs an older build")
+
+// StartOperation begins what is asked for. Errors: *meta.Refused with the reason, or the log's.
+func (n *Node) StartOperation(ctx context.Context, q OperationRequest) error {
+	kinds := map[string]meta.OperationKind{meta.Decommission.String(): meta.Decommission, meta.Remove.String(): meta.Remove, meta.Move.String(): meta.Move}
+	kind, ok := kinds[q.Kind]
+	switch {
+	case !ok:
+		return fmt.Errorf("operation %q is none that begins like this: decommission, remove or move", q.Kind)
+	case !n.moves():
+		return errNoMovement
+	}
+	s, err := n.log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
+		id := n.home.HostID
+		if q.Host != "" {
+			var err error
+			if id, err = find(s, q.Host, ring.HostID{}); err != nil {
+				return nil, false, err
+			}
+		}
+		if err := fits(kind, id, n.alive(id)); err != nil {
+			return nil, false, err
+		}
+		return &meta.Command{Kind: meta.StartOperation, OperationKind: kind, Node: meta.Node{ID: id, Next: q.Tokens}, Force: q.Force}, true, nil
+	})
+	if err != nil {
+		return err
+	}
+	n.o.Logger.Info("operation begins", "kind", q.Kind, "host", q.Host, "force", q.Force, "plan", s.Plan)
+	return nil
+}
+
+// fits tells whether liveness is in the operation's way.
+func fits(kind meta.OperationKind, id ring.HostID, alive bool) error {
+	switch {
+	case kind == meta.Remove && alive:
+		return &meta.Refused{Reason: fmt.Sprintf("host id %s is alive: decommission it, or stop it first", id)}
+	case kind != meta.Remove && !alive:
+		return &meta.Refused{Reason: fmt.Sprintf("host id %s is down: start it, or remove it (helenus removenode)", id)}
+	}
+	return nil
+}
+
+// AbortOperation ends an operation before its switch.
+func (n *Node) AbortOperation(ctx context.Context, id uint64) error {
+	_, err := n.log.Propose(ctx, func(*meta.State) (*meta.Command, bool, error) {
+		return &meta.Command{Kind: meta.AbortOperation, Operation: id}, true, nil
+	})
+	if err == nil {
+		n.o.Logger.Warn("operation aborted", "id", id)
+	}
+	return err
+}
+
+// RebalanceStatus is what a rebalance would do, or has begun to do.
+type RebalanceStatus struct {
+	Before float64            `json:"before"` // greatest share of the ring by the smallest
+	After  float64            `json:"after"`
+	Moved  float64            `json:"moved"` // share of all replicas' data that moves, [0, 1]
+	Moves  []RebalancedTokens `json:"moves"`
+}
+
+// RebalancedTokens are the tokens that a node moves to.
+type RebalancedTokens struct {
+	HostID  string       `json:"host_id"`
+	Address string       `json:"address"`
+	Tokens  []ring.Token `json:"tokens"`
+}
+
+// Rebalance says what makes ownership even, and begins it unless dry.
+func (n *Node) Rebalance(ctx context.Context, dry bool) (RebalanceStatus, error) {
+	s := n.log.Current()
+	if s.Phase() != meta.None {
+		return RebalanceStatus{}, &meta.Refused{Reason: "a movement is under way: it can be rebalanced when that has ended"}
+	}
+	r := movement.Rebalance(s)
+	out := RebalanceStatus{Before: r.Before, After: r.After, Moved: r.Moved, Moves: []RebalancedTokens{}}
+	for _, m := range r.Moves {
+		out.Moves = append(out.Moves, RebalancedTokens{m.Node.String(), s.Node(m.Node).Internode.Addr().String(), m.Tokens})
+	}
+	if dry {
+		return out, nil
+	}
+	for _, m := range r.Moves {
+		if err := n.StartOperation(ctx, OperationRequest{Kind: meta.Move.String(), Host: m.Node.String(), Tokens: m.Tokens}); err != nil {
+			return out, fmt.Errorf("move of %s: %w", m.Node, err)
+		}
+	}
+	return out, nil
+}
+
+// operationTime bounds a request of an operator; what it begins goes on without it.
+const operationTime = 20 * time.Second
+
+func (n *Node) operationRoutes() []admin.Route {
+	bounded := func(do func(ctx context.Context, r *http.Request) (any, error)) func(*http.Request) (any, error) {
+		return func(r *http.Request) (any, error) {
+			ctx, cancel := context.WithTimeout(r.Context(), operationTime)
+			defer cancel()
+			return do(ctx, r)
+		}
+	}
+	return []admin.Route{
+		{Pattern: "GET /api/v1/operations", Handle: func(*http.Request) (any, error) { return n.Operations(), nil }},
+		{Pattern: "POST /api/v1/operations", Handle: bounded(func(ctx context.Context, r *http.Request) (any, error) {
+			var q OperationRequest
+			if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+				return nil, fmt.Errorf("the request does not decode: %w", err)
+			}
+			if err := n.StartOperation(ctx, q); err != nil {
+				return nil, err
+			}
+			return n.Operations(), nil
+		})},
+		{Pattern: "DELETE /api/v1/operations/{id}", Handle: bounded(func(ctx context.Context, r *http.Request) (any, error) {
+			id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("%q is no operation: helenus operations lists them", r.PathValue("id"))
+			}
+			if err := n.AbortOperation(ctx, id); err != nil {
+				return nil, err
+			}
+			return n.Operations(), nil
+		})},
+		{Pattern: "GET /api/v1/rebalance", Handle: bounded(func(ctx context.Context, _ *http.Request) (any, error) { return n.Rebalance(ctx, true) })},
+		{Pattern: "POST /api/v1/rebalance", Handle: bounded(func(ctx context.Context, _ *http.Request) (any, error) { return n.Rebalance(ctx, false) })},
+	}
+}
