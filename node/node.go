@@ -855,7 +855,7 @@ func (n *Node) announce(context.Context) error {
 			var refused *meta.Refused
 			switch {
 			case err == nil:
-				n.keepVersion(ctx)
+				<-ctx.Done()
 			case errors.As(err, &refused):
 				return &formation.Refused{Reason: refused.Reason}
 			default:
@@ -866,36 +866,6 @@ func (n *Node) announce(context.Context) error {
 		return nil
 	}, nil)
 	return nil
-}
-
-// versionEvery is how often a node looks whether the cluster may use more than it does.
-const versionEvery = 5 * time.Second
-
-// keepVersion raises the cluster version, until ctx ends, when all members understand more, as at the end of a rolling upgrade.
-func (n *Node) keepVersion(ctx context.Context) {
-	for sleep(ctx, versionEvery); ctx.Err() == nil; sleep(ctx, versionEvery) {
-		if _, err := n.log.Propose(ctx, n.raise); err != nil {
-			n.o.Logger.Debug("the cluster version was not raised", "err", err)
-		}
-	}
-}
-
-// raise makes the change to the highest version that every member understands; the first member that is alive proposes it.
-func (n *Node) raise(s *meta.State) (*meta.Command, bool, error) {
-	common, first := meta.Version, true
-	for _, m := range s.Members() {
-		common = min(common, m.Version)
-		if m.ID == n.home.HostID {
-			first = false // those that follow are not asked
-		} else if first && n.alive(m.ID) {
-			return nil, false, nil
-		}
-	}
-	if common <= s.ClusterVersion {
-		return nil, false, nil
-	}
-	n.o.Logger.Info("all members understand a newer metadata version", "version", common, "used", s.ClusterVersion)
-	return &meta.Command{Kind: meta.SetVersion, Version: common}, true, nil
 }
 
 func (n *Node) update(s *meta.State) (*meta.Command, bool, error) {

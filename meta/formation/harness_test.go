@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,11 +26,12 @@ import (
 
 // world is some hosts in a synctest bubble.
 type world struct {
-	t    *testing.T
-	seed uint64
-	net  *memnet.Network
-	all  []*proc
-	r    *rand.Rand // the test's goroutine only
+	moves bool // rows can be brought to nodes that join
+	t     *testing.T
+	seed  uint64
+	net   *memnet.Network
+	all   []*proc
+	r     *rand.Rand // the test's goroutine only
 }
 
 // proc is one host: its disk, and the node that runs on it, which does at its start what package node does.
@@ -42,6 +44,8 @@ type proc struct {
 	seeds []netip.AddrPort
 	name  string
 	rack  string
+
+	replaces *ring.HostID // nil: nobody
 
 	rows   atomic.Int64 // of user tables, visible; durable at once
 	inside atomic.Int64 // writes that were let in and are not visible yet
@@ -72,6 +76,11 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 		}
 	})
 	return w
+}
+
+// alive tells whether a host with that id is up.
+func (w *world) alive(id ring.HostID) bool {
+	return slices.ContainsFunc(w.all, func(p *proc) bool { return p.up.Load() && p.id == id })
 }
 
 // cloneAll keeps what was not synced too.
@@ -128,7 +137,8 @@ func (p *proc) run(ctx context.Context, cancel context.CancelFunc, life *sync.Wa
 	p.log = log
 	defer log.Close()
 	var introduced atomic.Pointer[Hello]
-	host := NewHost(HostOptions{Self: p.node(), FirstSeed: p.seeds[0], Name: p.name, Log: log, Call: late{p}.Call, AnyRows: p.anyRows, Seed: func() uint64 { return p.w.seed + uint64(p.i) }, Logger: logger})
+	host := NewHost(HostOptions{Self: p.node(), FirstSeed: p.seeds[0], Name: p.name, Log: log, Call: late{p}.Call, AnyRows: p.anyRows, Moves: func() bool { return p.w.moves },
+		Alive: func(id ring.HostID) bool { return p.w.alive(id) }, Seed: func() uint64 { return p.w.seed + uint64(p.i) }, Logger: logger})
 	h := p.w.net.Host(hostName(p.i))
 	t, err := rpc.New(rpc.Options{Self: p.id, Epoch: func() uint64 { return log.Current().Epoch },
 		ClusterID: func() [16]byte {
@@ -203,6 +213,9 @@ func (p *proc) form(ctx context.Context, log *raftlog.Service, r *rand.Rand, int
 			runLog()
 			return log.Pledge(ctx, cluster)
 		}}
+	if p.replaces != nil {
+		o.Replaces = func(context.Context, ring.HostID) (ring.HostID, error) { return *p.replaces, nil }
+	}
 	if s := log.Current(); owns(s.Node(p.id)) {
 		return Check(ctx, o, s)
 	}

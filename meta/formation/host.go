@@ -211,6 +211,9 @@ func (h *Host) join(ctx context.Context, from ring.HostID, body []byte) (rpc.Sta
 func (h *Host) admit(ctx context.Context, c *meta.Command) (_ *meta.State, since uint64, err error) {
 	n := &c.Node
 	s := h.o.Log.Current()
+	if m := s.Node(n.ID); m != nil && m.State == meta.Pending && n.Replaces.IsZero() {
+		n.Replaces = m.Replaces // it has started again, and need not be told again
+	}
 	if joined, err := h.check(s, c); err != nil || joined {
 		return s, 0, err
 	}
@@ -311,9 +314,6 @@ func (h *Host) check(s *meta.State, c *meta.Command) (joined bool, err error) {
 // announce makes the command that puts the node with its tokens into the log; ok false when it is there already.
 func (h *Host) announce(s *meta.State, c *meta.Command, quiet bool) (*meta.Command, bool, error) {
 	n := &c.Node
-	if m := s.Node(n.ID); m != nil && s.OperationOn(n.ID) != nil && n.Replaces.IsZero() {
-		n.Replaces = m.Replaces // it has started again, and need not be told again
-	}
 	if m := s.Node(n.ID); m != nil && m.State == meta.Pending && m.Internode == n.Internode && m.Generation == n.Generation {
 		return nil, false, nil
 	}
