@@ -236,8 +236,8 @@ func (h *Host) admit(ctx context.Context, c *meta.Command) (_ *meta.State, since
 	}
 	h.o.Logger.Info("node is joining", "host", n.ID.String(), "address", n.Internode.String(), "epoch", s.Epoch)
 	if err := h.nobodyHasRows(ctx, s, n.ID); err != nil {
-		if h.o.Moves() { // somebody has begun to write: asked again, it is sent the rows
-			err = fmt.Errorf("formation: %s", err)
+		if h.o.Moves() { // somebody has begun to write: asked again, it is sent the rows, so this is no *Refused
+			err = errors.New("formation: " + err.Error())
 		}
 		return nil, since, err
 	}
