@@ -273,10 +273,11 @@ func FuzzDecodeRecords(f *testing.F) {
 
 // world is a cluster of movers whose log is a state behind a mutex.
 type world struct {
-	t  *testing.T
-	mu sync.Mutex // guards all below; not held for long
-	r  *rand.Rand
-	s  *meta.State
+	t    *testing.T
+	mu   sync.Mutex // guards all below; not held for long
+	r    *rand.Rand
+	luck *rand.Rand // of faults; under mu
+	s    *meta.State
 	// holds is, by node, which ranges of ks it has the rows of, cleared and filled; lost when it is removed.
 	holds  map[ring.HostID][]ring.Range
 	runs   map[ring.HostID]*process
@@ -319,7 +320,7 @@ func (w *world) Propose(_ context.Context, build func(*meta.State) (*meta.Comman
 func (w *world) fault(oneIn int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.fails && w.r.IntN(oneIn) == 0
+	return w.fails && w.luck.IntN(oneIn) == 0
 }
 
 // apply puts a command made from s into the log; done false when the log has moved on.
@@ -429,7 +430,7 @@ func (d disk) Save(_ context.Context, b []byte) error {
 }
 
 func newWorld(t *testing.T, seed uint64, s *meta.State) *world {
-	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 3)), s: s, holds: map[ring.HostID][]ring.Range{}, runs: map[ring.HostID]*process{}, byNode: map[ring.HostID]int{}}
+	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 3)), luck: rand.New(rand.NewPCG(seed, 4)), s: s, holds: map[ring.HostID][]ring.Range{}, runs: map[ring.HostID]*process{}, byNode: map[ring.HostID]int{}}
 	p := s.Placement("ks")
 	for i, n := range p.Ring().Nodes() {
 		w.holds[n.ID] = ring.Normalize(p.Ranges(int32(i)))
