@@ -37,15 +37,7 @@ type Options struct {
 	Endpoints []Endpoint
 	// Streams are the commands that answer as they go.
 	Streams []Stream
-	Routes  []Route // further parts of the interface
 	Logger  *slog.Logger
-}
-
-// Route answers the requests of one pattern of net/http's ServeMux, such as "POST /api/v1/operations". What Handle returns is encoded as JSON; an
-// error is answered as its text, with status 400, since what the operator asked for cannot be done.
-type Route struct {
-	Pattern string
-	Handle  func(r *http.Request) (any, error)
 }
 
 // Kind is the type of a metric.
@@ -131,38 +123,11 @@ func (s *Server) routes() http.Handler {
 	for _, v := range s.o.Streams {
 		m.HandleFunc("POST "+v.Path, s.stream(v))
 	}
-	for _, r := range s.o.Routes {
-		m.HandleFunc(r.Pattern, s.route(r.Handle))
-	}
 	m.HandleFunc("GET /debug/pprof/", pprof.Index)
 	m.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	m.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	m.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	return m
-}
-
-// bodyBytesMax bounds what a route reads of a request.
-const bodyBytesMax = 1 << 20
-
-func (s *Server) route(handle func(*http.Request) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Header.Get("Origin") != "" {
-			http.Error(w, browserRefused, http.StatusForbidden)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
-		out, err := handle(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		if err := e.Encode(out); err != nil {
-			s.o.Logger.Debug("answer not written", "path", r.URL.Path, "err", err)
-		}
-	}
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {

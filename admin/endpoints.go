@@ -8,9 +8,9 @@ import (
 	"net/url"
 )
 
-// Endpoint is one command of the operator: GET for what only looks, POST for what does something.
+// Endpoint is one command of the operator: GET for what only looks, POST for what does something, DELETE for what ends it.
 type Endpoint struct {
-	Method string // GET or POST
+	Method string // GET, POST or DELETE
 	Path   string // below /api/v1/
 	// Do returns what is encoded as JSON. args are those of the request's query. *BadRequest is answered with 400, any other error with 500.
 	Do func(ctx context.Context, args url.Values) (any, error)

@@ -98,9 +98,9 @@ func withRow(t *testing.T, last int) *gocql.Session {
 }
 
 // request asks a node's admin interface.
-func request(t *testing.T, method string, last int, path, body string, out any) (status int, text string) {
+func request(t *testing.T, method string, last int, path string, out any) (status int, text string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://%s:19180%s", host(last), path), strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://%s:19180%s", host(last), path), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestMovementOfNodes(t *testing.T) {
 	case <-time.After(500 * time.Millisecond):
 	}
 	var ops Operations
-	if status, text := request(t, http.MethodGet, 30, "/api/v1/operations", "", &ops); status != 200 || len(ops.Operations) != 1 || ops.Operations[0].Kind != "join" || len(ops.WaitsFor) != 1 || ops.WaitsFor[0].HostID != two.home.HostID.String() {
+	if status, text := request(t, http.MethodGet, 30, "/api/v1/operations", &ops); status != 200 || len(ops.Operations) != 1 || ops.Operations[0].Kind != "join" || len(ops.WaitsFor) != 1 || ops.WaitsFor[0].HostID != two.home.HostID.String() {
 		t.Errorf("%d %s", status, text)
 	}
 	close(hold)
@@ -171,7 +171,7 @@ func TestMovementOfNodes(t *testing.T) {
 	}
 
 	// The second dies, and a third one takes its place.
-	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations", `{"kind": "remove", "host": "`+host(31)+`"}`, nil); status != 400 || !strings.Contains(text, "is alive") {
+	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations?kind=remove&host="+host(31), nil); status != 400 || !strings.Contains(text, "is alive") {
 		t.Errorf("removal of a live node: %d %s", status, text)
 	}
 	dead := two.home.HostID
@@ -184,7 +184,7 @@ func TestMovementOfNodes(t *testing.T) {
 	eventually(t, "the replacement is announced", func() bool { return one.log.Current().OperationOn(dead) != nil })
 	// Keyspace ks has one replica, which is dead for some ranges: the operation waits, until it is forced.
 	eventually(t, "it waits for a replica", func() bool { return strings.Contains(three.mover.Progress().Waits, "are alive") })
-	if status, text := request(t, http.MethodDelete, 30, fmt.Sprintf("/api/v1/operations/%d", one.log.Current().Operations[0].ID), "", &ops); status != 200 || len(ops.Operations) != 0 {
+	if status, text := request(t, http.MethodDelete, 30, fmt.Sprintf("/api/v1/operations?id=%d", one.log.Current().Operations[0].ID), &ops); status != 200 || len(ops.Operations) != 0 {
 		t.Errorf("abort: %d %s", status, text)
 	}
 	var refused *formation.Refused
@@ -193,7 +193,7 @@ func TestMovementOfNodes(t *testing.T) {
 	}
 	ended3 <- nil
 	_ = stop3()
-	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations", `{"kind": "remove", "host": "`+dead.String()+`", "force": true}`, nil); status != 200 {
+	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations?kind=remove&force=true&host="+dead.String(), nil); status != 200 {
 		t.Errorf("removal: %d %s", status, text)
 	}
 	eventually(t, "the dead node has left", func() bool { return one.log.Current().Node(dead).State == meta.Left })
@@ -206,7 +206,7 @@ func TestMovementOfNodes(t *testing.T) {
 	ended4, _ := run(four)
 	awaitReady(t, four, ended4)
 	eventually(t, "it has joined", func() bool { return one.log.Current().Phase() == meta.None })
-	if status, text := request(t, http.MethodPost, 33, "/api/v1/operations", `{"kind": "decommission"}`, nil); status != 200 {
+	if status, text := request(t, http.MethodPost, 33, "/api/v1/operations?kind=decommission", nil); status != 200 {
 		t.Errorf("decommission: %d %s", status, text)
 	}
 	if err := <-ended4; err != nil {
@@ -223,17 +223,17 @@ func TestOperationsWithoutFiller(t *testing.T) {
 	ended, stop := run(n)
 	awaitReady(t, n, ended)
 	defer func() { _ = stop() }()
-	for _, body := range []string{`{"kind": "decommission"}`, `{"kind": "nosuch"}`, `{`} {
-		if status, text := request(t, http.MethodPost, 35, "/api/v1/operations", body, nil); status != 400 {
-			t.Errorf("%s: %d %s", body, status, text)
+	for _, query := range []string{"kind=decommission", "kind=nosuch", ""} {
+		if status, text := request(t, http.MethodPost, 35, "/api/v1/operations?"+query, nil); status != 400 {
+			t.Errorf("%s: %d %s", query, status, text)
 		}
 	}
 	var none Operations
-	if status, _ := request(t, http.MethodGet, 35, "/api/v1/operations", "", &none); status != 200 || none.Phase != "none" || len(none.Operations) != 0 {
+	if status, _ := request(t, http.MethodGet, 35, "/api/v1/operations", &none); status != 200 || none.Phase != "none" || len(none.Operations) != 0 {
 		t.Errorf("%d %+v", status, none)
 	}
 	var r RebalanceStatus
-	if status, _ := request(t, http.MethodGet, 35, "/api/v1/rebalance", "", &r); status != 200 || len(r.Moves) != 0 {
+	if status, _ := request(t, http.MethodGet, 35, "/api/v1/rebalance", &r); status != 200 || len(r.Moves) != 0 {
 		t.Errorf("%d %+v", status, r)
 	}
 }

@@ -2,11 +2,11 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/helenusdb/helenus/admin"
@@ -80,10 +80,10 @@ func (n *Node) Operations() Operations {
 
 // OperationRequest asks for a decommission, a removal or a move.
 type OperationRequest struct {
-	Kind   string       `json:"kind"` // decommission, remove, move
-	Host   string       `json:"host"` // host id or address; empty: this node
-	Tokens []ring.Token `json:"tokens,omitempty"`
-	Force  bool         `json:"force,omitempty"`
+	Kind   string // decommission, remove, move
+	Host   string // host id or address; empty: this node
+	Tokens []ring.Token
+	Force  bool
 }
 
 // errNoMovement is said where nothing brings rows.
@@ -181,37 +181,51 @@ func (n *Node) Rebalance(ctx context.Context, dry bool) (RebalanceStatus, error)
 // operationTime bounds a request of an operator; what it begins goes on without it.
 const operationTime = 20 * time.Second
 
-func (n *Node) operationRoutes() []admin.Route {
-	bounded := func(do func(ctx context.Context, r *http.Request) (any, error)) func(*http.Request) (any, error) {
-		return func(r *http.Request) (any, error) {
-			ctx, cancel := context.WithTimeout(r.Context(), operationTime)
-			defer cancel()
-			return do(ctx, r)
-		}
-	}
-	return []admin.Route{
-		{Pattern: "GET /api/v1/operations", Handle: func(*http.Request) (any, error) { return n.Operations(), nil }},
-		{Pattern: "POST /api/v1/operations", Handle: bounded(func(ctx context.Context, r *http.Request) (any, error) {
-			var q OperationRequest
-			if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
-				return nil, fmt.Errorf("the request does not decode: %w", err)
+func (n *Node) operationEndpoints() []admin.Endpoint {
+	return []admin.Endpoint{
+		get("operations", func(url.Values) (any, error) { return n.Operations(), nil }),
+		ordered("POST", "operations", func(ctx context.Context, args url.Values) (any, error) {
+			q, err := operationRequest(args)
+			if err == nil {
+				err = n.StartOperation(ctx, q)
 			}
-			if err := n.StartOperation(ctx, q); err != nil {
-				return nil, err
-			}
-			return n.Operations(), nil
-		})},
-		{Pattern: "DELETE /api/v1/operations/{id}", Handle: bounded(func(ctx context.Context, r *http.Request) (any, error) {
-			id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+			return n.Operations(), err
+		}),
+		ordered("DELETE", "operations", func(ctx context.Context, args url.Values) (any, error) {
+			id, err := strconv.ParseUint(args.Get("id"), 10, 64)
 			if err != nil {
-				return nil, fmt.Errorf("%q is no operation: helenus operations lists them", r.PathValue("id"))
+				return nil, fmt.Errorf("%q is no operation: helenus operations lists them", args.Get("id"))
 			}
-			if err := n.AbortOperation(ctx, id); err != nil {
-				return nil, err
-			}
-			return n.Operations(), nil
-		})},
-		{Pattern: "GET /api/v1/rebalance", Handle: bounded(func(ctx context.Context, _ *http.Request) (any, error) { return n.Rebalance(ctx, true) })},
-		{Pattern: "POST /api/v1/rebalance", Handle: bounded(func(ctx context.Context, _ *http.Request) (any, error) { return n.Rebalance(ctx, false) })},
+			err = n.AbortOperation(ctx, id)
+			return n.Operations(), err
+		}),
+		ordered("GET", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, true) }),
+		ordered("POST", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, false) }),
 	}
+}
+
+// ordered is an endpoint that ends in time, and whose errors say what is wrong with what was asked for.
+func ordered(method, path string, do func(context.Context, url.Values) (any, error)) admin.Endpoint {
+	return admin.Endpoint{Method: method, Path: path, Do: func(ctx context.Context, args url.Values) (any, error) {
+		ctx, cancel := context.WithTimeout(ctx, operationTime)
+		defer cancel()
+		v, err := do(ctx, args)
+		if err != nil {
+			return nil, bad("%s", strings.TrimPrefix(err.Error(), "meta: refused: "))
+		}
+		return v, nil
+	}}
+}
+
+// operationRequest takes a request from its query: kind, host, token (once for each), force=true.
+func operationRequest(args url.Values) (q OperationRequest, err error) {
+	q = OperationRequest{Kind: args.Get("kind"), Host: args.Get("host"), Force: args.Get("force") == "true"}
+	for _, a := range args["token"] {
+		t, err := strconv.ParseInt(a, 10, 64)
+		if err != nil {
+			return q, fmt.Errorf("%q is no token", a)
+		}
+		q.Tokens = append(q.Tokens, ring.Token(t))
+	}
+	return q, nil
 }

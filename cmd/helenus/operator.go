@@ -82,8 +82,13 @@ func (t *target) call(ctx context.Context, method, path string, args url.Values,
 
 // show asks with GET and prints the answer, by layout or as JSON.
 func show[T any](c *cobra.Command, t *target, path string, args url.Values, layout func(io.Writer, *T)) error {
+	return order(c, t, http.MethodGet, path, args, layout)
+}
+
+// order is show with another method.
+func order[T any](c *cobra.Command, t *target, method, path string, args url.Values, layout func(io.Writer, *T)) error {
 	var v T
-	raw, err := t.call(c.Context(), http.MethodGet, path, args, &v)
+	raw, err := t.call(c.Context(), method, path, args, &v)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

@@ -8,46 +8,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/helenusdb/helenus/config"
 	"github.com/helenusdb/helenus/node"
 )
 
 const repairLineMax = 16 << 20
 
 func repairCommand() *cobra.Command {
-	var host string
-	var port int
-	var asJSON bool
 	var q node.RepairRequest
-	c := &cobra.Command{Use: "repair [keyspace] [tables...]", Short: "Make the replicas of a node's ranges equal",
-		Long: "Compares the ranges that the node replicates with their other replicas and sends each what it lacks, deletions too. " +
-			"Without a keyspace all are repaired. Ctrl-C ends it; what was sent by then stays, and a later repair goes on from there.",
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				q.Keyspace, q.Tables = args[0], args[1:]
-			}
-			p, err := runRepair(c.Context(), net.JoinHostPort(host, fmt.Sprint(port)), &q, c.ErrOrStderr(), !asJSON)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				e := json.NewEncoder(c.OutOrStdout())
-				e.SetIndent("", "  ")
-				err = e.Encode(p)
-			} else {
-				err = printRepair(c.OutOrStdout(), p, &q)
-			}
-			return errors.Join(err, repairFailure(p))
-		}}
+	c := operator("repair [keyspace] [tables...]", "Make the replicas of a node's ranges equal", cobra.ArbitraryArgs, func(c *cobra.Command, t *target, args []string) error {
+		if len(args) > 0 {
+			q.Keyspace, q.Tables = args[0], args[1:]
+		}
+		p, err := runRepair(c.Context(), t.addr(), &q, c.ErrOrStderr(), !t.json)
+		if err != nil {
+			return err
+		}
+		if t.json {
+			e := json.NewEncoder(c.OutOrStdout())
+			e.SetIndent("", "  ")
+			err = e.Encode(p)
+		} else {
+			err = printRepair(c.OutOrStdout(), p, &q)
+		}
+		return errors.Join(err, repairFailure(p))
+	})
+	c.Long = "Compares the ranges that the node replicates with their other replicas and sends each what it lacks, deletions too. " +
+		"Without a keyspace all are repaired. Ctrl-C ends it; what was sent by then stays, and a later repair goes on from there."
 	f := c.Flags()
-	f.StringVar(&host, "host", "127.0.0.1", "admin address of the node that leads the repair")
-	f.IntVar(&port, "port", config.Default().AdminPort, "admin port of the node")
 	f.StringArrayVar(&q.Ranges, "range", nil, "start:end, only these tokens, start excluded; may be given again")
 	f.BoolVar(&q.Primary, "primary", false, "only the ranges that the node is the first replica of: run it on every node")
 	f.StringSliceVar(&q.DCs, "dc", nil, "only replicas in these data centres")
@@ -55,7 +47,6 @@ func repairCommand() *cobra.Command {
 	f.BoolVar(&q.Preview, "preview", false, "count what would be sent, send nothing")
 	f.BoolVar(&q.Validate, "validate", false, "only find out whether replicas differ")
 	f.BoolVar(&q.Full, "full", false, "read all rows again instead of trusting kept Merkle leaves")
-	f.BoolVar(&asJSON, "json", false, "print the result as JSON, and no progress")
 	return c
 }
 
