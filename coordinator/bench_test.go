@@ -98,6 +98,12 @@ func benchWrites(b *testing.B, c *cluster, level coordinator.Level) {
 	for i := range ws {
 		ws[i] = coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, key(i), "a", 2, "0123456789abcdef0123456789abcdef")}, Level: level, Type: coordinator.Simple, Done: w}
 	}
+	writeBursts(b, bu, &ws, w)
+}
+
+// writeBursts makes the same writes over and over, a burst at a time.
+func writeBursts(b *testing.B, bu *coordinator.Burst, ws *[burst]coordinator.Write, w *waiter) {
+	b.Helper()
 	b.ReportAllocs()
 	b.ResetTimer()
 	for done := 0; done < b.N; done += burst {
@@ -159,20 +165,8 @@ func benchBatches(b *testing.B, kind coordinator.WriteType) {
 		}
 		ws[i] = coordinator.Write{Mutations: ms, Level: coordinator.Quorum, Type: kind, Done: w}
 	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for done := 0; done < b.N; done += burst {
-		w.wg.Add(burst)
-		for i := range ws {
-			bu.Write(&ws[i])
-		}
-		bu.Flush()
-		w.wg.Wait()
-	}
+	writeBursts(b, bu, &ws, w)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "batches/s")
-	if w.err != nil {
-		b.Fatal(w.err)
-	}
 }
 
 func BenchmarkLoggedBatch(b *testing.B)   { benchBatches(b, coordinator.LoggedBatch) }
