@@ -50,9 +50,14 @@ type Config struct {
 	HintThrottle    Bytes         `key:"hinted_handoff_throttle" default:"16MiB" doc:"hint replay per second and target; 0: unlimited"`
 	HintsPerHostMax Bytes         `key:"max_hints_size_per_host" default:"4GiB" doc:"hints kept for one replica; more are dropped and counted"`
 
-	BatchWarn        Bytes `key:"batch_size_warn_threshold" default:"5KiB" doc:"batches over several partitions beyond this size warn the client"`
-	BatchFail        Bytes `key:"batch_size_fail_threshold" default:"50KiB" doc:"batches over several partitions beyond this size are refused"`
-	UnloggedWarn     int   `key:"unlogged_batch_across_partitions_warn_threshold" default:"10" doc:"unlogged batches over more partitions warn the client"`
+	BatchWarn    Bytes         `key:"batch_size_warn_threshold" default:"5KiB" doc:"batches over several partitions beyond this size warn the client"`
+	BatchFail    Bytes         `key:"batch_size_fail_threshold" default:"50KiB" doc:"batches over several partitions beyond this size are refused"`
+	UnloggedWarn int           `key:"unlogged_batch_across_partitions_warn_threshold" default:"10" doc:"unlogged batches over more partitions warn the client"`
+	MaxStampWarn time.Duration `key:"maximum_timestamp_warn_threshold" default:"0s" doc:"USING TIMESTAMP further than this in the future warns the client; 0: never"`
+	MaxStampFail time.Duration `key:"maximum_timestamp_fail_threshold" default:"0s" doc:"USING TIMESTAMP further than this in the future is refused; 0: never"`
+	MinStampWarn time.Duration `key:"minimum_timestamp_warn_threshold" default:"0s" doc:"USING TIMESTAMP further than this in the past warns the client; 0: never"`
+	MinStampFail time.Duration `key:"minimum_timestamp_fail_threshold" default:"0s" doc:"USING TIMESTAMP further than this in the past is refused; 0: never"`
+
 	BatchlogThrottle Bytes `key:"batchlog_replay_throttle" default:"1024KiB" doc:"bytes per second of logged batches that the whole cluster replays after a coordinator was lost; each node takes its share. 0: unlimited"`
 
 	MaxConnections   int           `key:"native_transport_max_connections" default:"10000" doc:"client connections"`

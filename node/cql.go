@@ -46,6 +46,7 @@ func (n *Node) makeCQL(context.Context) error {
 	s.executor, err = exec.New(exec.Options{Coordinator: n.coord, Schema: ddl{n}, System: tables, Native: c.Native(),
 		Clock: n.clock.Timestamp, NewTimeUUID: s.uuids.next, NewUUID: n.o.uuid, Now: n.o.Now,
 		Limits: exec.Limits{PreparedBytes: int64(c.PreparedCache), Heavy: c.HeavyQueries, BatchWarn: int(c.BatchWarn), BatchFail: int(c.BatchFail),
+			Stamps:       exec.StampLimits{MaxWarn: c.MaxStampWarn, MaxFail: c.MaxStampFail, MinWarn: c.MinStampWarn, MinFail: c.MinStampFail},
 			UnloggedWarn: c.UnloggedWarn},
 		SlowThreshold: c.SlowQueryThreshold, SlowValues: c.SlowQueryValues, FailWritesTo: c.FailWritesTo, IsInvalid: isInvalid, Logger: n.o.Logger})
 	if err != nil {

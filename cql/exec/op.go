@@ -68,6 +68,9 @@ func (x *Executor) newOp() *op {
 	o := &op{x: x}
 	o.write.Done, o.read.Done, o.read.Holder = o, o, o
 	o.args.NewTimeUUID, o.args.NewUUID = x.o.NewTimeUUID, x.o.NewUUID
+	if x.o.Limits.Stamps != (StampLimits{}) {
+		o.args.Stamps = o
+	}
 	return o
 }
 

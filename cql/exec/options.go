@@ -45,6 +45,8 @@ type Limits struct {
 	BatchWarn, BatchFail int
 	// UnloggedWarn is unlogged_batch_across_partitions_warn_threshold. Default 10; negative: none.
 	UnloggedWarn int
+	// Stamps bounds what USING TIMESTAMP may say.
+	Stamps StampLimits
 }
 
 // Options configure an Executor; they do not change after New.

@@ -30,7 +30,7 @@ func (b *Batch) Mutations(buf *Buffer, a *Args) ([]row.Mutation, error) {
 	buf.Reset()
 	args := *a
 	if b.timestamp != nil {
-		m := Modify{timestamp: b.timestamp, typ: typeDelete}
+		m := Modify{table: b.Statements[0].table, timestamp: b.timestamp, typ: typeDelete}
 		w, err := m.attributes(buf.begin(a))
 		if err != nil {
 			return nil, err

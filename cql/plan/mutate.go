@@ -69,6 +69,11 @@ func (m *Modify) attributes(sc *scope) (w writeAttrs, err error) {
 		if w.ts == row.NoTimestamp {
 			return w, invalid("Out of bound timestamp, must be in [%d, %d]", int64(-1<<63+1), int64(1<<63-1))
 		}
+		if j := sc.args.Stamps; j != nil {
+			if err := j.JudgeStamp(m.table, w.ts); err != nil {
+				return w, err
+			}
+		}
 	}
 	if m.typ == typeDelete {
 		return w, nil

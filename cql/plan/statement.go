@@ -87,8 +87,15 @@ type Args struct {
 	// Read holds the answers to Modify.ReadCommands, in their order, for a statement that ReadsFirst; for a batch those of
 	// all its statements that do, one after the other.
 	Read []*ReadPage
+	// Stamps judges timestamps that a statement says; nil: all are good.
+	Stamps StampJudge
 
 	cas *casKeys // the write is decided by a CAS: its timestamp holds for all, and list elements get these keys
+}
+
+// StampJudge judges the timestamp, µs since the epoch, that USING TIMESTAMP gives to a write to a table.
+type StampJudge interface {
+	JudgeStamp(t *schema.Table, ts int64) error
 }
 
 // ReadPage is the answer to a read command.
