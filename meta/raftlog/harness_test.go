@@ -401,30 +401,26 @@ func (c *cluster) leader() *node {
 	return nil
 }
 
-// settled waits until all running nodes are at one epoch with one state, and returns it.
+// settled waits until all running nodes are at one epoch with one state, and returns it. What they publish goes on changing: each
+// is looked at once.
 func (c *cluster) settled() *meta.State {
 	c.t.Helper()
-	var s *meta.State
+	var states []*meta.State
 	c.eventually(30*time.Second, "one epoch", func() bool {
-		s = nil
+		states = states[:0]
 		for _, n := range c.nodes {
-			if !n.up {
-				continue
+			if n.up {
+				states = append(states, n.svc.Current())
 			}
-			now := n.svc.Current()
-			if s != nil && now.Epoch != s.Epoch {
-				return false
-			}
-			s = now
 		}
-		return true
+		return !slices.ContainsFunc(states, func(s *meta.State) bool { return s.Epoch != states[0].Epoch })
 	})
-	for _, n := range c.nodes {
-		if n.up && string(n.svc.Current().Encode()) != string(s.Encode()) {
+	for _, s := range states {
+		if string(s.Encode()) != string(states[0].Encode()) {
 			c.t.Errorf("seed %d: nodes differ at epoch %d", c.seed, s.Epoch)
 		}
 	}
-	return s
+	return states[0]
 }
 
 // createKeyspace proposes CREATE KEYSPACE on the node and returns its error.
