@@ -240,6 +240,39 @@ func TestScenario_R10_NoEndlessReadRepair(t *testing.T) {
 	})
 }
 
+// TestScenario_T10_ReadersOfSeveralClocks: what a read repairs is what was written, whatever has expired at its own now. A reader whose now is
+// earlier, as of another coordinator's clock or of a request that took longer, sees the whole row, and never one without values.
+func TestScenario_T10_ReadersOfSeveralClocks(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 3)})
+		now := time.Now().Unix()
+		insert := func(pk []byte, ttl int32) row.Mutation {
+			return c.mutation(c.wide, pk, func(f *row.FragmentBuilder) {
+				var b row.Builder
+				b.Reset(nil)
+				ts, expiry := now*1e6, now+int64(ttl)
+				b.SetLiveness(row.Liveness{Timestamp: ts, TTL: ttl, Expiry: expiry})
+				b.Cell(row.Cell{Column: c.column(c.wide, "v"), Timestamp: ts, TTL: ttl, Expiry: expiry, Value: []byte("x")})
+				f.Row([]byte("a"), b.Finish())
+			})
+		}
+		for i, ahead := range []int64{10, 11, 3600, 1 << 40} {
+			pk := key(i)
+			c.plant(0, insert(pk, 10))
+			later, earlier := c.whole(c.wide, pk), c.whole(c.wide, pk)
+			later.Now, earlier.Now = now+ahead, now+9
+			if got := c.mustRead(1, coordinator.All, later); got != "" {
+				t.Errorf("after %d s: got %q", ahead, got)
+			}
+			for n := range 3 {
+				if got := c.mustRead(n, coordinator.Quorum, earlier); got != "a=x " {
+					t.Errorf("a read through node %d, as of before a read as of %d s later: got %q", n, ahead-9, got)
+				}
+			}
+		}
+	})
+}
+
 // TestScenario_R14_SpeculationDoesNotFeedItself: with one replica that hangs, reads take about the threshold, which does
 // not move, and few further replicas are asked when all is well.
 func TestScenario_R14_SpeculationDoesNotFeedItself(t *testing.T) {

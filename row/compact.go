@@ -35,11 +35,13 @@ type rewrite struct {
 	gcBefore int64 // and drop what is purgeable
 	watch    int64 // like gcBefore, but only report it
 	dropped  func(col schema.ColumnID, ts int64) bool
+	values   bool // leave what has expired its value
 	project  bool // leave out other columns than these, as Projection in doc.go says
 	columns  []schema.ColumnID
 
 	live      bool // result, when compact: the row is visible at now
 	purgeable bool // result: watch saw something
+	valued    bool // result: something that has expired was left its value
 
 	e        encoder
 	r        Reader
@@ -49,7 +51,7 @@ type rewrite struct {
 
 func (w *rewrite) run(dst, row []byte) ([]byte, error) {
 	r, e := &w.r, &w.e
-	w.live, w.purgeable, w.selected = false, false, 0
+	w.live, w.purgeable, w.valued, w.selected = false, false, false, 0
 	if err := r.Init(row); err != nil {
 		return dst, err
 	}
@@ -149,9 +151,13 @@ func (w *rewrite) cell(shadow Deletion, elide bool) bool {
 		}
 		return true
 	}
-	c.Tombstone, c.Value = true, nil
 	if elide {
 		return false
+	}
+	if w.values && !c.Tombstone {
+		w.valued = true
+	} else {
+		c.Tombstone, c.Value = true, nil
 	}
 	t := c.LocalTime()
 	if t < w.watch {

@@ -330,10 +330,17 @@ func (d *rowDiff) anyCounts(row []byte) bool {
 
 // lacks reports whether merged's cell has to be sent. h's cell is of the same column and path if same.
 func (d *rowDiff) lacks(same bool) bool {
-	if same && d.m.Cell.equal(&d.h.Cell) {
+	if same && d.alike(&d.m.Cell, &d.h.Cell) {
 		return false
 	}
 	return d.cellCounts(&d.m.Cell) || same && d.cellCounts(&d.h.Cell)
+}
+
+// alike reports whether two cells of one column and path are the same to a reader of this Now: equal, or the same expired one, of
+// which one may have lost its value to a purge.
+func (d *rowDiff) alike(a, b *Cell) bool {
+	return a.equal(b) || a.TTL != 0 && a.TTL == b.TTL && a.Timestamp == b.Timestamp && a.Expiry == b.Expiry &&
+		!a.LiveAt(d.purge.Now) && !b.LiveAt(d.purge.Now)
 }
 
 // deletes reports whether the row deletion del ends something in row h that counts.

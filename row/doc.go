@@ -27,6 +27,11 @@
 // what a read returns depends on who compacted first. Here it does not (T9, T10, T11). As in Cassandra, its gc_grace
 // counts from expiry - TTL.
 //
+// Only what is stored for good may lose values, by a now that lies behind all clocks. Reads of several coordinators overlap and
+// their nows differ, also by as much as clients like to say. So a page of all columns, which may repair other replicas, has what
+// expired as it was written, and repairs are a part of what the replicas hold together, at whatever Now. If they lacked the
+// values, a reader of an earlier Now would find rows whose marker is alive and whose cells are gone.
+//
 // # What counts
 //
 // A tombstone with LocalTime < Command.GCBefore is purgeable: one replica may have dropped it already and another not. So

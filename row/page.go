@@ -17,14 +17,17 @@ import (
 // BeginPartition; PartitionDeletion; RangeTombstone for each that touches the slices, in any order; Static; Row for each
 // row in Command.SlicesOf, in reading order, each one merged and given once; EndPartition. At last Finish.
 //
-// It applies deletions, turns into tombstones what has expired at Command.Now, selects columns, clips range tombstones to
-// the slices and to what the page covers, counts live rows, stops at the limits and computes the digest. It is reusable,
-// does not allocate on the way of plain rows when warm, and is not safe for concurrent use.
+// It applies deletions, selects columns, clips range tombstones to the slices and to what the page covers, counts live rows as
+// of Command.Now, stops at the limits and computes the digest. A page of all columns has what has expired as it was written; one
+// of selected columns, and the digest of either, have it as a tombstone. It is reusable, does not allocate on the way of plain
+// rows when warm, and is not safe for concurrent use.
 type PageBuilder struct {
 	cmd  *Command
 	page *Page
 	hash digest
 	full bool
+	// values: what has expired keeps its value. What the page repairs elsewhere is then what was written, at whatever Now it is read.
+	values bool
 
 	bytesMax, rawMax int // limits of size and rawSize
 	size             int // bytes of content that counts in the digest
@@ -85,6 +88,7 @@ func (b *PageBuilder) Init(cmd *Command, page *Page) {
 	page.Cut = Position{}
 	b.w.compact, b.w.now = true, cmd.Now
 	b.w.project, b.w.columns = cmd.Columns != nil, cmd.Columns
+	b.values = cmd.Columns == nil && !cmd.Digest
 }
 
 // BeginPartition begins a partition. key is aliased until EndPartition.
@@ -215,15 +219,15 @@ func (b *PageBuilder) reduce(row []byte, shadow Deletion) (kept, counted []byte,
 	if shadow.Live() && !w.project && !Mortal(row) {
 		return row, row, true, nil
 	}
-	w.cover, w.gcBefore, w.watch = shadow, NoTimestamp, b.cmd.GCBefore
+	w.cover, w.gcBefore, w.watch, w.values = shadow, NoTimestamp, b.cmd.GCBefore, b.values
 	if b.scratch[0], err = w.run(b.scratch[0][:0], row); err != nil {
 		return nil, nil, false, err
 	}
 	kept, live = b.scratch[0], w.live
-	if !w.purgeable {
+	if !w.purgeable && !w.valued {
 		return kept, kept, live, nil
 	}
-	w.cover, w.gcBefore = Live(), b.cmd.GCBefore
+	w.cover, w.gcBefore, w.values = Live(), b.cmd.GCBefore, false
 	b.scratch[1], err = w.run(b.scratch[1][:0], kept)
 	return kept, b.scratch[1], live, err
 }

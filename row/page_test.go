@@ -311,7 +311,8 @@ func (g *gen) replicas(t testing.TB, n int) []*replica {
 }
 
 // One coordinator pages through a table on replicas that differ: it sees exactly what their union holds; every repair is
-// complete; afterwards digests agree and nothing is left to repair. R3 to R7, R10, R12, R17.
+// complete; afterwards digests agree and nothing is left to repair. Repair moves what there is and makes nothing new, so that a
+// reader of another Now sees what it would have seen. R3 to R7, R10, R12, R17, T10.
 func TestReconcilePages(t *testing.T) {
 	for seed := range seeds(5000) {
 		g := newGen(seed)
@@ -321,6 +322,7 @@ func TestReconcilePages(t *testing.T) {
 		if debugPages {
 			t.Log("seed", seed)
 		}
+		all := union(t, rs)
 		got, _ := readAll(t, seed, rs, c)
 		if !slices.Equal(got, want) {
 			t.Fatalf("seed %d: %+v\n got %q\nwant %q", seed, c, got, want)
@@ -334,7 +336,22 @@ func TestReconcilePages(t *testing.T) {
 				t.Fatalf("seed %d: after repair one replica differs", seed)
 			}
 		}
+		if now := union(t, rs); !maps.EqualFunc(now, all, bytes.Equal) {
+			t.Fatalf("seed %d: %+v: repair changed what the replicas hold together", seed, c)
+		}
 	}
+}
+
+// union is what replicas hold together.
+func union(t testing.TB, rs []*replica) map[partKey][]byte {
+	t.Helper()
+	all := &replica{parts: map[partKey][]byte{}}
+	for _, r := range rs {
+		for k, frag := range r.parts {
+			all.apply(t, Mutation{7, k.token, []byte(k.key), frag})
+		}
+	}
+	return all.parts
 }
 
 const debugPages = false

@@ -115,6 +115,57 @@ func TestCollections(t *testing.T) {
 	}
 }
 
+// T10: a read whose Now lies behind an expiry repairs a replica with the value, not with the fact that it has expired: a reader whose
+// clock is behind, or who has asked for longer, still sees all of the row.
+func TestRepairKeepsWhatExpires(t *testing.T) {
+	var b Builder
+	b.Reset(nil)
+	b.SetLiveness(Liveness{Timestamp: benchTime, TTL: 5, Expiry: 105})
+	b.Cell(Cell{Column: 1, Timestamp: benchTime, TTL: 5, Expiry: 105, Value: []byte("v")})
+	b.ComplexDeletion(2, Deletion{benchTime - 1, 100})
+	b.Cell(Cell{Column: 2, Path: []byte("@e"), Timestamp: benchTime, TTL: 5, Expiry: 105, Value: []byte("w")})
+	written := b.Finish()
+	purged, err := Compact(nil, written, 105, NoTimestamp, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := *pointCommand()
+	c.Slices, c.Now, c.GCBefore = nil, 105, 100
+	k := partKey{c.Token, string(c.Key)}
+	with := func(enc []byte) *replica {
+		var f FragmentBuilder
+		f.Reset(nil, false)
+		if enc != nil {
+			f.Row([]byte("@ck"), enc)
+		}
+		return &replica{parts: map[partKey][]byte{k: f.Finish()}}
+	}
+	has, lacks, stripped := with(written), with(nil), with(purged)
+	digest := c
+	digest.Digest = true
+	if has.read(t, c).Digest != stripped.read(t, digest).Digest {
+		t.Error("a value that has expired is part of the digest")
+	}
+	var page Page
+	repairs, err := ReconcilePages(&page, &c, []*Page{has.read(t, c), lacks.read(t, c)})
+	if err != nil || len(repairs[0]) != 0 || len(repairs[1]) != 1 || page.Rows != 0 {
+		t.Fatalf("%d live rows, repairs %v, %v", page.Rows, repairs, err)
+	}
+	lacks.apply(t, repairs[1][0])
+	if got, want := lacks.parts[k], has.parts[k]; !bytes.Equal(got, want) {
+		t.Errorf("the repaired replica has %v, not %v", decodePartition(t, got).rows["@ck"], decodePartition(t, want).rows["@ck"])
+	}
+	// What one replica has purged and another has not is no difference.
+	if repairs, err = ReconcilePages(&page, &c, []*Page{has.read(t, c), stripped.read(t, c)}); err != nil || len(repairs[0])+len(repairs[1]) != 0 {
+		t.Errorf("a purged value is repaired: %v, %v", repairs, err)
+	}
+	// To a reader for whom it is alive it is one.
+	c.Now = 104
+	if repairs, err = ReconcilePages(&page, &c, []*Page{has.read(t, c), stripped.read(t, c)}); err != nil || len(repairs[0]) != 1 || len(repairs[1]) != 0 {
+		t.Errorf("replicas that show different values are not repaired: %v, %v", repairs, err)
+	}
+}
+
 func TestDroppedColumn(t *testing.T) {
 	dropped := func(col schema.ColumnID, ts int64) bool { return col == 2 && ts <= 7 }
 	got, err := Compact(nil, insert(7, 3, 1), 5, NoTimestamp, dropped)

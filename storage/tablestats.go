@@ -124,7 +124,7 @@ func (e *Engine) TableFiles(gen schema.Generation) (Files, error) {
 // PartitionSize is the size of one partition's content, without what deletions shadow.
 type PartitionSize struct {
 	Bytes, Rows, Cells int64
-	Tombstones         int64 // deleted cells, row and range tombstones, a partition deletion
+	Tombstones         int64 // cells that are deleted or have expired, row and range tombstones, a partition deletion
 }
 
 const (
@@ -178,7 +178,7 @@ func (e *Engine) measure(gen schema.Generation, p Partition) (s PartitionSize, e
 		if _, err := e.read(t, &cmd, &page); err != nil {
 			return s, err
 		}
-		if err := s.add(&page); err != nil || !page.More || s.Bytes > partitionBytesMax {
+		if err := s.add(&page, cmd.Now); err != nil || !page.More || s.Bytes > partitionBytesMax {
 			return s, err
 		}
 		at := page.Cut
@@ -187,7 +187,7 @@ func (e *Engine) measure(gen schema.Generation, p Partition) (s PartitionSize, e
 	}
 }
 
-func (s *PartitionSize) add(page *row.Page) error {
+func (s *PartitionSize) add(page *row.Page, now int64) error {
 	var pr row.PageReader
 	var f row.FragmentReader
 	for pr.Init(page.Data); pr.Next(); {
@@ -199,13 +199,13 @@ func (s *PartitionSize) add(page *row.Page) error {
 			s.Tombstones++
 		}
 		if static := f.Static(); len(static) > 0 {
-			if err := s.addRow(static); err != nil {
+			if err := s.addRow(static, now); err != nil {
 				return err
 			}
 		}
 		for f.NextRow() {
 			s.Rows++
-			if err := s.addRow(f.Row); err != nil {
+			if err := s.addRow(f.Row, now); err != nil {
 				return err
 			}
 		}
@@ -220,7 +220,7 @@ func (s *PartitionSize) add(page *row.Page) error {
 	return pr.Err()
 }
 
-func (s *PartitionSize) addRow(encoded []byte) error {
+func (s *PartitionSize) addRow(encoded []byte, now int64) error {
 	var r row.Reader
 	if err := r.Init(encoded); err != nil {
 		return err
@@ -230,19 +230,19 @@ func (s *PartitionSize) addRow(encoded []byte) error {
 	}
 	for r.Next() {
 		if !r.Complex {
-			s.addCell(&r.Cell)
+			s.addCell(&r.Cell, now)
 			continue
 		}
 		for r.NextElement() {
-			s.addCell(&r.Cell)
+			s.addCell(&r.Cell, now)
 		}
 	}
 	return r.Err()
 }
 
-func (s *PartitionSize) addCell(c *row.Cell) {
+func (s *PartitionSize) addCell(c *row.Cell, now int64) {
 	s.Cells++
-	if c.Tombstone {
+	if !c.LiveAt(now) {
 		s.Tombstones++
 	}
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -68,6 +69,25 @@ func TestSampleSizes(t *testing.T) {
 	}
 	if sizes, err := e.SampleSizes(genOther, ring.FullRange(), 10); err != nil || len(sizes) != 0 {
 		t.Errorf("of an empty table: %v, %v", sizes, err)
+	}
+}
+
+// TestSampleSizesOfTheDead: what has expired is a tombstone, purged or not.
+func TestSampleSizesOfTheDead(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	o.Now = func() time.Time { return time.Unix(1000, 0) }
+	e := openTest(t, o)
+	defer e.Close()
+	write(t, e, mutation(genWide, pkey(1), func(f *row.FragmentBuilder) {
+		var b row.Builder
+		b.Reset(nil)
+		b.Cell(row.Cell{Column: 1, Timestamp: 1, TTL: 9, Expiry: 1000, Value: []byte("expired")})
+		b.Cell(row.Cell{Column: 2, Timestamp: 1, TTL: 9, Expiry: 1001, Value: []byte("alive")})
+		b.Cell(row.Cell{Column: 3, Timestamp: 1, Expiry: 1000, Tombstone: true})
+		f.Row([]byte("a"), b.Finish())
+	}))
+	if sizes, err := e.SampleSizes(genWide, ring.FullRange(), 1); err != nil || len(sizes) != 1 || sizes[0].Cells != 3 || sizes[0].Tombstones != 2 {
+		t.Errorf("three cells, one deleted and one expired: %+v, %v", sizes, err)
 	}
 }
 
