@@ -33,6 +33,8 @@ type Options struct {
 	Metrics []Metric
 	// Collect, when set, adds what there is one of per table: see TableMetric.
 	Collect func() []TableMetric
+	// CollectPeers, when set, adds what there is one of per other node: see PeerMetric.
+	CollectPeers func() []PeerMetric
 	// Endpoints are the operator's commands.
 	Endpoints []Endpoint
 	// Streams are the commands that answer as they go.
@@ -79,6 +81,11 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Collect != nil {
 		if err := s.registry.Register(tableCollector{o.Collect}); err != nil {
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+	}
+	if o.CollectPeers != nil {
+		if err := s.registry.Register(peerCollector{o.CollectPeers}); err != nil {
 			return nil, fmt.Errorf("admin: %w", err)
 		}
 	}

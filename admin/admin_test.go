@@ -87,6 +87,9 @@ func TestEndpoints(t *testing.T) {
 		Collect: func() []TableMetric {
 			return []TableMetric{{Name: "helenus_table_reads_total", Help: "r", Keyspace: "shop", Table: "a", Value: 7},
 				{Name: "helenus_table_seconds", Help: "h", Keyspace: "shop", Table: "a", Buckets: map[float64]uint64{0.001: 3}, Count: 4, Sum: 0.5}}
+		},
+		CollectPeers: func() []PeerMetric {
+			return []PeerMetric{{Name: "helenus_stream_in_bytes_total", Help: "b", Peer: "one", Value: 9}, {Name: "helenus_stream_in_bytes_total", Help: "b", Peer: "two", Value: 8}}
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +106,7 @@ func TestEndpoints(t *testing.T) {
 		{"GET", "/api/v1/do", "", 405, ""},
 		{"POST", "/api/v1/do", "https://example.com", 403, ""},
 		{"GET", "/metrics", "", 200, `helenus_table_reads_total{keyspace="shop",table="a"} 7`},
+		{"GET", "/metrics", "", 200, "helenus_stream_in_bytes_total{peer=\"one\"} 9\nhelenus_stream_in_bytes_total{peer=\"two\"} 8\n"},
 		{"GET", "/metrics", "", 200, `helenus_table_seconds_bucket{keyspace="shop",table="a",le="0.001"} 3`},
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)

@@ -36,6 +36,21 @@ func ParseBytes(s string) (Bytes, error) {
 	return Bytes(v * float64(factor)), nil
 }
 
+// Rate is a size per second. Its text form is that of Bytes with an optional /s, as in cassandra.yaml.
+type Rate int64
+
+// ParseRate reads a rate; negative and overflowing ones are errors.
+func ParseRate(s string) (Rate, error) {
+	v, err := ParseBytes(strings.TrimSuffix(strings.TrimSpace(s), "/s"))
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a rate such as 24MiB/s", s)
+	}
+	return Rate(v), nil
+}
+
+// String is the shortest exact form, such as 24MiB/s.
+func (r Rate) String() string { return Bytes(r).String() + "/s" }
+
 // String is the shortest exact form, such as 64MiB.
 func (b Bytes) String() string {
 	for _, u := range units[:4] {

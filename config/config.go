@@ -50,6 +50,8 @@ type Config struct {
 	HintThrottle    Bytes         `key:"hinted_handoff_throttle" default:"16MiB" doc:"hint replay per second and target; 0: unlimited"`
 	HintsPerHostMax Bytes         `key:"max_hints_size_per_host" default:"4GiB" doc:"hints kept for one replica; more are dropped and counted"`
 
+	StreamThroughput Rate `key:"stream_throughput" default:"24MiB/s" doc:"bytes per second that this node sends to all others together when token ranges move; 0: unlimited"`
+
 	BatchWarn    Bytes         `key:"batch_size_warn_threshold" default:"5KiB" doc:"batches over several partitions beyond this size warn the client"`
 	BatchFail    Bytes         `key:"batch_size_fail_threshold" default:"50KiB" doc:"batches over several partitions beyond this size are refused"`
 	UnloggedWarn int           `key:"unlogged_batch_across_partitions_warn_threshold" default:"10" doc:"unlogged batches over more partitions warn the client"`
@@ -229,6 +231,7 @@ func (c *Config) Validate() error {
 	within("batch_size_fail_threshold", int64(c.BatchFail), 1, 1<<30, " bytes")
 	within("unlogged_batch_across_partitions_warn_threshold", int64(c.UnloggedWarn), 1, 1<<30, "")
 	within("batchlog_replay_throttle", int64(c.BatchlogThrottle), 0, 1<<40, " bytes")
+	within("stream_throughput", int64(c.StreamThroughput), 0, 1<<40, " bytes")
 	within("max_hints_size_per_host", int64(c.HintsPerHostMax), 1<<20, 1<<50, " bytes")
 	for key, d := range map[string]time.Duration{"read_request_timeout": c.ReadTimeout, "range_request_timeout": c.RangeTimeout, "write_request_timeout": c.WriteTimeout,
 		"counter_write_request_timeout": c.CounterTimeout, "cas_contention_timeout": c.CASTimeout, "ddl_timeout": c.DDLTimeout, "commit_sync_period": c.CommitSyncPeriod} {

@@ -122,6 +122,19 @@ func TestBytes(t *testing.T) {
 			t.Errorf("ParseBytes(%q) = %d, want an error", s, got)
 		}
 	}
+	for s, want := range map[string]Rate{"0": 0, "24MiB/s": 24 << 20, " 1.5KiB/s": 1536, "200MB": 200 << 20} {
+		if got, err := ParseRate(s); err != nil || got != want {
+			t.Errorf("ParseRate(%q) = %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "/s", "24MiB/h", "-1/s"} {
+		if got, err := ParseRate(s); err == nil {
+			t.Errorf("ParseRate(%q) = %d, want an error", s, got)
+		}
+	}
+	if s := Rate(24 << 20).String(); s != "24MiB/s" {
+		t.Errorf("got %s", s)
+	}
 	if s := Bytes(96 << 20).String(); s != "96MiB" {
 		t.Errorf("got %s", s)
 	}

@@ -195,6 +195,12 @@ func set(field reflect.Value, text string) error {
 			return err
 		}
 		*p = b
+	case *Rate:
+		r, err := ParseRate(text)
+		if err != nil {
+			return err
+		}
+		*p = r
 	case *time.Duration:
 		d, err := time.ParseDuration(text)
 		if err != nil {

@@ -397,12 +397,13 @@ func (n *Node) schemaOf(id ring.HostID) string {
 
 // NetStats is the answer of netstats.
 type NetStats struct {
-	Mode       string     `json:"mode"`
-	Attempted  int64      `json:"read_repair_attempted"`
-	Mismatch   int64      `json:"read_repair_mismatch_blocking"`
-	Pools      []NetClass `json:"pools"`
-	Hints      int64      `json:"hints_pending"`
-	HintsBytes int64      `json:"hints_pending_bytes"`
+	Mode       string      `json:"mode"`
+	Streams    StreamStats `json:"streams"`
+	Attempted  int64       `json:"read_repair_attempted"`
+	Mismatch   int64       `json:"read_repair_mismatch_blocking"`
+	Pools      []NetClass  `json:"pools"`
+	Hints      int64       `json:"hints_pending"`
+	HintsBytes int64       `json:"hints_pending_bytes"`
 }
 
 // NetClass is the traffic between nodes of one class, over all peers.
@@ -416,7 +417,7 @@ type NetClass struct {
 
 func (n *Node) netStats() NetStats {
 	m := n.coord.Metrics()
-	out := NetStats{Mode: strings.ToUpper(n.info().State), Attempted: m.ReadRepairs.Load(), Mismatch: m.DigestMismatches.Load()}
+	out := NetStats{Mode: strings.ToUpper(n.info().State), Streams: n.streamStats(), Attempted: m.ReadRepairs.Load(), Mismatch: m.DigestMismatches.Load()}
 	for _, c := range []struct {
 		name  string
 		class rpc.Class

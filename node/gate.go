@@ -21,7 +21,11 @@ import (
 // additions.
 type gate struct {
 	current func() *meta.State
-	inside  atomic.Int64 // batches with rows of user tables that are not visible yet
+	// inside counts batches with rows of user tables that are not visible yet, in the slot that was the turn's when they entered: so
+	// that settle can wait for those of before while others come and go.
+	inside   [2]atomic.Int64
+	turn     atomic.Uint32
+	settling atomic.Bool
 }
 
 // errJoining refuses a write to a user table. Newer metadata follow, with which it may be tried again.
@@ -29,25 +33,50 @@ var errJoining = errors.New("node: user tables take no writes while a node is jo
 
 // enter counts first and looks then: a batch that drain does not count sees the state that drain waited for. It looks
 // before too, so that batches that are turned away do not keep drain from seeing that nobody is inside.
-func (g *gate) enter() bool {
+func (g *gate) enter() (slot uint32, ok bool) {
 	if g.current().Quiet() {
-		return false
+		return 0, false
 	}
-	g.inside.Add(1)
+	slot = g.turn.Load()
+	g.inside[slot].Add(1)
 	if g.current().Quiet() {
-		g.inside.Add(-1)
-		return false
+		g.leave(slot)
+		return 0, false
 	}
-	return true
+	return slot, true
 }
 
-func (g *gate) leave() { g.inside.Add(-1) }
+func (g *gate) leave(slot uint32) { g.inside[slot].Add(-1) }
 
 // drain returns when every batch that was let in before the current state came is visible.
 func (g *gate) drain(ctx context.Context) error {
+	return g.await(ctx, func() bool { return g.inside[0].Load()+g.inside[1].Load() == 0 })
+}
+
+// settle returns when every batch that was inside when it was called is visible, also while others enter and leave all the time. A batch
+// that it does not wait for has looked at the state after settle was called.
+func (g *gate) settle(ctx context.Context) error {
+	if err := g.await(ctx, func() bool { return g.settling.CompareAndSwap(false, true) }); err != nil {
+		return err
+	}
+	defer g.settling.Store(false)
+	for range 2 { // twice: one that read the turn before it changed may have entered the slot that was empty
+		slot := g.turn.Load()
+		g.turn.Store(1 - slot)
+		if err := g.await(ctx, func() bool { return g.inside[slot].Load() == 0 }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *gate) await(ctx context.Context, holds func() bool) error {
+	if holds() {
+		return nil
+	}
 	t := time.NewTicker(time.Millisecond)
 	defer t.Stop()
-	for g.inside.Load() != 0 {
+	for !holds() {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("node: writes under way: %w", ctx.Err())
@@ -62,6 +91,7 @@ type batch struct {
 	*storage.Batch
 	gate   *gate
 	inside bool
+	slot   uint32 // of the gate, when inside
 }
 
 func (b *batch) Apply(m *row.Mutation) error {
@@ -83,7 +113,7 @@ func (b *batch) ApplyAll(ms []row.Mutation) error {
 // enter passes the gate once per batch, with the first row of a user table.
 func (b *batch) enter(m *row.Mutation) bool {
 	if !b.inside && m.Generation >= schema.GenerationUserMin {
-		b.inside = b.gate.enter()
+		b.slot, b.inside = b.gate.enter()
 		return b.inside
 	}
 	return true
@@ -130,6 +160,6 @@ func (b *batch) Discard() {
 func (b *batch) leave() {
 	if b.inside {
 		b.inside = false
-		b.gate.leave()
+		b.gate.leave(b.slot)
 	}
 }

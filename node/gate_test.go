@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,9 +60,9 @@ func TestGate(t *testing.T) {
 						return
 					default:
 					}
-					if g.enter() {
+					if slot, ok := g.enter(); ok {
 						visible.Add(1)
-						g.leave()
+						g.leave(slot)
 					}
 				}
 			})
@@ -88,12 +89,74 @@ func TestGate(t *testing.T) {
 func TestGateDrainIsBounded(t *testing.T) {
 	before, _ := quietStates(t)
 	g := &gate{current: func() *meta.State { return before }}
-	if !g.enter() {
+	if _, ok := g.enter(); !ok {
 		t.Fatal("not let in")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
 	if err := g.drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("drain: %v", err)
+	}
+}
+
+// TestGateSettles: once settle has returned, whoever was inside when it was called has left, although others enter all the time, and several
+// settle at once.
+func TestGateSettles(t *testing.T) {
+	before, _ := quietStates(t)
+	g := &gate{current: func() *meta.State { return before }}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	var now atomic.Int64 // rises; who is inside says since when
+	var since [4]atomic.Int64
+	for i := range since {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				slot, ok := g.enter()
+				if !ok {
+					t.Error("not let in")
+					return
+				}
+				since[i].Store(now.Add(1))
+				runtime.Gosched()
+				since[i].Store(0)
+				g.leave(slot)
+			}
+		})
+	}
+	var settlers sync.WaitGroup
+	for range 2 {
+		settlers.Go(func() {
+			for range 100 {
+				called := now.Load()
+				if err := g.settle(context.Background()); err != nil {
+					t.Error(err)
+					return
+				}
+				for i := range since {
+					if at := since[i].Load(); at != 0 && at <= called {
+						t.Errorf("one that was inside at %d is, after settle was called at %d", at, called)
+					}
+				}
+			}
+		})
+	}
+	settlers.Wait()
+	close(stop)
+	wg.Wait()
+
+	slot, _ := g.enter()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	if err := g.settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("settle beside one that stays: %v", err)
+	}
+	g.leave(slot)
+	if err := g.settle(context.Background()); err != nil {
+		t.Error(err)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/helenusdb/helenus/meta/raftlog"
 	"github.com/helenusdb/helenus/repair"
 	"github.com/helenusdb/helenus/repair/movement"
+	"github.com/helenusdb/helenus/repair/stream"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -42,6 +43,7 @@ type Node struct {
 	listener  net.Listener // of rpc, which closes it
 	coord     *coordinator.Coordinator
 	repair    *repair.Service
+	streams   streams
 	clock     *hlc.Clock
 	shard     row.ShardID // what this store counts with
 	host      *formation.Host
@@ -140,8 +142,8 @@ func (n *Node) start(ctx context.Context) error {
 
 func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.makeMover, n.startTransport, n.tryPorts, n.form, n.startLog,
-		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.startMover, n.announce, n.makeCQL, n.startAdmin,
+		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.makeStreams, n.makeMover, n.startTransport, n.tryPorts, n.form, n.startLog,
+		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.startStreams, n.startMover, n.announce, n.makeCQL, n.startAdmin,
 		n.catchUp, n.awaitRanges, n.startCQL,
 	} {
 		if err := step(ctx); err != nil {
@@ -380,7 +382,8 @@ func (n *Node) newSession(from ring.HostID, _ rpc.Class) rpc.Session {
 	m.Add(verbOperator, verbOperator, operatorSession{n})
 	m.Add(raftlog.VerbLast+1, verbOperator-1, n.host.NewSession(n.life, n.goLife))
 	m.Add(rpc.VerbCoordinatorFirst, rpc.VerbCoordinatorLast, n.coord.NewSession(from))
-	m.Add(repair.VerbFirst, repair.VerbLast, n.repair.NewSession())
+	m.Add(stream.VerbFirst, stream.VerbLast, gated{n.streams.server.NewSession(from), n.log.Current})
+	m.Add(repair.VerbFirst, repair.VerbLast, gated{n.repair.NewSession(), n.log.Current})
 	return m
 }
 

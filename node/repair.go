@@ -130,6 +130,9 @@ func rangeOf(iv ring.Interval) ring.Range {
 // Plan implements repair.Cluster: the ranges of each table that have the same replicas, joined.
 func (c repairCluster) Plan(spec *repair.Spec) (tasks []repair.Task, err error) {
 	s := c.n.log.Current()
+	if err := movable(s); err != nil {
+		return nil, err
+	}
 	tables, err := tablesOf(s, spec)
 	if err != nil {
 		return nil, err

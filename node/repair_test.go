@@ -24,13 +24,21 @@ type trio struct {
 	stops []func() error
 }
 
-func newTrio(t *testing.T, first int) *trio {
+func newTrio(t *testing.T, first int) *trio { return newTrioWith(t, first, nil) }
+
+// newTrioWith is newTrio with further options of each node, by its index.
+func newTrioWith(t *testing.T, first int, more func(i int, o *Options)) *trio {
 	t.Helper()
 	c := &trio{t: t, rng: rand.New(rand.NewPCG(uint64(first), 9))}
 	seeds := host(first) + "," + host(first+1) + "," + host(first+2)
 	var ended []chan error
 	for i := range 3 {
-		n := testNode(t, first+i, seeds, func(o *Options) { o.Config.HintedHandoff = false })
+		n := testNode(t, first+i, seeds, func(o *Options) {
+			o.Config.HintedHandoff = false
+			if more != nil {
+				more(i, o)
+			}
+		})
 		e, stop := run(n)
 		c.nodes, ended, c.stops = append(c.nodes, n), append(ended, e), append(c.stops, stop)
 	}

@@ -106,7 +106,7 @@ func (n *Node) startAdmin(context.Context) error {
 	}
 	s, err := admin.New(admin.Options{Addr: addr.String(), Listen: n.o.Net.Listen, Ready: n.servesClients,
 		Status: func() any { return n.Status() }, Metrics: n.metrics(),
-		Collect: n.tableMetrics, Endpoints: append(n.endpoints(), n.operationEndpoints()...), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
+		Collect: n.tableMetrics, CollectPeers: n.streamMetrics, Endpoints: append(n.endpoints(), n.operationEndpoints()...), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ func copyRange(t testing.TB, from, to *Engine, gen schema.Generation, rg ring.Ra
 			t.Error(err)
 		}
 	}()
+	after = append([]byte{}, after...) // empty, not nil: as it comes off the wire
 	for ; ingests != 0 && !done; ingests-- {
 		in, err := to.NewIngest(gen, rg, nil)
 		if err != nil {

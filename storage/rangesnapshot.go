@@ -76,7 +76,7 @@ func (s *Snapshot) Bytes() uint64 {
 	return n
 }
 
-// Scan calls fn for the records after the stream key after (nil: from the start), ascending, until about budget bytes of the store
+// Scan calls fn for the records after the stream key after (empty: from the start), ascending, until about budget bytes of the store
 // were looked at, at least one record, or fn returns an error. What the partition's own deletions shadow is left out: they come
 // before it. It returns the stream key up to which all was looked at, nil if nothing was, and whether that was the end. Keys and
 // values are valid during the call only; end belongs to the caller. Errors: fn's, ctx's, ErrUnknownTable, those of Pebble.
@@ -101,7 +101,7 @@ func (s *Snapshot) Scan(ctx context.Context, after []byte, budget int, fn func(k
 // open places the iterators behind the stream key after.
 func (s *Snapshot) open(after []byte) (err error) {
 	n := 0
-	if after != nil {
+	if len(after) > 0 {
 		if n, err = splitStreamKey(after); err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (s *Snapshot) open(after []byte) (err error) {
 		}
 	}
 	if s.registers {
-		begun := after != nil && after[n] == kindRegister
+		begun := len(after) > 0 && after[n] == kindRegister
 		s.regs, err = s.stream(spacePaxos, after[:n], begun)
 	}
 	return err

@@ -1,20 +1,87 @@
 package nodetool
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/helenusdb/helenus/node"
 )
 
 // NetStats prints nodetool netstats.
 func NetStats(w io.Writer, s *node.NetStats) {
-	fmt.Fprintf(w, "Mode: %s\nNot sending any streams.\nRead Repair Statistics:\nAttempted: %d\nMismatch (Blocking): %d\nMismatch (Background): 0\n", s.Mode, s.Attempted, s.Mismatch)
+	fmt.Fprintf(w, "Mode: %s\n", s.Mode)
+	streams(w, &s.Streams)
+	fmt.Fprintf(w, "Read Repair Statistics:\nAttempted: %d\nMismatch (Blocking): %d\nMismatch (Background): 0\n", s.Attempted, s.Mismatch)
 	fmt.Fprintf(w, "%-25s%10s%10s%15s%10s\n", "Pool Name", "Active", "Pending", "Completed", "Dropped")
 	for _, p := range s.Pools {
 		fmt.Fprintf(w, "%-25s%10s%10s%15d%10d\n", p.Name, "n/a", "n/a", p.Completed, p.Dropped)
 	}
+}
+
+// streams prints what is being streamed as nodetool does, with ranges of tables in the place of files: for each stream its peers, for each peer
+// what it sends and receives. What a range holds is known about only, until it has come to its end.
+func streams(w io.Writer, s *node.StreamStats) {
+	if len(s.Active) == 0 {
+		fmt.Fprintln(w, "Not sending any streams.")
+		return
+	}
+	stream, peer := "", ""
+	for i, v := range sortedStreams(s.Active) {
+		if i == 0 || v.Stream != stream {
+			fmt.Fprintf(w, "Streaming %s\n", v.Stream)
+			stream, peer = v.Stream, ""
+		}
+		if v.HostID != peer {
+			fmt.Fprintf(w, "    /%s\n", v.Address)
+			peer = v.HostID
+			direction(w, s.Active, &v, "Receiving", "received from", false)
+			direction(w, s.Active, &v, "Sending", "sent to", true)
+		}
+	}
+}
+
+// sortedStreams orders by stream and by peer.
+func sortedStreams(active []node.StreamInfo) []node.StreamInfo {
+	out := slices.Clone(active)
+	slices.SortStableFunc(out, func(a, b node.StreamInfo) int {
+		return cmp.Or(cmp.Compare(a.Stream, b.Stream), cmp.Compare(a.HostID, b.HostID))
+	})
+	return out
+}
+
+// direction prints what of a stream goes one way between this node and the peer of v: a sum, and a line for each range.
+func direction(w io.Writer, active []node.StreamInfo, v *node.StreamInfo, doing, done string, outgoing bool) {
+	var mine []node.StreamInfo
+	var total, already int64
+	for _, a := range active {
+		if a.Stream == v.Stream && a.HostID == v.HostID && a.Outgoing == outgoing {
+			a.Expected = max(a.Expected, a.Bytes)
+			mine, total, already = append(mine, a), total+a.Expected, already+a.Bytes
+		}
+	}
+	if len(mine) == 0 {
+		return
+	}
+	verb, _, _ := strings.Cut(done, " ")
+	fmt.Fprintf(w, "        %s %d ranges, %d bytes total. Already %s %d bytes total (%.2f%%)\n", doing, len(mine), total, verb, already, percent(already, total))
+	for _, a := range mine {
+		fmt.Fprintf(w, "            %s/%s %s %d/%d bytes (%.0f%%) %s /%s", a.Keyspace, a.Table, a.Range, a.Bytes, a.Expected, percent(a.Bytes, a.Expected), done, a.Address)
+		if a.Resumed > 0 {
+			fmt.Fprintf(w, ", cut off and resumed %d times", a.Resumed)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func percent(part, whole int64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return 100 * float64(part) / float64(whole)
 }
 
 // PoolStats prints nodetool tpstats.

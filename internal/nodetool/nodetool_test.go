@@ -212,6 +212,35 @@ func TestNetStats(t *testing.T) {
 	}
 }
 
+// TestNetStats_Streams: streams stand where nodetool has them, for each peer what is received before what is sent.
+func TestNetStats_Streams(t *testing.T) {
+	s := &node.NetStats{Mode: "JOINING", Streams: node.StreamStats{Active: []node.StreamInfo{
+		{Stream: "b", HostID: "2", Address: "127.0.0.2", Keyspace: "shop", Table: "orders", Range: "(1,2]", Bytes: 250, Expected: 1000},
+		{Stream: "a", HostID: "3", Address: "127.0.0.3", Keyspace: "shop", Table: "orders", Range: "(2,3]", Outgoing: true, Bytes: 7},
+		{Stream: "b", HostID: "2", Address: "127.0.0.2", Keyspace: "shop", Table: "items", Range: "(1,2]", Bytes: 1500, Expected: 1000, Resumed: 2},
+		{Stream: "b", HostID: "2", Address: "127.0.0.2", Keyspace: "shop", Table: "items", Range: "(5,6]", Outgoing: true},
+	}}}
+	var b bytes.Buffer
+	NetStats(&b, s)
+	const want = `Mode: JOINING
+Streaming a
+    /127.0.0.3
+        Sending 1 ranges, 7 bytes total. Already sent 7 bytes total (100.00%)
+            shop/orders (2,3] 7/7 bytes (100%) sent to /127.0.0.3
+Streaming b
+    /127.0.0.2
+        Receiving 2 ranges, 2500 bytes total. Already received 1750 bytes total (70.00%)
+            shop/orders (1,2] 250/1000 bytes (25%) received from /127.0.0.2
+            shop/items (1,2] 1500/1500 bytes (100%) received from /127.0.0.2, cut off and resumed 2 times
+        Sending 1 ranges, 0 bytes total. Already sent 0 bytes total (0.00%)
+            shop/items (5,6] 0/0 bytes (0%) sent to /127.0.0.2
+Read Repair Statistics:
+`
+	if got := b.String(); !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestCompactionStats(t *testing.T) {
 	var b bytes.Buffer
 	CompactionStats(&b, &node.CompactionStats{Concurrent: 2, Completed: 1, Bytes: 1002, MeanPerHour: 17.14}, false)
