@@ -238,8 +238,8 @@ func (s *State) Fills(keyspace string, id ring.HostID) []ring.Movement {
 	return out
 }
 
-// wanting tells whether all replicas of A that have been in B may lack a write that was acknowledged at QUORUM by B, or at
-// LOCAL_QUORUM in a data centre, so that a quorum of A may not know it.
+// wanting tells whether those that keep the range fill too (ring.Fill), for all replicas or for those of a data centre, where
+// LOCAL_QUORUM is to hold.
 func (s *State) wanting(m *ring.Movement) bool {
 	if s.fewer(m.Before, m.After, "") {
 		return true
@@ -253,7 +253,7 @@ func (s *State) wanting(m *ring.Movement) bool {
 	return slices.ContainsFunc(dcs, func(dc string) bool { return s.fewer(m.Before, m.After, dc) })
 }
 
-// fewer is wanting for the replicas of one data centre; of all when dc is empty.
+// fewer is wanting for the replicas of one data centre; of all when dc is empty. Where it had no replicas there is none to ask.
 func (s *State) fewer(before, after []ring.HostID, dc string) bool {
 	a, b, kept := 0, 0, 0
 	for _, id := range before {
@@ -269,10 +269,11 @@ func (s *State) fewer(before, after []ring.HostID, dc string) bool {
 			}
 		}
 	}
-	return a > 0 && b > 0 && min(kept, b-quorum(b)) >= quorum(a)
+	_, keepersToo := ring.Fill(b, a, kept)
+	return b > 0 && keepersToo
 }
 
-func quorum(n int) int { return n/2 + 1 }
+func quorum(n int) int { return ring.Quorum(n) }
 
 // Reporters returns the nodes, ascending, that have to report the plan before reads may move: those that fill ranges, and those that
 // join, move or are decommissioned in any case. nil when nothing is filled.

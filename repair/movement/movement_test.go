@@ -104,6 +104,13 @@ func TestPending(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 		for _, rg := range f.Ranges {
+			for _, m := range s.Fills("ks", host(6)) {
+				for _, id := range m.Losses {
+					if m.Range.Intersects(rg) && id != host(2) && !slices.Contains(append(f.Compare, f.Source), id) {
+						t.Errorf("%s loses %s and is not compared with", id, rg)
+					}
+				}
+			}
 			for _, id := range append(f.Compare, f.Source) {
 				p := s.Before("ks")
 				at, _ := p.Ring().Node(id)
@@ -183,7 +190,7 @@ func TestPendingInDataCentres(t *testing.T) {
 	}
 }
 
-// TestPendingOfThoseThatStay: where three replicas become one, that one is compared with another and nothing of it is deleted.
+// TestPendingOfThoseThatStay: where three replicas become one, that one is compared with both others, which leave, and nothing of it is deleted.
 func TestPendingOfThoseThatStay(t *testing.T) {
 	base := cluster(t, oneDC(3), simple("3")...)
 	alter, err := base.Catalog.AlterKeyspace(schema.AlterKeyspace{Name: "ks", Properties: []schema.Property{{Name: "replication", IsMap: true, Map: simple("1")}}}, schema.Env{})
@@ -197,7 +204,7 @@ func TestPendingOfThoseThatStay(t *testing.T) {
 			t.Errorf("%d: waits %v, fills %v", i, waits, todo)
 		}
 		for _, f := range user(todo) {
-			if f.Fresh || !f.Source.IsZero() || len(f.Compare) != 1 || f.Compare[0] == host(i) {
+			if f.Fresh || !f.Source.IsZero() || len(f.Compare) != 2 || slices.Contains(f.Compare, host(i)) {
 				t.Errorf("%d: %+v", i, f)
 			}
 		}

@@ -146,8 +146,8 @@ func Pending(r Records, s *meta.State, self ring.HostID, alive func(ring.HostID)
 	return todo, waits
 }
 
-// choose picks whom the node fills a range from: meta.Sources(b) of the b replicas before the movement, and as many of those in its own
-// data centre as a quorum there needs, itself counted when it is one of them.
+// choose picks whom the node fills a range from: meta.Sources(b) of the b replicas before the movement, as many of those in its own
+// data centre as a quorum there needs, itself counted when it is one of them, and every one that loses the range and is alive (ring.Fill).
 func choose(s *meta.State, self ring.HostID, keyspace string, m *ring.Movement, alive func(ring.HostID) bool) (Fill, *TooFew) {
 	dc := s.Node(self).DC
 	var here, there []ring.HostID
@@ -165,9 +165,6 @@ func choose(s *meta.State, self ring.HostID, keyspace string, m *ring.Movement, 
 			there = append(there, id)
 		}
 	}
-	for _, ids := range [][]ring.HostID{here, there} { // neighbouring ranges have other sources
-		spread(ids, m.Range)
-	}
 	mine := 0
 	if slices.Contains(m.Before, self) {
 		mine = 1
@@ -181,8 +178,12 @@ func choose(s *meta.State, self ring.HostID, keyspace string, m *ring.Movement, 
 	case len(here)+len(there) < need:
 		return Fill{}, &TooFew{keyspace, m.Range, len(here) + len(there) + mine, need + mine, ""}
 	}
-	take := min(max(need, needHere), len(here)+len(there))
-	ids := slices.Concat(here, there)[:take]
+	loses := func(id ring.HostID) bool { return slices.Contains(m.Losses, id) }
+	for _, ids := range [][]ring.HostID{here, there} {
+		spread(ids, m.Range) // neighbouring ranges have other sources
+		slices.SortStableFunc(ids, func(a, b ring.HostID) int { return -compareBool(loses(a), loses(b)) })
+	}
+	ids := chosen(here, there, need, needHere, loses)
 	if mine == 1 {
 		return Fill{Compare: ids}, nil
 	}
@@ -190,6 +191,36 @@ func choose(s *meta.State, self ring.HostID, keyspace string, m *ring.Movement, 
 		return Fill{}, nil
 	}
 	return Fill{Source: ids[0], Compare: ids[1:]}, nil
+}
+
+// chosen takes all that must be among them, and as many of the others as are needed, those of the own data centre first. Both lists begin with
+// those that must.
+func chosen(here, there []ring.HostID, need, needHere int, must func(ring.HostID) bool) (ids []ring.HostID) {
+	farMust := 0
+	for farMust < len(there) && must(there[farMust]) {
+		farMust++
+	}
+	for i, id := range here {
+		if must(id) || i < needHere || i+farMust < need {
+			ids = append(ids, id)
+		}
+	}
+	for i, id := range there {
+		if i < farMust || len(ids) < need {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 func sources(b int) int {
