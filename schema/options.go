@@ -1,5 +1,10 @@
 package schema
 
+import (
+	"strconv"
+	"strings"
+)
+
 // Pair is one entry of a map option.
 type Pair struct{ Key, Value string }
 
@@ -69,29 +74,72 @@ type TombstoneGC uint8
 
 // The modes.
 const (
-	// TombstoneGCRepair: once the range has been repaired on all replicas since the deletion. The default.
+	// TombstoneGCRepair: once the range has been repaired on all replicas since the deletion; after gc_grace_seconds where there is one replica only. The default.
 	TombstoneGCRepair TombstoneGC = iota
 	// TombstoneGCTimeout: gc_grace_seconds after the deletion, as Cassandra does.
 	TombstoneGCTimeout
+	// TombstoneGCImmediate: at once.
+	TombstoneGCImmediate
+	// TombstoneGCDisabled: never.
+	TombstoneGCDisabled
 )
 
-// ExtensionTombstoneGC names the extension that holds a TombstoneGC other than the default: the mode's text.
-const ExtensionTombstoneGC = "tombstone_gc"
+const (
+	// ExtensionTombstoneGC names the extension that holds what of tombstone_gc is not the default: the mode's text, and after a colon the delay.
+	ExtensionTombstoneGC = "tombstone_gc"
+	// PropagationDelay is the default of propagation_delay_in_seconds: a repair vouches for deletions that were made so long before it began.
+	PropagationDelay = 3600
+	// propagationDelayMax, in seconds.
+	propagationDelayMax = 1<<31 - 1
+)
+
+// tombstoneModes are the texts of the modes, by mode.
+func tombstoneModes() []string { return []string{"repair", "timeout", "immediate", "disabled"} }
 
 // String returns the mode's text.
-func (g TombstoneGC) String() string {
-	if g == TombstoneGCTimeout {
-		return "timeout"
-	}
-	return "repair"
-}
+func (g TombstoneGC) String() string { return tombstoneModes()[g] }
 
-// TombstoneGC returns when tombstones may be purged.
-func (o *TableOptions) TombstoneGC() TombstoneGC {
+// TombstoneGC returns when tombstones may be purged, and the propagation delay of mode repair in seconds. Another extension of that name, of a
+// catalog that a newer version has written, counts as disabled.
+func (o *TableOptions) TombstoneGC() (mode TombstoneGC, delay int32) {
 	for _, e := range o.Extensions {
-		if e.Name == ExtensionTombstoneGC && string(e.Value) == TombstoneGCTimeout.String() {
-			return TombstoneGCTimeout
+		if e.Name == ExtensionTombstoneGC {
+			mode, delay, ok := parseTombstoneGC(string(e.Value))
+			if !ok {
+				return TombstoneGCDisabled, PropagationDelay
+			}
+			return mode, delay
 		}
 	}
-	return TombstoneGCRepair
+	return TombstoneGCRepair, PropagationDelay
+}
+
+// parseTombstoneGC reads what formatTombstoneGC writes.
+func parseTombstoneGC(s string) (mode TombstoneGC, delay int32, ok bool) {
+	name, after, delayed := strings.Cut(s, ":")
+	delay = PropagationDelay
+	if delayed {
+		n, err := strconv.ParseUint(after, 10, 31)
+		if err != nil {
+			return mode, 0, false
+		}
+		delay = int32(n)
+	}
+	for i, text := range tombstoneModes() {
+		if text == strings.ToLower(name) {
+			return TombstoneGC(i), delay, true
+		}
+	}
+	return mode, 0, false
+}
+
+// formatTombstoneGC returns the extension's text; empty for the default.
+func formatTombstoneGC(mode TombstoneGC, delay int32) string {
+	switch {
+	case delay != PropagationDelay:
+		return mode.String() + ":" + strconv.Itoa(int(delay))
+	case mode == TombstoneGCRepair:
+		return ""
+	}
+	return mode.String()
 }

@@ -346,9 +346,11 @@ func setExtensions(o *TableOptions, p *Property) error {
 	}
 	for _, e := range out {
 		if e.Name == ExtensionTombstoneGC {
-			if err := o.setTombstoneGC(string(e.Value), out); err != nil {
-				return err
+			mode, delay, ok := parseTombstoneGC(string(e.Value))
+			if !ok {
+				return config("Invalid value '%s' for extension '%s': only what this server writes is allowed, such as 'timeout' or 'repair:600'", e.Value, e.Name)
 			}
+			o.setTombstoneGC(mode, delay, out)
 			return nil
 		}
 	}
@@ -356,36 +358,48 @@ func setExtensions(o *TableOptions, p *Property) error {
 	return nil
 }
 
-// setTombstoneGC reads tombstone_gc = {'mode': 'timeout'}, or the mode alone.
+const (
+	tombstoneMode  = "mode"
+	tombstoneDelay = "propagation_delay_in_seconds"
+)
+
+// setTombstoneGC reads tombstone_gc = {'mode': 'timeout'}, or the mode alone. What is left out is the default.
 func setTombstoneGC(o *TableOptions, p *Property) error {
-	mode := p.Value
+	name, delay := p.Value, int64(PropagationDelay)
 	if p.IsMap {
 		m, _ := p.pairs()
-		mode = m["mode"]
-		delete(m, "mode")
+		name = m[tombstoneMode]
+		if s, ok := m[tombstoneDelay]; ok {
+			var err error
+			if delay, err = strconv.ParseInt(s, 10, 64); err != nil || delay < 0 || delay > propagationDelayMax {
+				return config("Invalid value '%s' for tombstone_gc option '%s': a number of seconds, not negative", s, tombstoneDelay)
+			}
+		}
+		delete(m, tombstoneMode)
+		delete(m, tombstoneDelay)
 		if len(m) > 0 {
-			return config("Invalid tombstone_gc sub-options [%s]: only 'mode' is allowed", strings.Join(sortedKeys(m), ", "))
+			return config("Invalid tombstone_gc sub-options [%s]: only '%s' and '%s' are allowed", strings.Join(sortedKeys(m), ", "), tombstoneMode, tombstoneDelay)
 		}
 	}
-	return o.setTombstoneGC(mode, o.Extensions)
+	mode, _, ok := parseTombstoneGC(name)
+	if !ok || strings.Contains(name, ":") {
+		return config("Invalid value '%s' for tombstone_gc mode: only '%s' are allowed", name, strings.Join(tombstoneModes(), "', '"))
+	}
+	o.setTombstoneGC(mode, int32(delay), o.Extensions)
+	return nil
 }
 
-// setTombstoneGC sets the extensions to others with the mode in them, or without when it is the default.
-func (o *TableOptions) setTombstoneGC(mode string, others []Extension) error {
+// setTombstoneGC sets the extensions to others with the mode and the delay in them, or without when they are the default.
+func (o *TableOptions) setTombstoneGC(mode TombstoneGC, delay int32, others []Extension) {
 	var out []Extension
 	for _, e := range others {
 		if e.Name != ExtensionTombstoneGC {
 			out = append(out, e)
 		}
 	}
-	switch strings.ToLower(mode) {
-	case TombstoneGCRepair.String():
-	case TombstoneGCTimeout.String():
-		out = append(out, Extension{Name: ExtensionTombstoneGC, Value: []byte(TombstoneGCTimeout.String())})
+	if text := formatTombstoneGC(mode, delay); text != "" {
+		out = append(out, Extension{Name: ExtensionTombstoneGC, Value: []byte(text)})
 		slices.SortFunc(out, func(a, b Extension) int { return cmp.Compare(a.Name, b.Name) })
-	default:
-		return config("Invalid value '%s' for tombstone_gc mode: only 'repair' and 'timeout' are allowed", mode)
 	}
 	o.Extensions = out
-	return nil
 }

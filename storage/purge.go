@@ -497,7 +497,7 @@ func (e *Engine) runPurges() {
 
 // defaultGCBefore honours gc_grace_seconds for tables with tombstone_gc timeout, and keeps everything for those that wait for repair.
 func defaultGCBefore(t *schema.Table, now int64) int64 {
-	if t.Options.TombstoneGC() != schema.TombstoneGCTimeout {
+	if mode, _ := t.Options.TombstoneGC(); mode != schema.TombstoneGCTimeout {
 		return row.NoTimestamp
 	}
 	return now - int64(t.Options.GCGraceSeconds)
