@@ -23,6 +23,7 @@ import (
 	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/meta/raftlog"
 	"github.com/helenusdb/helenus/repair"
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/repair/stream"
 	"github.com/helenusdb/helenus/ring"
@@ -44,6 +45,7 @@ type Node struct {
 	coord     *coordinator.Coordinator
 	repair    *repair.Service
 	streams   streams
+	book      atomic.Pointer[history.Book] // nil before the store is open
 	clock     *hlc.Clock
 	shard     row.ShardID // what this store counts with
 	host      *formation.Host
@@ -223,12 +225,15 @@ func (n *Node) openStorage(ctx context.Context) error {
 	e, err := storage.Open(ctx, storage.Options{Dir: filepath.Join(c.DataDir, storage.StoreDir), FS: n.o.FS, Sync: modes[c.CommitSync],
 		PeriodicInterval: c.CommitSyncPeriod, BlockCacheBytes: int64(c.BlockCache), RowCacheBytes: orNone(int64(c.RowCache)),
 		MemtableBytes: int64(c.Memtable), ReserveBytes: orNone(int64(c.DiskReserve)), Now: n.o.Now, Logger: n.o.Logger,
-		Fatal: n.o.Fatal, Tables: tables{n.log}, GCBefore: afterGrace, PurgeInterval: n.o.PurgeInterval,
+		Fatal: n.o.Fatal, Tables: tables{n.log}, GCBefore: n.gcBefore, PurgeInterval: n.o.PurgeInterval,
 		StripeWait: c.WriteTimeout / 2, Metrics: n.engineMetrics})
 	if err != nil {
 		return err
 	}
 	n.engine = e
+	if err := n.openBook(); err != nil {
+		return err
+	}
 	if err := n.openSnapshots(); err != nil {
 		return err
 	}
@@ -269,9 +274,6 @@ func (n *Node) lookAtTail() error {
 	n.self.Health = meta.Suspect
 	return nil
 }
-
-// afterGrace: until there is repair, tombstones may go gc_grace_seconds after they were made (docs/design/0005-purge.md).
-func afterGrace(t *schema.Table, now int64) int64 { return now - int64(t.Options.GCGraceSeconds) }
 
 // orNone makes 0 mean none, where storage takes a negative number for that.
 func orNone(v int64) int64 {
@@ -625,6 +627,9 @@ func (n *Node) dropRetired(ctx context.Context) error {
 	defer t.Stop()
 	for {
 		err := n.dropUnknown()
+		if err == nil {
+			err = errors.Join(n.forgetTables(ctx), n.voidUnsound(ctx))
+		}
 		if err == nil {
 			err = n.keepCatalog()
 		}

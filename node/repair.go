@@ -21,7 +21,7 @@ import (
 
 func (n *Node) makeRepair(context.Context) error {
 	n.repair = repair.New(repair.Options{Self: n.home.HostID, Transport: n.rpc, Store: repairStore{n.engine, &n.gate}, Cluster: repairCluster{n},
-		Registers: n.coord, GCBefore: afterGrace, Alive: n.alive, Now: n.o.Now, Logger: n.o.Logger})
+		Registers: n.coord, GCBefore: n.intervalBound, History: n.book.Load(), Waiting: n.waiting, Alive: n.alive, Now: n.o.Now, Logger: n.o.Logger})
 	return nil
 }
 
@@ -96,6 +96,19 @@ func (c repairCluster) Epoch() uint64 { return c.n.log.Current().Epoch }
 func (c repairCluster) Table(gen schema.Generation) (*schema.Table, bool) {
 	return c.n.log.Current().Catalog.TableByGeneration(gen)
 }
+
+// Members implements repair.Cluster. Who is still joining coordinates nothing, hence has no hints.
+func (c repairCluster) Members() (ids []ring.HostID) {
+	for _, m := range c.n.log.Current().Members() {
+		if m.State != meta.Pending {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// Sound implements repair.Cluster.
+func (c repairCluster) Sound(id ring.HostID) bool { return c.n.sound(id) }
 
 // Owns: a node that is becoming a replica takes what is repaired, and may be compared with.
 func (c repairCluster) Owns(gen schema.Generation, tokens ring.Interval) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -21,6 +22,9 @@ const (
 	verbFetch  rpc.Verb = 115
 	verbApply  rpc.Verb = 116
 	verbFinish rpc.Verb = 117
+
+	verbWaiting  rpc.Verb = 118
+	verbRepaired rpc.Verb = 119
 )
 
 const (
@@ -29,6 +33,8 @@ const (
 	spansMax     = 256  // intervals of one tally request
 	commandsMax  = 1024 // of one fetch request
 	mutationsMax = 4096 // of one apply request
+	replicasMax  = 1024 // of a range
+	idLen        = 16
 )
 
 // errMalformed is returned for bodies that are none of this version.
@@ -100,6 +106,24 @@ type fetchAnswer struct {
 type finishRequest struct {
 	generation schema.Generation
 	tokens     ring.Interval
+}
+
+// waitingRequest asks a member for the oldest hint or batch that waits there and may bring old rows to replicas.
+type waitingRequest struct {
+	replicas []ring.HostID
+}
+
+// waitingAnswer says when the oldest was written, in seconds since the epoch; noneWaits: there is none.
+type waitingAnswer struct {
+	since int64
+}
+
+const noneWaits = 1<<63 - 1
+
+// repairedRequest tells a replica what a session has achieved.
+type repairedRequest struct {
+	generation schema.Generation
+	entry      history.Entry
 }
 
 func begin(dst []byte, n int) []byte {
@@ -181,6 +205,59 @@ func (q *finishRequest) append(dst []byte) []byte {
 func decodeFinish(src []byte) (q finishRequest, err error) {
 	h, err := decodeHello(src)
 	return finishRequest(h), err
+}
+
+func appendReplicas(dst []byte, ids []ring.HostID) []byte {
+	dst = rpc.AppendBytesHeader(dst, len(ids)*idLen)
+	for _, id := range ids {
+		dst = append(dst, id[:]...)
+	}
+	return dst
+}
+
+// readReplicas returns nil for what are no host ids.
+func readReplicas(r *rpc.Reader) (ids []ring.HostID) {
+	b := r.Bytes()
+	if len(b) == 0 || len(b)%idLen != 0 || len(b)/idLen > replicasMax {
+		return nil
+	}
+	for ; len(b) > 0; b = b[idLen:] {
+		ids = append(ids, ring.HostID(b[:idLen]))
+	}
+	return ids
+}
+
+func (q *waitingRequest) append(dst []byte) []byte { return appendReplicas(begin(dst, 1), q.replicas) }
+
+func decodeWaiting(src []byte) (q waitingRequest, err error) {
+	r := rpc.NewReader(src)
+	ok := open(&r) == 1
+	q.replicas = readReplicas(&r)
+	return q, closed(&r, ok && q.replicas != nil)
+}
+
+func (a *waitingAnswer) append(dst []byte) []byte { return rpc.AppendInt(begin(dst, 1), a.since) }
+
+func decodeWaitingAnswer(src []byte) (a waitingAnswer, err error) {
+	r := rpc.NewReader(src)
+	ok := open(&r) == 1
+	a.since = r.Int()
+	return a, closed(&r, ok)
+}
+
+func (q *repairedRequest) append(dst []byte) []byte {
+	dst = appendInterval(rpc.AppendUint(begin(dst, 6), uint64(q.generation)), q.entry.Tokens)
+	return appendReplicas(rpc.AppendInt(rpc.AppendInt(dst, q.entry.At), q.entry.Before), q.entry.Replicas)
+}
+
+func decodeRepaired(src []byte) (q repairedRequest, err error) {
+	r := rpc.NewReader(src)
+	ok := open(&r) == 6
+	q.generation = readGeneration(&r, &ok)
+	q.entry.Tokens = readInterval(&r)
+	q.entry.At, q.entry.Before = r.Int(), r.Int()
+	q.entry.Replicas = readReplicas(&r)
+	return q, closed(&r, ok && q.entry.Replicas != nil && q.entry.Tokens.First <= q.entry.Tokens.Last)
 }
 
 func appendSpans(dst []byte, spans []ring.Interval) []byte {

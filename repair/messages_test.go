@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 )
@@ -35,6 +36,8 @@ func samples() []struct {
 	page := samplePage()
 	fa := fetchAnswer{[]*row.Page{&page}}
 	ms := []row.Mutation{{Generation: 5, Token: 1, Key: []byte("k"), Fragment: []byte{0x10}}}
+	wq, wa := waitingRequest{[]ring.HostID{me, other}}, waitingAnswer{noneWaits}
+	rq := repairedRequest{5, history.Entry{Tokens: spans[0], At: 1000, Before: history.None, Replicas: []ring.HostID{me}}}
 	type s = struct {
 		name   string
 		bytes  []byte
@@ -51,6 +54,9 @@ func samples() []struct {
 		{"list answer", la.append(nil), func(b []byte) (any, error) { return decodeLists(b) }, la, "920192c418010100000000000000000001020000000000000007016b009a01c4016bc3c40006c0c0c2c4016307"},
 		{"fetch", fq.append(nil), func(b []byte) (any, error) { return decodeFetch(b) }, fq, "920191c41b0118300000000500000000000003e80000000000000001016b6409"},
 		{"fetch answer", fa.append(nil), func(b []byte) (any, error) { return decodeFetchAnswer(b) }, fa, "920191c418010100000000000000000001020000000000000007016b00"},
+		{"waiting", wq.append(nil), func(b []byte) (any, error) { return decodeWaiting(b) }, wq, "9201c42001000000000000000000000000000000" + "02000000000000000000000000000000"},
+		{"waiting answer", wa.append(nil), func(b []byte) (any, error) { return decodeWaitingAnswer(b) }, wa, "9201cf7fffffffffffffff"},
+		{"repaired", rq.append(nil), func(b []byte) (any, error) { return decodeRepaired(b) }, rq, "970105fe03cd03e8d38000000000000000c41001000000000000000000000000000000"},
 		{"apply", appendApply(nil, ms), func(b []byte) (any, error) { return decodeApply(b) }, ms, "920191c41101000000050000000000000001016b0110"},
 	}
 }
@@ -83,7 +89,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(uint8(i), s.bytes)
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
-		switch kind % 9 {
+		switch kind % 12 {
 		case 0:
 			again(t, b, decodeHello, (*hello).append)
 		case 1:
@@ -101,6 +107,12 @@ func FuzzDecode(f *testing.F) {
 		case 7:
 			again(t, b, decodeFetchAnswer, (*fetchAnswer).append)
 		case 8:
+			again(t, b, decodeWaiting, (*waitingRequest).append)
+		case 9:
+			again(t, b, decodeWaitingAnswer, (*waitingAnswer).append)
+		case 10:
+			again(t, b, decodeRepaired, (*repairedRequest).append)
+		case 11:
 			again(t, b, decodeApply, func(ms *[]row.Mutation, dst []byte) []byte { return appendApply(dst, *ms) })
 		}
 	})

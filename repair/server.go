@@ -48,6 +48,7 @@ func (e *entry) compare(o *entry) int {
 
 // replica answers what a session asks of one of them: this node, or another one.
 type replica interface {
+	host() ring.HostID
 	hello(ctx context.Context, q *hello) (helloAnswer, error)
 	finish(ctx context.Context, q *finishRequest) error
 	tally(ctx context.Context, q *tallyRequest) (tallyAnswer, error)
@@ -60,13 +61,34 @@ type replica interface {
 // local is this node as a replica.
 type local struct{ o *Options }
 
+func (l local) host() ring.HostID { return l.o.Self }
+
+func (l local) waiting(_ context.Context, q *waitingRequest) (a waitingAnswer, err error) {
+	since, some, err := l.o.Waiting(q.replicas)
+	if a.since = noneWaits; some {
+		a.since = since
+	}
+	return a, err
+}
+
+// repaired records what a session led by another node has achieved.
+func (l local) repaired(ctx context.Context, q *repairedRequest) error {
+	if q.entry.At > l.o.Now().Unix()+skewMax || q.entry.Before > q.entry.At {
+		return errSkew
+	}
+	if _, err := l.table(q.generation, q.entry.Tokens); err != nil {
+		return err
+	}
+	return l.o.History.Put(ctx, q.generation, q.entry)
+}
+
 func (l local) hello(_ context.Context, q *hello) (a helloAnswer, err error) {
 	t, err := l.table(q.generation, q.tokens)
 	if err != nil {
 		return a, err
 	}
 	a.now = l.o.Now().Unix()
-	a.gcBefore = l.o.GCBefore(t, a.now)
+	a.gcBefore = l.o.GCBefore(t, q.tokens, a.now)
 	return a, nil
 }
 
@@ -217,6 +239,14 @@ func (l local) handle(ctx context.Context, verb rpc.Verb, body []byte) (out []by
 		q, err := decodeFinish(body)
 		if err == nil {
 			err = l.finish(ctx, &q)
+		}
+		return nil, err
+	case verbWaiting:
+		return answer(ctx, body, decodeWaiting, l.waiting, (*waitingAnswer).append)
+	case verbRepaired:
+		q, err := decodeRepaired(body)
+		if err == nil {
+			err = l.repaired(ctx, &q)
 		}
 		return nil, err
 	case verbApply:
@@ -396,6 +426,8 @@ func nothing(out []byte) error {
 	}
 	return nil
 }
+
+func (p *peer) host() ring.HostID { return p.id }
 
 func (p *peer) hello(ctx context.Context, q *hello) (a helloAnswer, err error) {
 	err = p.call(ctx, verbHello, q.append(nil), func(out []byte) (err error) { a, err = decodeHelloAnswer(out); return err })

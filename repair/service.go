@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -46,6 +48,10 @@ type Cluster interface {
 	Table(gen schema.Generation) (*schema.Table, bool)
 	// Owns tells whether this node is a replica of all of tokens, or becoming one.
 	Owns(gen schema.Generation, tokens ring.Interval) bool
+	// Members returns the nodes that may keep hints and batches for others: those that serve requests, this node among them.
+	Members() []ring.HostID
+	// Sound tells whether a node is known to have everything that it has acknowledged.
+	Sound(id ring.HostID) bool
 	// Plan returns what a repair led by this node consists of, in ring order: for each interval all tables, or an error that says what of the
 	// spec is not possible.
 	Plan(s *Spec) ([]Task, error)
@@ -55,6 +61,12 @@ type Cluster interface {
 type Registers interface {
 	// FinishRange finishes those that are accepted on this node, of partitions in tokens.
 	FinishRange(ctx context.Context, gen schema.Generation, tokens ring.Interval) error
+}
+
+// History keeps what was repaired.
+type History interface {
+	// Put is durable when it returns; *history.Book is one.
+	Put(ctx context.Context, gen schema.Generation, e history.Entry) error
 }
 
 // Transport calls other nodes; *rpc.Transport is one.
@@ -69,10 +81,14 @@ type Options struct {
 	Store     Store       // required
 	Cluster   Cluster     // required
 	Registers Registers   // nil: conditional writes are left alone
-	// GCBefore returns the time, in seconds since the epoch, before which this node would purge a table's tombstones at now;
-	// row.NoTimestamp: it purges none. Required.
-	GCBefore func(t *schema.Table, now int64) int64
-	Alive    func(ring.HostID) bool // required
+	// GCBefore returns the time, in seconds since the epoch, before which this node would purge a table's tombstones at now, wherever in tokens they are;
+	// row.NoTimestamp: there are some that it would not purge however old they are. Required.
+	GCBefore func(t *schema.Table, tokens ring.Interval, now int64) int64
+	History  History // required
+	// Waiting returns when the oldest hint or batch was written, in seconds since the epoch, that waits on this node and may bring rows to one of replicas; false:
+	// none waits. Required.
+	Waiting func(replicas []ring.HostID) (since int64, some bool, err error)
+	Alive   func(ring.HostID) bool // required
 
 	CallTimeout  time.Duration // of one request; default 30 s
 	RangeTimeout time.Duration // of one range of a table; default 1 h
@@ -128,6 +144,9 @@ type Task struct {
 	Replicas        []ring.HostID
 }
 
+// everybody tells whether a task of the spec is between all replicas of its tokens.
+func (s *Spec) everybody() bool { return len(s.DCs) == 0 && len(s.Hosts) == 0 }
+
 // PeerReport says what was sent to one replica, this node too. All may be read at any time.
 type PeerReport struct {
 	Rows, Deletions, Bytes atomic.Int64 // rows and static rows; deletions that cover more; bytes of both
@@ -140,12 +159,14 @@ type TableReport struct {
 	Ranges          atomic.Int64 // that were looked at to the end
 	RangesDifferent atomic.Int64
 	RangesFailed    atomic.Int64
+	RangesVouched   atomic.Int64 // after which tombstones may be purged that are older
 	Items           atomic.Int64 // of the replica that has most, summed up over ranges
 	Leaves          atomic.Int64 // small intervals in which replicas differed
 
 	mu     sync.Mutex
 	peers  map[ring.HostID]*PeerReport
 	errors []string
+	doubts string
 }
 
 const errorsMax = 16 // that a table's report keeps
@@ -186,6 +207,20 @@ func (t *TableReport) fail(task *Task, err error) {
 	}
 }
 
+// doubt notes why a session cannot vouch for deletions.
+func (t *TableReport) doubt(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubts = err.Error()
+}
+
+// Doubt returns why the last range that was repaired and not vouched for was not; empty: there is none.
+func (t *TableReport) Doubt() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.doubts
+}
+
 // Errors returns the first errors of ranges that failed.
 func (t *TableReport) Errors() []string {
 	t.mu.Lock()
@@ -213,6 +248,8 @@ type Metrics struct {
 	Sessions, SessionsFailed atomic.Int64 // ranges of tables
 	Rows, Bytes              atomic.Int64 // sent to replicas, this node too
 	Active                   atomic.Int64 // repairs under way that this node leads
+	Different                atomic.Int64 // small intervals in which replicas differed
+	Unheard                  atomic.Int64 // sessions of which some replica has not heard that they succeeded
 }
 
 // ErrBusy is returned when as many repairs are led by this node as it may lead.
@@ -366,16 +403,19 @@ func (s *Service) session(ctx context.Context, spec *Spec, t *Task, report *Tabl
 	if len(t.Replicas) < 2 {
 		return false, nil
 	}
-	v := &session{o: &s.o, spec: spec, gen: t.Generation, tokens: t.Tokens, table: report}
+	v := &session{o: &s.o, spec: spec, gen: t.Generation, tokens: t.Tokens, table: report, metrics: &s.metrics}
 	for _, id := range t.Replicas {
+		if id != s.o.Self && !s.o.Alive(id) {
+			if planted.On(planted.PurgeWithReplicaDown) {
+				continue
+			}
+			return false, fmt.Errorf("repair: replica %s is down", id)
+		}
 		p := report.peer(id)
 		v.reports = append(v.reports, p)
 		if id == s.o.Self {
 			v.replicas = append(v.replicas, s.local)
 			continue
-		}
-		if !s.o.Alive(id) {
-			return false, fmt.Errorf("repair: replica %s is down", id)
 		}
 		v.replicas = append(v.replicas, &peer{&s.o, id, p})
 	}
@@ -389,7 +429,35 @@ func (s *Service) session(ctx context.Context, spec *Spec, t *Task, report *Tabl
 	if err == nil && s.o.Cluster.Epoch() != epoch && !s.same(spec, t) {
 		err = errors.New("repair: the replicas of the range have changed meanwhile")
 	}
+	if err == nil && spec.everybody() && !spec.readOnly() {
+		err = s.record(ctx, v, t)
+	}
 	return differed, err
+}
+
+// record says everywhere what a session has achieved. That a peer does not hear it is no failure: it purges later than the others.
+func (s *Service) record(ctx context.Context, v *session, t *Task) error {
+	e := history.Entry{Tokens: t.Tokens, At: v.start, Before: v.vouched, Replicas: slices.SortedFunc(slices.Values(t.Replicas), ring.HostID.Compare)}
+	if e.Before != history.None {
+		v.table.RangesVouched.Add(1)
+	}
+	if err := s.o.History.Put(ctx, t.Generation, e); err != nil {
+		return fmt.Errorf("repair: what was repaired is not recorded: %w", err)
+	}
+	q := repairedRequest{t.Generation, e}
+	errs := make([]error, len(v.replicas))
+	var wg sync.WaitGroup
+	for i, r := range v.replicas {
+		if p, ok := r.(*peer); ok {
+			wg.Go(func() { errs[i] = p.call(ctx, verbRepaired, q.append(nil), nothing) })
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		s.metrics.Unheard.Add(1)
+		s.o.Logger.Warn("a replica has not heard that a range was repaired", "keyspace", t.Keyspace, "table", t.Table, "err", err)
+	}
+	return nil
 }
 
 // sent sums up rows with deletions, and bytes.

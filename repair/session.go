@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/helenusdb/helenus/internal/planted"
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/repair/merkle"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -35,9 +37,13 @@ type session struct {
 	replicas []replica
 	reports  []*PeerReport // by replica
 	table    *TableReport
+	metrics  *Metrics
 	ahead    int64 // how far the latest clock of the replicas is ahead of this node's, seconds
-	grace    int64 // Now - GCBefore of the horizon
-	noGrace  bool  // nothing may be purged
+	rolling  bool  // GCBefore goes on with the clock, by mode timeout; otherwise it is fixed
+	gcBefore int64 // of the horizon, as of start
+	began    int64 // when the horizon was agreed on, by the latest of the replicas' clocks
+	start    int64 // when the session began, by the slowest of the replicas' clocks, seconds since the epoch
+	vouched  int64 // history.Entry.Before of the tokens when the session succeeds
 	steps    int
 }
 
@@ -68,6 +74,7 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 		leaves := w.Compare(tallies)
 		differed = differed || len(leaves) > 0
 		s.table.Leaves.Add(int64(len(leaves)))
+		s.metrics.Different.Add(int64(len(leaves)))
 		if s.spec.Validate {
 			continue
 		}
@@ -95,24 +102,115 @@ func (s *session) agree(ctx context.Context) error {
 		return err
 	}
 	mine := s.o.Now().Unix()
-	s.grace, s.noGrace = 1<<62, true
+	s.start = mine
 	for _, a := range answers {
-		s.ahead = max(s.ahead, a.now-mine)
-		if a.gcBefore != row.NoTimestamp {
-			s.grace, s.noGrace = min(s.grace, a.now-a.gcBefore), false
-		}
+		s.ahead, s.start = max(s.ahead, a.now-mine), min(s.start, a.now)
 	}
 	if s.ahead > skewMax {
 		return fmt.Errorf("repair: the clock of a replica is %d s ahead of this node's: at most %d s are borne", s.ahead, skewMax)
 	}
+	t, ok := s.o.Cluster.Table(s.gen)
+	if !ok {
+		return errNoSuch
+	}
+	s.began = mine + s.ahead
+	s.bound(t, answers, s.began)
+	s.vouched = s.vouch(ctx)
 	return nil
 }
 
+// bound sets what of the horizon is about tombstones. By mode repair it is the earliest of what the replicas would purge, so that every deletion counts that one of
+// them may still have to hear of: only with those the session can say afterwards that all have seen all. Otherwise it is the latest, because deletions go
+// by their age alone, and what a replica has purged should not be looked for on the others.
+func (s *session) bound(t *schema.Table, answers []helloAnswer, now int64) {
+	mode, _ := t.Options.TombstoneGC()
+	if s.rolling = mode != schema.TombstoneGCRepair; !s.rolling {
+		s.gcBefore = now
+		for _, a := range answers {
+			s.gcBefore = min(s.gcBefore, a.gcBefore)
+		}
+		return
+	}
+	s.gcBefore = row.NoTimestamp
+	for _, a := range answers {
+		if a.gcBefore != row.NoTimestamp {
+			s.gcBefore = max(s.gcBefore, now-(a.now-a.gcBefore))
+		}
+	}
+}
+
+// vouch returns the time from which on, when the session succeeds, no deletion is missing on any replica and nothing older than it can come any more; none
+// where that cannot be told.
+func (s *session) vouch(ctx context.Context) int64 {
+	if s.rolling || !s.spec.everybody() || s.spec.readOnly() {
+		return history.None
+	}
+	before, err := s.waiting(ctx)
+	if err != nil {
+		s.table.doubt(err)
+		return history.None
+	}
+	return min(s.start, before)
+}
+
+// waiting returns when the oldest hint or batch was written that waits anywhere and may bring rows to the replicas.
+func (s *session) waiting(ctx context.Context) (int64, error) {
+	var ids []ring.HostID
+	for _, r := range s.replicas {
+		ids = append(ids, r.host())
+	}
+	for _, id := range ids {
+		if !s.o.Cluster.Sound(id) {
+			return 0, fmt.Errorf("repair: replica %s may have lost the end of a log", id)
+		}
+	}
+	members := s.o.Cluster.Members()
+	oldest, errs := make([]int64, len(members)), make([]error, len(members))
+	var wg sync.WaitGroup
+	for i, id := range members {
+		wg.Go(func() { oldest[i], errs[i] = s.waitingOn(ctx, id, ids) })
+	}
+	wg.Wait()
+	for i, id := range members {
+		if errs[i] != nil {
+			return 0, fmt.Errorf("repair: whether hints or batches wait on node %s is not known: %w", id, errs[i])
+		}
+	}
+	before := int64(noneWaits)
+	for _, since := range oldest {
+		before = min(before, since)
+	}
+	if planted.On(planted.PurgeWithHintPending) {
+		before = noneWaits
+	}
+	return before, nil
+}
+
+func (s *session) waitingOn(ctx context.Context, id ring.HostID, replicas []ring.HostID) (int64, error) {
+	q := waitingRequest{replicas}
+	if id == s.o.Self {
+		a, err := local{s.o}.waiting(ctx, &q)
+		return a.since, err
+	}
+	if !s.o.Alive(id) {
+		if planted.On(planted.PurgeWithReplicaDown) {
+			return noneWaits, nil
+		}
+		return 0, errDown
+	}
+	var a waitingAnswer
+	p := &peer{s.o, id, new(PeerReport)}
+	err := p.call(ctx, verbWaiting, q.append(nil), func(out []byte) (err error) { a, err = decodeWaitingAnswer(out); return err })
+	return a.since, err
+}
+
+var errDown = errors.New("it is down")
+
 // horizon returns the horizon of this moment.
 func (s *session) horizon() row.Purge {
-	p := row.Purge{Now: s.o.Now().Unix() + s.ahead, GCBefore: row.NoTimestamp}
-	if !s.noGrace {
-		p.GCBefore = p.Now - s.grace
+	p := row.Purge{Now: s.o.Now().Unix() + s.ahead, GCBefore: s.gcBefore}
+	if s.rolling && s.gcBefore != row.NoTimestamp {
+		p.GCBefore += p.Now - s.began
 	}
 	return p
 }

@@ -3,11 +3,14 @@ package repair
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -39,15 +42,38 @@ func (f *fakeStore) Apply(_ context.Context, ms []row.Mutation) error {
 func (f *fakeStore) Dropped(schema.Generation) func(schema.ColumnID, int64) bool { return nil }
 func (f *fakeStore) IsUnknownTable(error) bool                                   { return false }
 
+// fakeHistory keeps what it was told last.
+type fakeHistory struct {
+	mu  sync.Mutex
+	got []history.Entry
+}
+
+func (h *fakeHistory) Put(_ context.Context, _ schema.Generation, e history.Entry) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.got = append(h.got, e)
+	return nil
+}
+
 type fakeCluster struct {
-	epoch uint64
-	tasks []Task
+	epoch   uint64
+	tasks   []Task
+	table   schema.Table
+	members []ring.HostID // nil: the replicas
+	unsound ring.HostID
 }
 
 func (c *fakeCluster) Epoch() uint64                                 { return c.epoch }
-func (c *fakeCluster) Table(schema.Generation) (*schema.Table, bool) { return &schema.Table{}, true }
+func (c *fakeCluster) Table(schema.Generation) (*schema.Table, bool) { return &c.table, true }
 func (c *fakeCluster) Owns(schema.Generation, ring.Interval) bool    { return true }
-func (c *fakeCluster) Plan(*Spec) ([]Task, error)                    { return c.tasks, nil }
+func (c *fakeCluster) Members() []ring.HostID {
+	if c.members != nil {
+		return c.members
+	}
+	return c.tasks[0].Replicas
+}
+func (c *fakeCluster) Sound(id ring.HostID) bool  { return id != c.unsound || id == (ring.HostID{}) }
+func (c *fakeCluster) Plan(*Spec) ([]Task, error) { return c.tasks, nil }
 
 // peerFunc is a peer that answers as it likes.
 type peerFunc func(ctx context.Context, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error)
@@ -58,7 +84,8 @@ func (f peerFunc) Call(ctx context.Context, _ ring.HostID, _ rpc.Class, verb rpc
 
 func service(store Store, t Transport) (*Service, *fakeCluster) {
 	c := &fakeCluster{epoch: 1, tasks: []Task{{Keyspace: "ks", Table: "t", Generation: gen, Tokens: whole, Replicas: []ring.HostID{me, other}}}}
-	return New(Options{Self: me, Transport: t, Store: store, Cluster: c, GCBefore: func(_ *schema.Table, now int64) int64 { return now - 100 },
+	return New(Options{Self: me, Transport: t, Store: store, Cluster: c, GCBefore: func(_ *schema.Table, _ ring.Interval, now int64) int64 { return now - 100 },
+		History: &fakeHistory{}, Waiting: func([]ring.HostID) (int64, bool, error) { return 0, false, nil },
 		Alive: func(ring.HostID) bool { return true }}), c
 }
 
@@ -238,4 +265,134 @@ func TestChangedReplicasAreNoSuccess(t *testing.T) {
 			}
 		})
 	})
+}
+
+// recorded repairs once and returns what this node and its peer were told of it.
+func recorded(t *testing.T, spec Spec, prepare func(mine, theirs *Service, c *fakeCluster)) (mine, theirs []history.Entry, report *Report) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		they, _ := service(&fakeStore{}, nil)
+		they.o.Self = other
+		s, c := service(&fakeStore{}, peerFunc(func(ctx context.Context, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error) {
+			out, err := they.local.handle(ctx, verb, body)
+			return out, they.local.statusOf(err), nil
+		}))
+		if prepare != nil {
+			prepare(s, they, c)
+		}
+		running(t, s, func(ctx context.Context) {
+			var err error
+			if report, err = s.Repair(ctx, spec, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+		mine, theirs = s.o.History.(*fakeHistory).got, they.o.History.(*fakeHistory).got
+	})
+	return mine, theirs, report
+}
+
+// bubbleStart is the time at which a bubble of synctest begins, in seconds since the epoch.
+const bubbleStart = 946684800
+
+// TestRecord: what was repaired between all replicas is recorded on all of them, as of when the session began by the slowest clock, and with what waits
+// somewhere; nothing else is recorded, and who cannot tell what waits leaves it open.
+func TestRecord(t *testing.T) {
+	behind := func(_, theirs *Service, _ *fakeCluster) {
+		theirs.o.Now = func() time.Time { return time.Now().Add(-20 * time.Second) }
+	}
+	waits := func(since int64, err error) func(_, theirs *Service, _ *fakeCluster) {
+		return func(_, theirs *Service, _ *fakeCluster) {
+			theirs.o.Waiting = func(ids []ring.HostID) (int64, bool, error) {
+				if len(ids) != 2 || ids[0] != me || ids[1] != other {
+					t.Errorf("asked for what waits for %v", ids)
+				}
+				return since, true, err
+			}
+		}
+	}
+	timeout := func(s, _ *Service, c *fakeCluster) {
+		c.table.Options.Extensions = []schema.Extension{{Name: schema.ExtensionTombstoneGC, Value: []byte("timeout")}}
+	}
+	for name, c := range map[string]struct {
+		spec       Spec
+		prepare    func(mine, theirs *Service, c *fakeCluster)
+		none       bool // nothing is recorded
+		at, before int64
+	}{
+		"plain":                   {at: bubbleStart, before: bubbleStart},
+		"primary":                 {spec: Spec{Primary: true}, at: bubbleStart, before: bubbleStart},
+		"preview":                 {spec: Spec{Preview: true}, none: true},
+		"validate":                {spec: Spec{Validate: true}, none: true},
+		"some hosts":              {spec: Spec{Hosts: []ring.HostID{me, other}}, none: true},
+		"some data centres":       {spec: Spec{DCs: []string{"dc1"}}, none: true},
+		"a clock behind":          {prepare: behind, at: bubbleStart - 20, before: bubbleStart - 20},
+		"a hint waits":            {prepare: waits(bubbleStart-5000, nil), at: bubbleStart, before: bubbleStart - 5000},
+		"a hint of the future":    {prepare: waits(bubbleStart+5000, nil), at: bubbleStart, before: bubbleStart},
+		"nobody knows what waits": {prepare: waits(0, errors.New("disk")), at: bubbleStart, before: history.None},
+		"a third member is down": {prepare: func(s, _ *Service, c *fakeCluster) {
+			c.members = []ring.HostID{me, other, {3}}
+			s.o.Alive = func(id ring.HostID) bool { return id != ring.HostID{3} }
+		}, at: bubbleStart, before: history.None},
+		"a replica lost its log":    {prepare: func(_, _ *Service, c *fakeCluster) { c.unsound = other }, at: bubbleStart, before: history.None},
+		"deletions go by their age": {prepare: timeout, at: bubbleStart, before: history.None},
+	} {
+		mine, theirs, report := recorded(t, c.spec, c.prepare)
+		if report.Failed() != 0 {
+			t.Errorf("%s: %v", name, report.Tables[0].Errors())
+			continue
+		}
+		for who, got := range map[string][]history.Entry{"leader": mine, "peer": theirs} {
+			if c.none {
+				if len(got) != 0 {
+					t.Errorf("%s: the %s has %+v", name, who, got)
+				}
+				continue
+			}
+			want := history.Entry{Tokens: whole, At: c.at, Before: c.before, Replicas: []ring.HostID{me, other}}
+			if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+				t.Errorf("%s: the %s has %+v instead of %+v", name, who, got, want)
+			}
+		}
+		if doubt := report.Tables[0].Doubt(); (doubt != "") != (!c.none && c.before == history.None && name != "deletions go by their age") {
+			t.Errorf("%s: doubt %q", name, doubt)
+		}
+	}
+}
+
+// TestHorizonByRepair: by mode repair the horizon is the earliest of what replicas would purge, and stands still; by mode timeout it is the latest and
+// goes with the clock.
+func TestHorizonByRepair(t *testing.T) {
+	horizon := func(text string, bounds ...int64) (first, later row.Purge) {
+		synctest.Test(t, func(t *testing.T) {
+			s, c := service(&fakeStore{}, nil)
+			if text != "" {
+				c.table.Options.Extensions = []schema.Extension{{Name: schema.ExtensionTombstoneGC, Value: []byte(text)}}
+			}
+			var answers []helloAnswer
+			for _, b := range bounds {
+				answers = append(answers, helloAnswer{bubbleStart, b})
+			}
+			v := &session{o: &s.o, began: bubbleStart}
+			v.bound(&c.table, answers, bubbleStart)
+			first = v.horizon()
+			time.Sleep(10 * time.Second)
+			later = v.horizon()
+		})
+		return first, later
+	}
+	for name, c := range map[string]struct {
+		text         string
+		bounds       []int64
+		first, later int64
+	}{
+		"repair":                   {"", []int64{500, 400, 600}, 400, 400},
+		"repair, one has nothing":  {"", []int64{500, row.NoTimestamp, 600}, row.NoTimestamp, row.NoTimestamp},
+		"timeout":                  {"timeout", []int64{500, 400, 600}, 600, 610},
+		"timeout, one has nothing": {"timeout", []int64{500, row.NoTimestamp, 400}, 500, 510},
+		"disabled":                 {"disabled", []int64{row.NoTimestamp, row.NoTimestamp}, row.NoTimestamp, row.NoTimestamp},
+	} {
+		if first, later := horizon(c.text, c.bounds...); first.GCBefore != c.first || later.GCBefore != c.later || later.Now != first.Now+10 {
+			t.Errorf("%s: %+v, then %+v", name, first, later)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
 )
 
@@ -53,6 +54,14 @@ type Tables interface {
 	Table(gen schema.Generation) (*schema.Table, bool)
 }
 
+// GCBefore says before which time, in seconds since the epoch, tombstones may be purged; row.NoTimestamp: none may.
+type GCBefore struct {
+	Latest int64 // for any token: nothing that was made at it or later is looked at
+	// Of returns it for a token. conditional: the partition has a Paxos register, so that rows of a commit may be written once more. It may be called while a
+	// stripe is held, and must not wait. nil: Latest for all tokens.
+	Of func(token ring.Token, conditional bool) int64
+}
+
 // Options of Open. The zero value of each field means its default.
 type Options struct {
 	Dir string // required; created if absent
@@ -79,10 +88,9 @@ type Options struct {
 	PurgeInterval    time.Duration // between two background purges; default 10 min, negative: only Purge
 	PurgeRowsPerTick int           // keys that a background purge looks at per 10 ms; default 256
 
-	// GCBefore returns the time, in seconds since the epoch, before which a table's tombstones may be purged at now; row.NoTimestamp:
-	// none may. nil: now minus gc_grace_seconds for tables with tombstone_gc timeout, none for the others, which wait for
-	// their range to be repaired.
-	GCBefore func(t *schema.Table, now int64) int64
+	// GCBefore returns which of a table's tombstones may be purged at now, in seconds since the epoch. nil: those older than gc_grace_seconds of tables
+	// with tombstone_gc timeout, none of the others, which wait for their range to be repaired.
+	GCBefore func(t *schema.Table, now int64) GCBefore
 
 	Compression Compression // default CompressFast
 

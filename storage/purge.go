@@ -38,6 +38,7 @@ type purger struct {
 	e      *Engine
 	t      *schema.Table
 	now    int64
+	before GCBefore
 	tick   *time.Timer // nil: not throttled
 	seen   int         // since the last tick
 	stats  PurgeStats
@@ -66,6 +67,7 @@ func (e *Engine) purge(ctx context.Context, gen schema.Generation, throttled boo
 		}
 		e.opts.Metrics.PurgeRuns.Add(1)
 		p := &purger{e: e, t: t, now: e.opts.Now().Unix() - clockSkewMax}
+		p.before = e.opts.GCBefore(t, p.now)
 		if throttled {
 			p.tick = time.NewTimer(purgeTick)
 			defer p.tick.Stop()
@@ -84,11 +86,14 @@ func (e *Engine) purge(ctx context.Context, gen schema.Generation, throttled boo
 
 // run purges markers first: with them goes what they shadow.
 func (p *purger) run(ctx context.Context) error {
-	gcBefore := p.gcBefore()
-	if err := p.candidates(ctx, deathMarker, gcBefore, p.purgeMarkers); err != nil {
+	latest := p.before.Latest
+	if planted.On(planted.PurgeBeforeGrace) {
+		latest = p.now
+	}
+	if err := p.candidates(ctx, deathMarker, latest, p.purgeMarkers); err != nil {
 		return err
 	}
-	if err := p.candidates(ctx, deathDeleted, gcBefore, p.purgeRow); err != nil {
+	if err := p.candidates(ctx, deathDeleted, latest, p.purgeRow); err != nil {
 		return err
 	}
 	return p.candidates(ctx, deathExpiry, p.now+1, p.purgeRow)
@@ -142,12 +147,40 @@ func (p *purger) stripe(key []byte) *stripe {
 	return &p.e.stripes[p.e.stripeOf(generationOf(key), tokenOf(key))]
 }
 
-// gcBefore of the partition that key belongs to.
-func (p *purger) gcBefore() int64 {
+// gcBefore returns the time before which tombstones of the partition may go that a row or marker key belongs to. The stripe is held: a conditional write
+// that is not seen here will find what the purge leaves.
+func (p *purger) gcBefore(key []byte) (int64, error) {
 	if planted.On(planted.PurgeBeforeGrace) {
-		return p.now
+		return p.now, nil
 	}
-	return p.e.opts.GCBefore(p.t, p.now)
+	if p.before.Of == nil {
+		return p.before.Latest, nil
+	}
+	token := tokenOf(key)
+	plain := p.before.Of(token, false)
+	careful := p.before.Of(token, true)
+	if careful == plain {
+		return plain, nil
+	}
+	some, err := p.conditional(key)
+	if some {
+		return careful, err
+	}
+	return plain, err
+}
+
+// conditional tells whether the partition has a Paxos register.
+func (p *purger) conditional(key []byte) (bool, error) {
+	p.entry = append(append(p.entry[:0], key[:split(key)]...), registerHead)
+	p.entry[0] = spacePaxos
+	_, closer, err := p.e.db.Get(p.entry)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, closer.Close()
 }
 
 // dropped tells whether a cell belongs to a column that was dropped. Ids are never used again; an id that the table does not know
@@ -179,7 +212,10 @@ func (p *purger) purgeRow(death, key []byte) error {
 		return err
 	}
 	if p.out = p.out[:0]; len(v) > 0 {
-		p.out, err = row.Compact(p.out, v, p.now, p.gcBefore(), p.dropped)
+		var before int64
+		if before, err = p.gcBefore(key); err == nil {
+			p.out, err = row.Compact(p.out, v, p.now, before, p.dropped)
+		}
 	}
 	same := bytes.Equal(p.out, v)
 	if err = errors.Join(err, closer.Close()); err != nil {
@@ -286,12 +322,16 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 	if p.held(key) {
 		return true, nil
 	}
-	dead, err := p.deadMarkers(key)
+	before, err := p.gcBefore(key) // once: it may rise, and what goes then must have lost what it shadows
+	if err != nil {
+		return true, err
+	}
+	dead, err := p.deadMarkers(key, before)
 	if err != nil {
 		return true, err
 	}
 	if dead == nil || planted.On(planted.PurgeKeepsShadowed) {
-		return true, p.dropMarkers(s, death, key)
+		return true, p.dropMarkers(s, death, key, before)
 	}
 	prefix := append([]byte{spaceRows}, key[1:]...)
 	next := append(append([]byte{}, prefix...), kindStatic)
@@ -301,7 +341,7 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 			return false, err
 		}
 		if next == nil {
-			return true, p.dropMarkers(s, death, key)
+			return true, p.dropMarkers(s, death, key, before)
 		}
 		s.release()
 		s.acquire()
@@ -319,7 +359,7 @@ func (p *purger) tryMarkers(death, key []byte) (done bool, err error) {
 
 // deadMarkers returns a partition's purgeable deletions, the partition's own as a range over everything and the static row; nil
 // if there are none.
-func (p *purger) deadMarkers(key []byte) (*deadMarkers, error) {
+func (p *purger) deadMarkers(key []byte, before int64) (*deadMarkers, error) {
 	v, closer, err := p.e.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -327,8 +367,7 @@ func (p *purger) deadMarkers(key []byte) (*deadMarkers, error) {
 	if err != nil {
 		return nil, err
 	}
-	gcBefore := p.gcBefore()
-	d, err := decodeDeletions(v, func(d row.Deletion) bool { return d.Purgeable(gcBefore) })
+	d, err := decodeDeletions(v, func(d row.Deletion) bool { return d.Purgeable(before) })
 	return d, errors.Join(err, closer.Close())
 }
 
@@ -414,14 +453,14 @@ func (p *purger) shadowChunk(s *stripe, prefix, next []byte, dead *deadMarkers, 
 
 // dropMarkers rewrites a partition's markers without the purgeable ones, if there are such, and brings the death index up to date.
 // The stripe is held exclusively.
-func (p *purger) dropMarkers(s *stripe, death, key []byte) error {
+func (p *purger) dropMarkers(s *stripe, death, key []byte, before int64) error {
 	v, closer, err := p.e.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		v, closer = nil, io.NopCloser(nil)
 	} else if err != nil {
 		return err
 	}
-	dead, err := p.livingMarkers(v)
+	dead, err := p.livingMarkers(v, before)
 	if err = errors.Join(err, closer.Close()); err != nil {
 		return err
 	}
@@ -437,13 +476,13 @@ func (p *purger) dropMarkers(s *stripe, death, key []byte) error {
 }
 
 // livingMarkers sets p.out to the markers that are not purgeable, nothing if there are none, and tells whether any are.
-func (p *purger) livingMarkers(v []byte) (dead bool, err error) {
-	gcBefore, empty := p.gcBefore(), true
+func (p *purger) livingMarkers(v []byte, before int64) (dead bool, err error) {
+	empty := true
 	if err := p.frag.Init(v); err != nil {
 		return false, err
 	}
 	p.build.Reset(p.out[:0], false)
-	if d := p.frag.PartitionDeletion(); d.Purgeable(gcBefore) {
+	if d := p.frag.PartitionDeletion(); d.Purgeable(before) {
 		dead = true
 	} else if !d.Live() {
 		p.build.PartitionDeletion(d)
@@ -451,7 +490,7 @@ func (p *purger) livingMarkers(v []byte) (dead bool, err error) {
 	}
 	var rt row.RangeTombstone
 	for p.frag.NextRange(&rt) {
-		if rt.Purgeable(gcBefore) {
+		if rt.Purgeable(before) {
 			dead = true
 			continue
 		}
@@ -496,9 +535,9 @@ func (e *Engine) runPurges() {
 }
 
 // defaultGCBefore honours gc_grace_seconds for tables with tombstone_gc timeout, and keeps everything for those that wait for repair.
-func defaultGCBefore(t *schema.Table, now int64) int64 {
+func defaultGCBefore(t *schema.Table, now int64) GCBefore {
 	if mode, _ := t.Options.TombstoneGC(); mode != schema.TombstoneGCTimeout {
-		return row.NoTimestamp
+		return GCBefore{Latest: row.NoTimestamp}
 	}
-	return now - int64(t.Options.GCGraceSeconds)
+	return GCBefore{Latest: now - int64(t.Options.GCGraceSeconds)}
 }

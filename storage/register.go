@@ -9,7 +9,10 @@ import (
 	"github.com/helenusdb/helenus/schema"
 )
 
-const spacePaxos = byte(SpacePaxos)
+const (
+	spacePaxos   = byte(SpacePaxos)
+	registerHead = 1 // the part that every register has
+)
 
 // appendRegister appends the key of one part of a partition's Paxos register (docs/format/storage-keys.md).
 func appendRegister(dst []byte, gen schema.Generation, token ring.Token, key []byte, part byte) []byte {

@@ -63,6 +63,8 @@ const (
 	BatchlogNotSynced
 	BatchlogReplaysHalf
 	BatchlogRestamped
+	PurgeWithHintPending
+	PurgeWithReplicaDown
 
 	bugs // their number
 )
@@ -139,6 +141,8 @@ func Catalogue() []Entry {
 		{BatchlogNotSynced, "batchlog-not-synced", "a keeper acknowledges an entry of the batch log and loses it", "B2", "batches", "batches", "coordinator.replicaSession.storeBatch"},
 		{BatchlogReplaysHalf, "batchlog-replays-half", "a replay counts as done when one partition was written", "B1", "batches", "batches", "coordinator.replays.parts"},
 		{BatchlogRestamped, "batchlog-restamped", "a replay writes with new timestamps", "B5", "batches", "batches", "coordinator.replays.parts"},
+		{PurgeWithHintPending, "purge-with-hint-pending", "a repair vouches for deletions while a hint with older rows waits", "2.8", "resurrection", "deletes", "repair.session.waiting"},
+		{PurgeWithReplicaDown, "purge-with-replica-down", "a repair leaves a replica out that is down, and counts", "2.8", "resurrection", "deletes", "repair.Service.session, session.waitingOn"},
 	}
 }
 

@@ -55,5 +55,7 @@ var plans = map[planted.Bug]plan{
 	planted.LocalQuorumCountsRemote: {scenarios: []string{"centres"}, dense: true},
 	planted.QuorumCountsPending:     {waits: "node movement"},
 	planted.OwnerNotChecked:         {waits: "node movement"},
+	planted.PurgeWithHintPending:    {waits: "days of virtual time: node's TestTombstones_HintPending finds it"},
+	planted.PurgeWithReplicaDown:    {waits: "days of virtual time: node's TestTombstones_ReplicaDown finds it"},
 	planted.WatermarkIgnored:        {scenarios: []string{"flips"}, dense: true, strict: true},
 }

@@ -1,0 +1,265 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/helenusdb/helenus/coordinator/batchlog"
+	"github.com/helenusdb/helenus/coordinator/hints"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/repair/history"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
+	"github.com/helenusdb/helenus/storage"
+)
+
+// This file binds what is known of repairs to what may be purged.
+
+// openBook reads what an earlier run of the process has recorded of repairs.
+func (n *Node) openBook() error {
+	b, err := history.Open(historyStore{n.engine})
+	if err != nil {
+		return err
+	}
+	if b.Damaged > 0 {
+		n.o.Logger.Warn("records of repairs do not decode: their ranges count as not repaired", "records", b.Damaged)
+	}
+	n.book.Store(b)
+	return nil
+}
+
+// historyStore is storage as package history sees it.
+type historyStore struct{ e *storage.Engine }
+
+func (s historyStore) Scan(start, end []byte, fn func(key, value []byte) bool) error {
+	return s.e.Space(storage.SpaceNode).Scan(start, end, fn)
+}
+
+// Commit is durable under commit_sync periodic too: what is purged by a record must not be older than the record.
+func (s historyStore) Commit(ctx context.Context, changes []history.Write) error {
+	b := s.e.NewBatch()
+	for _, c := range changes {
+		var err error
+		if c.Value == nil {
+			err = b.Delete(storage.SpaceNode, c.Key)
+		} else {
+			err = b.Set(storage.SpaceNode, c.Key, c.Value)
+		}
+		if err != nil {
+			b.Discard()
+			return err
+		}
+	}
+	done := make(chan error, 1)
+	b.CommitSynced(coordinatorDone(done))
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done(): // it may still become durable, and then it is true
+		return ctx.Err()
+	}
+}
+
+// forgetTables removes what is recorded of tables that the catalog has given out and does not have any more.
+func (n *Node) forgetTables(ctx context.Context) error {
+	book, c := n.book.Load(), n.log.Current().Catalog
+	var gone []schema.Generation
+	for _, gen := range book.Generations() {
+		if _, ok := c.TableByGeneration(gen); !ok && gen < c.NextGeneration {
+			gone = append(gone, gen)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return book.Forget(ctx, gone...)
+}
+
+// voidUnsound removes what is recorded of ranges with replicas that may have lost the end of their log.
+func (n *Node) voidUnsound(ctx context.Context) error {
+	for _, m := range n.log.Current().Members() {
+		if !n.sound(m.ID) {
+			if err := n.book.Load().Void(ctx, m.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sound tells whether a member is known to have everything that it has acknowledged.
+func (n *Node) sound(id ring.HostID) bool {
+	m := n.log.Current().Node(id)
+	return m != nil && m.Health == meta.Sound && (id != n.home.HostID || !n.engine.Suspect())
+}
+
+// gcBefore is storage.Options.GCBefore.
+func (n *Node) gcBefore(t *schema.Table, now int64) storage.GCBefore {
+	terms := history.TermsOf(&t.Options)
+	switch terms.Mode {
+	case schema.TombstoneGCTimeout, schema.TombstoneGCDisabled:
+		return storage.GCBefore{Latest: history.Bound(now, &terms)}
+	case schema.TombstoneGCImmediate:
+		return storage.GCBefore{Latest: history.Bound(now, &terms), Of: func(_ ring.Token, conditional bool) int64 {
+			terms := terms
+			terms.Again = conditional
+			return history.Bound(now, &terms)
+		}}
+	}
+	if n.book.Load() == nil { // the store is being opened
+		return storage.GCBefore{Latest: history.None}
+	}
+	return storage.GCBefore{Latest: n.latestBound(t, terms, now), Of: func(token ring.Token, conditional bool) int64 {
+		terms := terms
+		terms.Again = conditional
+		return n.tokenBound(t, terms, token, now)
+	}}
+}
+
+// latestBound returns what no token's bound exceeds.
+func (n *Node) latestBound(t *schema.Table, terms history.Terms, now int64) int64 {
+	latest := int64(history.None)
+	if n.alone(t) {
+		latest = history.Bound(now, &terms)
+	}
+	terms.Replicas = math.MaxInt
+	for _, e := range n.book.Load().Table(t.Generation).Entries() {
+		terms.Before = e.Before
+		latest = max(latest, history.Bound(now, &terms))
+	}
+	return latest
+}
+
+// alone tells whether some token of a table has one replica only.
+func (n *Node) alone(t *schema.Table) bool {
+	p := n.log.Current().Placement(t.Keyspace)
+	if p == nil {
+		return true
+	}
+	for i := range p.Ring().Segments() {
+		if len(p.SegmentReplicas(i)) < 2 {
+			return true
+		}
+	}
+	return false
+}
+
+// tokenBound returns the bound of one token by mode repair.
+func (n *Node) tokenBound(t *schema.Table, terms history.Terms, token ring.Token, now int64) int64 {
+	s := n.log.Current()
+	var room [16]ring.HostID
+	replicas := replicasOf(room[:0], s, t.Keyspace, token)
+	terms.Replicas = len(replicas)
+	if e, ok := n.book.Load().Table(t.Generation).Lookup(token); ok && n.counts(&e, replicas) {
+		terms.Before = e.Before
+	}
+	return history.Bound(now, &terms)
+}
+
+// counts tells whether a record says something about these replicas.
+func (n *Node) counts(e *history.Entry, replicas []ring.HostID) bool {
+	return e.Covers(replicas) && !slices.ContainsFunc(replicas, func(id ring.HostID) bool { return !n.sound(id) })
+}
+
+// replicasOf appends the replicas of a token, those that are becoming one too; none for a keyspace that is not replicated.
+func replicasOf(dst []ring.HostID, s *meta.State, keyspace string, token ring.Token) []ring.HostID {
+	for _, p := range []*ring.Placement{s.Placement(keyspace), s.OtherPlacement(keyspace)} {
+		if p == nil {
+			continue
+		}
+		for _, i := range p.Replicas(token) {
+			if id := p.Ring().Nodes()[i].ID; !slices.Contains(dst, id) {
+				dst = append(dst, id)
+			}
+		}
+	}
+	return dst
+}
+
+// intervalBound is repair.Options.GCBefore.
+func (n *Node) intervalBound(t *schema.Table, tokens ring.Interval, now int64) int64 {
+	terms := history.TermsOf(&t.Options)
+	if terms.Mode != schema.TombstoneGCRepair {
+		return history.Bound(now, &terms)
+	}
+	terms.Replicas = math.MaxInt
+	bound := now
+	n.book.Load().Table(t.Generation).Visit(tokens, func(e history.Entry) {
+		terms.Before = history.None
+		if n.counts(&e, n.replicasWithin(t.Keyspace, e.Tokens)) {
+			terms.Before = e.Before
+		}
+		bound = min(bound, history.Bound(now, &terms))
+	})
+	return bound
+}
+
+// replicasWithin returns all that are, or are becoming, a replica of some of the tokens.
+func (n *Node) replicasWithin(keyspace string, tokens ring.Interval) (out []ring.HostID) {
+	s, within := n.log.Current(), rangeOf(tokens)
+	for _, p := range []*ring.Placement{s.Placement(keyspace), s.OtherPlacement(keyspace)} {
+		if p == nil {
+			continue
+		}
+		for i := range p.Ring().Segments() {
+			if !p.Ring().Segment(i).Intersects(within) {
+				continue
+			}
+			for _, r := range p.SegmentReplicas(i) {
+				if id := p.Ring().Nodes()[r].ID; !slices.Contains(out, id) {
+					out = append(out, id)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// waiting is repair.Options.Waiting. Hints for nodes that have left go to whoever owns their rows now, hence maybe to one of replicas; batches to anybody.
+func (n *Node) waiting(replicas []ring.HostID) (since int64, some bool, err error) {
+	s := n.log.Current()
+	wanted := func(id ring.HostID) bool {
+		m := s.Node(id)
+		return slices.Contains(replicas, id) || m == nil || m.State == meta.Left
+	}
+	oldest := int64(math.MaxInt64)
+	hinted, batches := n.engine.Space(storage.SpaceHints), n.engine.Space(storage.SpaceBatchlog)
+	for at := []byte{}; at != nil && err == nil; {
+		next := []byte(nil)
+		err = hinted.Scan(at, nil, func(key, _ []byte) bool {
+			to, made, ok := hints.ParseKey(key)
+			if !ok {
+				return true
+			}
+			if wanted(to) {
+				oldest = min(oldest, made.Unix())
+			}
+			next = after(to)
+			return false
+		})
+		at = next
+	}
+	if err == nil {
+		err = batches.Scan(nil, nil, func(key, _ []byte) bool {
+			if len(key) != len(batchlog.ID{}) {
+				return true
+			}
+			oldest = min(oldest, batchlog.ID(key).Time().Unix())
+			return false
+		})
+	}
+	return oldest, oldest != math.MaxInt64, err
+}
+
+// after returns the first key behind all of a target's; nil: there can be none.
+func after(id ring.HostID) []byte {
+	key := bytes.Clone(id[:])
+	for i := len(key) - 1; i >= 0; i-- {
+		if key[i]++; key[i] != 0 {
+			return key
+		}
+	}
+	return nil
+}
