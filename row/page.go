@@ -88,7 +88,7 @@ func (b *PageBuilder) Init(cmd *Command, page *Page) {
 	page.Cut = Position{}
 	b.w.compact, b.w.now = true, cmd.Now
 	b.w.project, b.w.columns = cmd.Columns != nil, cmd.Columns
-	b.values = cmd.Columns == nil && !cmd.Digest
+	b.values = cmd.Columns == nil && !cmd.Digest && !planted.On(planted.ExpiredRepaired)
 }
 
 // BeginPartition begins a partition. key is aliased until EndPartition.

@@ -47,14 +47,14 @@ race() {
   CGO_ENABLED=1 GOTOOLCHAIN=$RACE_GO go test -race -short -timeout 20m $(concurrent)
 }
 
-# simulate runs SIMULATE_SEEDS (18) seeds of internal/sim from SIMULATE_FIRST (1) on: the same ones each time, so that a change is judged by
+# simulate runs SIMULATE_SEEDS (30) seeds of internal/sim from SIMULATE_FIRST (1) on: the same ones each time, so that a change is judged by
 # what it changes. SIMULATE_FOR (10m) ends it earlier.
 # Campaigns with new seeds: make simulate.
 simulate() {
   step "simulated clusters: one seed is one run"
   SIM_RACE=1 go test -count=1 -timeout 20m -run '^TestOneSeedOneRun$' ./internal/sim
-  step "simulated clusters: ${SIMULATE_SEEDS:-18} seeds"
-  go run ./internal/sim/cmd/simulate -seeds "${SIMULATE_SEEDS:-18}" -for "${SIMULATE_FOR:-10m}" -first "${SIMULATE_FIRST:-1}" \
+  step "simulated clusters: ${SIMULATE_SEEDS:-30} seeds"
+  go run ./internal/sim/cmd/simulate -seeds "${SIMULATE_SEEDS:-30}" -for "${SIMULATE_FOR:-10m}" -first "${SIMULATE_FIRST:-1}" \
     -scenario "${SIMULATE_SCENARIOS:-registers,quorum,crashes,clocks,disks,flips}" -swarm -json "$CACHE/simulate.json"
 }
 

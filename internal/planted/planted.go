@@ -18,6 +18,7 @@ const (
 	LiveBeatsDeletion
 	ComplexDeletionLost
 	ExpiredDropped
+	ExpiredRepaired
 	TTLByLocalClock
 	DigestOverEncoding
 	DigestNotCompared
@@ -96,6 +97,7 @@ func Catalogue() []Entry {
 		{LiveBeatsDeletion, "live-beats-deletion", "a value wins over a deletion of the same timestamp", "T17", "resurrection", "registers", "row.Cell.rank"},
 		{ComplexDeletionLost, "complex-deletion-lost", "reconciling a collection forgets that it was overwritten", "T13", "durability", "deletes", "row.rowMerge.elements"},
 		{ExpiredDropped, "expired-dropped", "an expired cell is dropped at once, so that what it had overwritten elsewhere shows", "T11", "resurrection", "deletes", "row.rewrite.cell"},
+		{ExpiredRepaired, "expired-repaired", "a read repairs what has expired at its own now without the value", "T10", "durability", "deletes", "row.PageBuilder.Init"},
 		{TTLByLocalClock, "ttl-local-clock", "each replica decides by its own clock what has expired", "T10", "resurrection", "deletes", "coordinator.Coordinator.readable"},
 		{DigestOverEncoding, "digest-over-encoding", "digests are made over what is stored, not over what counts", "R8", "convergence", "deletes", "row.PageBuilder.Row"},
 		{DigestNotCompared, "digest-not-compared", "digests that differ are taken for equal", "R16", "durability", "registers", "coordinator.readOp.digestsAgree"},
