@@ -62,6 +62,8 @@ type Config struct {
 
 	BatchlogThrottle Bytes `key:"batchlog_replay_throttle" default:"1024KiB" doc:"bytes per second of logged batches that the whole cluster replays after a coordinator was lost; each node takes its share. 0: unlimited"`
 
+	RepairWithin time.Duration `key:"repair_within" default:"24h" doc:"every range of every table is compared with its other replicas, and mended, within so long; 0: only by helenus repair"`
+
 	MaxConnections   int           `key:"native_transport_max_connections" default:"10000" doc:"client connections"`
 	MaxConnectionsIP int           `key:"native_transport_max_connections_per_ip" default:"5000" doc:"client connections from one address"`
 	InFlight         Bytes         `key:"native_transport_max_request_data_in_flight" default:"256MiB" doc:"bytes of requests and answers in flight; beyond it requests are answered OVERLOADED"`
@@ -241,6 +243,9 @@ func (c *Config) Validate() error {
 	}
 	if c.HintWindow < time.Second || c.HintWindow > 365*24*time.Hour {
 		bad("max_hint_window", "%s is not within 1s and 8760h", c.HintWindow)
+	}
+	if c.RepairWithin != 0 && (c.RepairWithin < time.Minute || c.RepairWithin > 365*24*time.Hour) {
+		bad("repair_within", "%s is neither 0 nor within 1m and 8760h", c.RepairWithin)
 	}
 	if c.AutoSnapshotTTL != 0 && c.AutoSnapshotTTL < time.Minute {
 		bad("auto_snapshot_ttl", "%s is neither 0 nor at least a minute", c.AutoSnapshotTTL)

@@ -43,6 +43,7 @@ func (n *Node) endpoints() []admin.Endpoint {
 		get("netstats", func(url.Values) (any, error) { return n.netStats(), nil }),
 		get("tpstats", func(url.Values) (any, error) { return n.poolStats(), nil }),
 		get("compactionstats", func(url.Values) (any, error) { return n.compactionStats(), nil }),
+		get("repairstatus", func(url.Values) (any, error) { return n.repairStatus(), nil }),
 		get("proxyhistograms", func(url.Values) (any, error) { return n.proxyHistograms(), nil }),
 		get("gossipinfo", func(url.Values) (any, error) { return n.gossipInfo(), nil }),
 		get("tablestats", n.tableStats),

@@ -39,7 +39,7 @@ func (n *Node) makeCQL(context.Context) error {
 		Listen: n.self.Internode, Settings: func() []system.Setting { return settings(c) },
 		Clients:  func() []server.ConnState { return s.server.Connections() },
 		Prepared: func(fn func(id [16]byte, keyspace, text string)) { s.executor.Prepared(fn) },
-		Sizes:    (&sizes{n: n, token: make(chan struct{}, 1)}).get, Caches: n.caches, Pools: s.pools})
+		Sizes:    (&sizes{n: n, token: make(chan struct{}, 1)}).get, Caches: n.caches, Pools: s.pools, Repairs: n.repairRows})
 	if err != nil {
 		return err
 	}
@@ -169,10 +169,15 @@ func (u *uuidSource) next() (id [16]byte) {
 			break
 		}
 	}
+	return timeUUID(t, u.node)
+}
+
+// timeUUID returns a UUID, version 1, of a time in units of 100 ns since 1582.
+func timeUUID(t int64, node uint64) (id [16]byte) {
 	binary.BigEndian.PutUint32(id[0:], uint32(t))
 	binary.BigEndian.PutUint16(id[4:], uint16(t>>32))
 	binary.BigEndian.PutUint16(id[6:], uint16(t>>48)&0x0fff|0x1000)
-	binary.BigEndian.PutUint64(id[8:], u.node)
+	binary.BigEndian.PutUint64(id[8:], node)
 	id[8] = id[8]&0x3f | 0x80
 	id[10] |= 1 // a random node id has the multicast bit set, RFC 9562 section 6.10
 	return id

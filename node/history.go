@@ -95,9 +95,18 @@ func (n *Node) sound(id ring.HostID) bool {
 	return m != nil && m.Health == meta.Sound && (id != n.home.HostID || !n.engine.Suspect())
 }
 
+// termsOf returns the terms of a table. Those of system keyspaces go by gc_grace_seconds, as Cassandra's own do: nobody repairs traces.
+func termsOf(t *schema.Table) history.Terms {
+	terms := history.TermsOf(&t.Options)
+	if terms.Mode == schema.TombstoneGCRepair && schema.IsSystemKeyspace(t.Keyspace) {
+		terms.Mode = schema.TombstoneGCTimeout
+	}
+	return terms
+}
+
 // gcBefore is storage.Options.GCBefore.
 func (n *Node) gcBefore(t *schema.Table, now int64) storage.GCBefore {
-	terms := history.TermsOf(&t.Options)
+	terms := termsOf(t)
 	switch terms.Mode {
 	case schema.TombstoneGCTimeout, schema.TombstoneGCDisabled:
 		return storage.GCBefore{Latest: history.Bound(now, &terms)}
@@ -180,7 +189,7 @@ func replicasOf(dst []ring.HostID, s *meta.State, keyspace string, token ring.To
 
 // intervalBound is repair.Options.GCBefore.
 func (n *Node) intervalBound(t *schema.Table, tokens ring.Interval, now int64) int64 {
-	terms := history.TermsOf(&t.Options)
+	terms := termsOf(t)
 	if terms.Mode != schema.TombstoneGCRepair {
 		return history.Bound(now, &terms)
 	}

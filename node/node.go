@@ -45,6 +45,7 @@ type Node struct {
 	coord     *coordinator.Coordinator
 	repair    *repair.Service
 	streams   streams
+	scheduler *repair.Scheduler
 	book      atomic.Pointer[history.Book] // nil before the store is open
 	clock     *hlc.Clock
 	shard     row.ShardID // what this store counts with

@@ -34,6 +34,7 @@ func testNode(t *testing.T, last int, seeds string, more func(*Options)) *Node {
 	c.Seeds, c.DiskReserve = strings.Split(seeds, ","), 0
 	c.StoragePort, c.GossipPort, c.NativePort, c.AdminPort = 17000, 17946, 19042, 19180
 	c.BlockCache, c.RowCache, c.Memtable = 1<<20, 1<<20, 1<<20
+	c.RepairWithin = 0 // what a test does not ask for does not happen
 	o := Options{Config: c, FS: storage.Memory(), Fatal: func(err error) { t.Errorf("fatal: %v", err) }}
 	if more != nil {
 		more(&o)

@@ -182,6 +182,7 @@ func (n *Node) metrics() []admin.Metric {
 	}
 	out = append(out, n.casMetrics()...)
 	out = append(out, n.repairMetrics()...)
+	out = append(out, n.scheduleMetrics()...)
 	return append(out, n.serverMetrics()...)
 }
 

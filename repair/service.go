@@ -132,6 +132,8 @@ type Spec struct {
 	Preview  bool // find what differs and count what would be sent, send nothing
 	Validate bool // find the intervals that differ and send nothing
 	Full     bool // read everything again, whatever leaves are kept
+
+	pause func(context.Context) // called before each step; nil: nothing is
 }
 
 func (s *Spec) readOnly() bool { return s.Preview || s.Validate }
@@ -350,7 +352,7 @@ func (s *Service) Repair(ctx context.Context, spec Spec, begun func(*Report)) (*
 	}
 	s.o.Logger.Info("repair begins", "ranges", len(tasks), "tables", len(report.Tables), "preview", spec.Preview, "validate", spec.Validate)
 	for i := range tasks {
-		s.task(ctx, &spec, &tasks[i], tables[i], epoch)
+		_ = s.task(ctx, &spec, &tasks[i], tables[i], epoch) // it is in the report
 		if err := ctx.Err(); err != nil {
 			s.o.Logger.Info("repair is given up", "done", report.Done.Load(), "ranges", len(tasks))
 			if s.life.Err() != nil {
@@ -381,8 +383,8 @@ func newReport(tasks []Task) (*Report, []*TableReport) {
 	return r, of
 }
 
-// task repairs one range of one table.
-func (s *Service) task(ctx context.Context, spec *Spec, t *Task, report *TableReport, epoch uint64) {
+// task repairs one range of one table. The error is in the report too.
+func (s *Service) task(ctx context.Context, spec *Spec, t *Task, report *TableReport, epoch uint64) error {
 	s.metrics.Sessions.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, s.o.RangeTimeout)
 	defer cancel()
@@ -392,11 +394,12 @@ func (s *Service) task(ctx context.Context, spec *Spec, t *Task, report *TableRe
 	}
 	if err == nil {
 		report.Ranges.Add(1)
-		return
+		return nil
 	}
 	s.metrics.SessionsFailed.Add(1)
 	report.fail(t, err)
 	s.o.Logger.Warn("a range was not repaired", "keyspace", t.Keyspace, "table", t.Table, "first", t.Tokens.First, "last", t.Tokens.Last, "err", err)
+	return err
 }
 
 func (s *Service) session(ctx context.Context, spec *Spec, t *Task, report *TableReport, epoch uint64) (differed bool, err error) {

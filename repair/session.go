@@ -53,7 +53,7 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 		return false, err
 	}
 	if !s.spec.readOnly() {
-		if err := s.each(func(r replica) error {
+		if err := s.each(ctx, func(r replica) error {
 			return r.finish(ctx, &finishRequest{s.gen, s.tokens})
 		}); err != nil {
 			return false, err
@@ -95,7 +95,7 @@ func mostItems(tallies [][]row.Tally) (most uint64) {
 // agree asks all replicas for what the horizon is made of.
 func (s *session) agree(ctx context.Context) error {
 	answers := make([]helloAnswer, len(s.replicas))
-	if err := s.eachIndexed(func(i int, r replica) (err error) {
+	if err := s.eachIndexed(ctx, func(i int, r replica) (err error) {
 		answers[i], err = r.hello(ctx, &hello{s.gen, s.tokens})
 		return err
 	}); err != nil {
@@ -215,14 +215,17 @@ func (s *session) horizon() row.Purge {
 	return p
 }
 
-func (s *session) each(f func(replica) error) error {
-	return s.eachIndexed(func(_ int, r replica) error { return f(r) })
+func (s *session) each(ctx context.Context, f func(replica) error) error {
+	return s.eachIndexed(ctx, func(_ int, r replica) error { return f(r) })
 }
 
 // eachIndexed calls f for all replicas side by side, waits for all of them and returns the error of the first that failed, in their order.
-func (s *session) eachIndexed(f func(int, replica) error) error {
+func (s *session) eachIndexed(ctx context.Context, f func(int, replica) error) error {
 	if s.steps++; s.steps > stepsMax {
 		return errNoProgress
+	}
+	if s.spec.pause != nil {
+		s.spec.pause(ctx)
 	}
 	errs := make([]error, len(s.replicas))
 	var wg sync.WaitGroup
@@ -241,7 +244,7 @@ func (s *session) eachIndexed(f func(int, replica) error) error {
 // tallies returns what each replica has in spans.
 func (s *session) tallies(ctx context.Context, at row.Purge, spans []ring.Interval, root bool) ([][]row.Tally, error) {
 	out := make([][]row.Tally, len(s.replicas))
-	err := s.eachIndexed(func(i int, r replica) (err error) {
+	err := s.eachIndexed(ctx, func(i int, r replica) (err error) {
 		out[i], err = s.tallyOne(ctx, r, &tallyRequest{generation: s.gen, at: at, keep: root, fresh: root && s.spec.Full, spans: spans})
 		return err
 	})
@@ -315,7 +318,7 @@ func (s *session) compare(ctx context.Context, places []place) (more []place, n 
 		n++
 	}
 	answers := make([]listsAnswer, len(s.replicas))
-	if err := s.eachIndexed(func(i int, r replica) (err error) {
+	if err := s.eachIndexed(ctx, func(i int, r replica) (err error) {
 		answers[i], err = r.list(ctx, &q)
 		return err
 	}); err != nil {
@@ -448,7 +451,7 @@ func (s *session) exchange(ctx context.Context, cmds []row.Command) error {
 			n++
 		}
 		answers := make([]fetchAnswer, len(s.replicas))
-		if err := s.eachIndexed(func(i int, r replica) (err error) {
+		if err := s.eachIndexed(ctx, func(i int, r replica) (err error) {
 			answers[i], err = r.fetch(ctx, &fetchRequest{slices.Clone(cmds[:n])})
 			return err
 		}); err != nil {
@@ -507,7 +510,7 @@ func (s *session) reconcile(ctx context.Context, cmds []row.Command, answers []f
 
 // send gives each replica what it lacks, and counts it when it is durable there.
 func (s *session) send(ctx context.Context, lacking [][]row.Mutation) error {
-	return s.eachIndexed(func(i int, r replica) error {
+	return s.eachIndexed(ctx, func(i int, r replica) error {
 		for ms := lacking[i]; len(ms) > 0; {
 			n, size := 0, 0
 			for n < len(ms) && n < applyMutations && (n == 0 || size+len(ms[n].Key)+len(ms[n].Fragment) <= applyBytes) {

@@ -63,6 +63,7 @@ planted() {
   local bugs="${PLANTED:-hint-restamped,digest-not-compared,cache-not-told,live-beats-deletion,read-repair-not-sent,counter-shards-summed,batchlog-restamped,promise-not-persisted}"
   step "planted bugs: $bugs"
   ./scripts/planted.sh -only "$bugs" -json "$CACHE/planted.json"
+  go test -tags planted -count=1 -run 'TestTombstones_Planted' ./node
 }
 
 e2e() {

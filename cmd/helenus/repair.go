@@ -10,9 +10,11 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/helenusdb/helenus/internal/nodetool"
 	"github.com/helenusdb/helenus/node"
 )
 
@@ -39,6 +41,7 @@ func repairCommand() *cobra.Command {
 	})
 	c.Long = "Compares the ranges that the node replicates with their other replicas and sends each what it lacks, deletions too. " +
 		"Without a keyspace all are repaired. Ctrl-C ends it; what was sent by then stays, and a later repair goes on from there."
+	c.AddCommand(repairStatusCommand())
 	f := c.Flags()
 	f.StringArrayVar(&q.Ranges, "range", nil, "start:end, only these tokens, start excluded; may be given again")
 	f.BoolVar(&q.Primary, "primary", false, "only the ranges that the node is the first replica of: run it on every node")
@@ -47,6 +50,15 @@ func repairCommand() *cobra.Command {
 	f.BoolVar(&q.Preview, "preview", false, "count what would be sent, send nothing")
 	f.BoolVar(&q.Validate, "validate", false, "only find out whether replicas differ")
 	f.BoolVar(&q.Full, "full", false, "read all rows again instead of trusting kept Merkle leaves")
+	return c
+}
+
+func repairStatusCommand() *cobra.Command {
+	c := operator("status", "Show when the ranges of a node's tables were last repaired, and why not", cobra.NoArgs, func(c *cobra.Command, t *target, _ []string) error {
+		return show(c, t, "repairstatus", nil, func(w io.Writer, s *node.RepairStatus) { nodetool.RepairStatus(w, s, time.Now()) })
+	})
+	c.Long = "Shows the ranges that the node is the first replica of: how many were repaired on all their replicas, when the last and the oldest of them were, and whether " +
+		"tombstones are kept because they were not. Ask each node for its own."
 	return c
 }
 

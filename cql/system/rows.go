@@ -166,6 +166,8 @@ func (s *Tables) viewRows(table string) []record {
 		return s.clients()
 	case "disk_usage":
 		return s.diskUsage()
+	case "repairs":
+		return s.repairs()
 	case "settings":
 		if s.o.Settings == nil {
 			return nil

@@ -39,6 +39,8 @@ type Options struct {
 	// Caches and Pools are for the tables of system_views that Cassandra calls caches and thread_pools; may be nil.
 	Caches func() []CacheState
 	Pools  func() []Pool
+	// Repairs returns the ranges that this node keeps repaired, for system_views.repairs; may be nil.
+	Repairs func() []Repair
 }
 
 // Tables evaluates virtual tables. It is safe for concurrent use.

@@ -3,8 +3,11 @@ package system
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
+	"time"
 
+	"github.com/helenusdb/helenus/cql/types"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -36,6 +39,50 @@ type Pool struct {
 	Name                   string
 	Active, Limit, Pending int64
 	Blocked, Completed     int64
+}
+
+// Repair is a row of system_views.repairs: a range of a table that this node keeps repaired.
+type Repair struct {
+	ID              [16]byte // a time UUID
+	Keyspace, Table string
+	Range           ring.Range
+	Replicas        []string
+	At              time.Time // when the last session that repaired it on all replicas began; zero: none did
+	Why             string    // why it is not repaired; empty: it is
+}
+
+// repairs are the rows of system_views.repairs. Cassandra has one there for each command; here each range that is kept repaired has one for its last session.
+func (s *Tables) repairs() []record {
+	if s.o.Repairs == nil {
+		return nil
+	}
+	var out []record
+	for _, r := range s.o.Repairs() {
+		rg := listOf([][]byte{listOf(texts(r.Range.String()))})
+		rec := record{"id": slices.Clone(r.ID[:]), "keyspace_name": text(r.Keyspace), "table_names": listOf(texts(r.Table)), "ranges": rg, "unfiltered_ranges": rg,
+			"participants": listOf(texts(r.Replicas...)), "type": text("scheduled"), "options_primary_range": boolean(true), "options_incremental": boolean(false),
+			"completed": boolean(!r.At.IsZero()), "status": text("not repaired")}
+		if !r.At.IsZero() {
+			at := bigint(r.At.UnixMilli())
+			rec["last_updated_at"], rec["state_success_timestamp"], rec["status"] = at, at, text("repaired")
+		}
+		if r.Why != "" {
+			rec["failure_cause"] = text(r.Why)
+		}
+		out = append(out, rec)
+	}
+	return out
+}
+
+func texts(list ...string) (out [][]byte) {
+	for _, s := range list {
+		out = append(out, text(s))
+	}
+	return out
+}
+
+func listOf(elems [][]byte) []byte {
+	return types.ListOf(types.Text, true).AppendCollection(nil, elems)
 }
 
 // sizeEstimates are the rows of system.size_estimates.

@@ -1,9 +1,11 @@
 package system
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
@@ -17,14 +19,18 @@ func TestViewsOfTheNode(t *testing.T) {
 	o := Options{
 		Sizes:  func() []Size { return []Size{{"ks", "a", 3<<20 + 1, ranges, ranges[:1]}, {"ks", "b", 0, nil, nil}} },
 		Caches: func() []CacheState { return []CacheState{{"rows", 100, 50, 7, 4, 1}, {Name: "chunks"}} },
-		Pools:  func() []Pool { return []Pool{{"ReadStage", 1, 0, 2, 3, 1 << 40}} },
+		Repairs: func() []Repair {
+			return []Repair{{ID: [16]byte{1, 6: 0x10}, Keyspace: "ks", Table: "a", Range: ranges[0].Range, Replicas: []string{"127.0.0.1:7000", "127.0.0.2:7000"}, At: time.UnixMilli(5000)},
+				{ID: [16]byte{2, 6: 0x10}, Keyspace: "ks", Table: "b", Range: ranges[1].Range, Why: "replica 127.0.0.2 is down"}}
+		},
+		Pools: func() []Pool { return []Pool{{"ReadStage", 1, 0, 2, 3, 1 << 40}} },
 	}
 	full, empty := newTables(t, o), newTables(t, Options{})
 	catalog := meta.Empty().Catalog
 	for _, c := range []struct {
 		keyspace, table string
 		rows            int
-	}{{"system", "size_estimates", 2}, {"system", "table_estimates", 3}, {"system_views", "disk_usage", 2}, {"system_views", "caches", 2}, {"system_views", "thread_pools", 1}} {
+	}{{"system", "size_estimates", 2}, {"system", "table_estimates", 3}, {"system_views", "disk_usage", 2}, {"system_views", "caches", 2}, {"system_views", "thread_pools", 1}, {"system_views", "repairs", 2}} {
 		table, ok := catalog.Table(c.keyspace, c.table)
 		if !ok {
 			t.Fatalf("no table %s.%s", c.keyspace, c.table)
@@ -54,6 +60,10 @@ func TestViewsOfTheNode(t *testing.T) {
 	}
 	if r := full.caches(); math.Float64frombits(uint64(number(r[0], "hit_ratio"))) != 0.25 || !math.IsNaN(math.Float64frombits(uint64(number(r[1], "hit_ratio")))) {
 		t.Errorf("caches: %q", r)
+	}
+	if r := full.repairs(); number(r[0], "state_success_timestamp") != 5000 || r[0]["failure_cause"] != nil || string(r[1]["failure_cause"]) != "replica 127.0.0.2 is down" ||
+		r[1]["state_success_timestamp"] != nil || !bytes.Contains(r[0]["ranges"], []byte("(-9223372036854775808,-5]")) || !bytes.Contains(r[0]["participants"], []byte("127.0.0.2:7000")) {
+		t.Errorf("repairs: %q", r)
 	}
 	if r := full.threadPools(); number(r[0], "active_tasks_limit") != math.MaxInt32 || number(r[0], "completed_tasks") != 1<<40 || number(r[0], "pending_tasks") != 2 {
 		t.Errorf("thread_pools: %q", r)
