@@ -167,6 +167,15 @@ func (n *Node) tokenBound(t *schema.Table, terms history.Terms, token ring.Token
 	return history.Bound(now, &terms)
 }
 
+// purgedBefore is storage.Options.PurgedBefore.
+func (n *Node) purgedBefore(t *schema.Table, token ring.Token, now int64) int64 {
+	terms := termsOf(t)
+	if terms.Mode != schema.TombstoneGCRepair || n.book.Load() == nil {
+		return history.None
+	}
+	return n.tokenBound(t, terms, token, now)
+}
+
 // counts tells whether a record says something about these replicas.
 func (n *Node) counts(e *history.Entry, replicas []ring.HostID) bool {
 	return e.Covers(replicas) && !slices.ContainsFunc(replicas, func(id ring.HostID) bool { return !n.sound(id) })

@@ -226,7 +226,7 @@ func (n *Node) openStorage(ctx context.Context) error {
 	e, err := storage.Open(ctx, storage.Options{Dir: filepath.Join(c.DataDir, storage.StoreDir), FS: n.o.FS, Sync: modes[c.CommitSync],
 		PeriodicInterval: c.CommitSyncPeriod, BlockCacheBytes: int64(c.BlockCache), RowCacheBytes: orNone(int64(c.RowCache)),
 		MemtableBytes: int64(c.Memtable), ReserveBytes: orNone(int64(c.DiskReserve)), Now: n.o.Now, Logger: n.o.Logger,
-		Fatal: n.o.Fatal, Tables: tables{n.log}, GCBefore: n.gcBefore, PurgeInterval: n.o.PurgeInterval,
+		Fatal: n.o.Fatal, Tables: tables{n.log}, GCBefore: n.gcBefore, PurgedBefore: n.purgedBefore, PurgeInterval: n.o.PurgeInterval,
 		StripeWait: c.WriteTimeout / 2, Metrics: n.engineMetrics})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/repair"
 	"github.com/helenusdb/helenus/repair/history"
@@ -215,6 +216,27 @@ func (g *graveyard) items(i int) (all uint64, alive int) {
 	}
 	return sum.Items, page.Rows
 }
+
+// readAll reads partitions at ALL, coordinated by a node.
+func (g *graveyard) readAll(on, partitions int) {
+	g.t.Helper()
+	for i := range partitions {
+		key := fmt.Sprintf("dead%05d", i)
+		done := make(chan error, 1)
+		r := coordinator.Read{Level: coordinator.All, Done: readDone(done), Command: row.Command{Generation: g.table.Generation, Now: g.now(on)().Unix(),
+			Token: ring.Murmur3{}.Token([]byte(key)), Key: []byte(key), WithStatic: true}}
+		b := g.nodes[on].coord.NewBurst()
+		b.Read(&r)
+		b.Close()
+		if err := <-done; err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+type readDone chan error
+
+func (d readDone) ReadDone(_ *coordinator.Read, err error) { d <- err }
 
 // dead fails the test when rows are alive on some node.
 func (g *graveyard) dead(what string, nodes ...int) {
@@ -433,6 +455,26 @@ func TestTombstones_TwoClocks(t *testing.T) {
 	g.dead("after the purge", 0, 1, 2)
 	if with := g.kept(0, 1, 2); with != 0 {
 		t.Errorf("%d nodes keep tombstones", with)
+	}
+}
+
+// TestTombstones_ReadsGiveNothingBack: while one node has purged and the others have not, reads find no difference: or a partition that is read all the time would keep its tombstones.
+func TestTombstones_ReadsGiveNothingBack(t *testing.T) {
+	g := newGraveyard(t, 174)
+	g.everywhere(g.rows(40))
+	g.everywhere(g.deletions(40))
+	g.pass(day) // less than gc_grace_seconds
+	if failed := g.mend(0); failed != 0 {
+		t.Fatalf("%d ranges were not repaired", failed)
+	}
+	g.purge(0)
+	g.readAll(0, 40)
+	g.readAll(1, 40)
+	if with := g.kept(0); with != 0 {
+		t.Error("a read gives tombstones back to the node that has purged them")
+	}
+	if with := g.kept(1, 2); with != 2 {
+		t.Error("the other nodes have no tombstones any more: this test shows nothing")
 	}
 }
 

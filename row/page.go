@@ -43,6 +43,10 @@ type PageBuilder struct {
 
 	w       rewrite
 	scratch [2][]byte
+
+	// Purged returns the time before which this replica may have purged tombstones of a token, and may because all replicas have seen them: they are no part of
+	// the digest, as those before Command.GCBefore are not. It is asked once for a partition that has tombstones, at most. nil: Command.GCBefore alone counts.
+	Purged func(token ring.Token) int64
 }
 
 // partition is what a PageBuilder knows of the partition at hand.
@@ -54,8 +58,10 @@ type partition struct {
 	fragment   int  // where its fragment starts
 	content    bool // something was written for it
 	hashed     bool // it is part of the digest
-	rowsBefore int  // live rows of it on pages before
-	rows       int  // live rows of it on this page
+	bounded    bool // gcBefore is known
+	gcBefore   int64
+	rowsBefore int // live rows of it on pages before
+	rows       int // live rows of it on this page
 	staticLive bool
 	deletion   Deletion
 	ready      bool // range tombstones are normalized
@@ -125,7 +131,7 @@ func (b *PageBuilder) PartitionDeletion(d Deletion) {
 		b.page.Data[b.part.fragment] |= fragDeletion
 		b.page.Data = appendDeletion(b.page.Data, d)
 	}
-	if !d.Purgeable(b.cmd.GCBefore) {
+	if !d.Purgeable(b.gcBefore()) {
 		b.countPartition()
 		b.hash.deletion(hashDeletion, d)
 	}
@@ -133,6 +139,18 @@ func (b *PageBuilder) PartitionDeletion(d Deletion) {
 
 // RangeTombstone gives a range tombstone of the partition. Its bytes are aliased until EndPartition.
 func (b *PageBuilder) RangeTombstone(rt RangeTombstone) { b.given = append(b.given, rt) }
+
+// gcBefore returns the time before which tombstones of the partition at hand do not count.
+func (b *PageBuilder) gcBefore() int64 {
+	p := &b.part
+	if !p.bounded {
+		p.bounded, p.gcBefore = true, b.cmd.GCBefore
+		if b.Purged != nil && p.gcBefore != NoTimestamp {
+			p.gcBefore = max(p.gcBefore, b.Purged(p.token))
+		}
+	}
+	return p.gcBefore
+}
 
 // countPartition makes the partition part of the digest.
 func (b *PageBuilder) countPartition() {
@@ -219,7 +237,10 @@ func (b *PageBuilder) reduce(row []byte, shadow Deletion) (kept, counted []byte,
 	if shadow.Live() && !w.project && !Mortal(row) {
 		return row, row, true, nil
 	}
-	w.cover, w.gcBefore, w.watch, w.values = shadow, NoTimestamp, b.cmd.GCBefore, b.values
+	w.cover, w.gcBefore, w.watch, w.values = shadow, NoTimestamp, NoTimestamp, b.values
+	if Mortal(row) {
+		w.watch = b.gcBefore()
+	}
 	if b.scratch[0], err = w.run(b.scratch[0][:0], row); err != nil {
 		return nil, nil, false, err
 	}
@@ -227,7 +248,7 @@ func (b *PageBuilder) reduce(row []byte, shadow Deletion) (kept, counted []byte,
 	if !w.purgeable && !w.valued {
 		return kept, kept, live, nil
 	}
-	w.cover, w.gcBefore, w.values = Live(), b.cmd.GCBefore, false
+	w.cover, w.gcBefore, w.values = Live(), b.gcBefore(), false
 	b.scratch[1], err = w.run(b.scratch[1][:0], kept)
 	return kept, b.scratch[1], live, err
 }
@@ -303,7 +324,7 @@ func (b *PageBuilder) prepareRanges() {
 			}
 			return
 		}
-		if rt.Purgeable(b.cmd.GCBefore) {
+		if rt.Purgeable(b.gcBefore()) {
 			dead += len(rt.Start) + len(rt.End) + 2*rowOverhead
 		} else {
 			size += len(rt.Start) + len(rt.End) + 2*rowOverhead
@@ -410,7 +431,7 @@ func (b *PageBuilder) closePartition(bound []byte) {
 	}
 	for _, rt := range rts {
 		b.rawSize += len(rt.Start) + len(rt.End) + 2*rowOverhead
-		if !rt.Purgeable(b.cmd.GCBefore) {
+		if !rt.Purgeable(b.gcBefore()) {
 			b.countPartition()
 			b.hash.rangeTombstone(rt)
 			b.size += len(rt.Start) + len(rt.End) + 2*rowOverhead

@@ -92,6 +92,10 @@ type Options struct {
 	// with tombstone_gc timeout, none of the others, which wait for their range to be repaired.
 	GCBefore func(t *schema.Table, now int64) GCBefore
 
+	// PurgedBefore returns the time before which all replicas of a token know all deletions and may have purged them: a replica that has and one that has not yet
+	// give the same digest. row.NoTimestamp: the command says. It must not wait. nil: the command says for all tables.
+	PurgedBefore func(t *schema.Table, token ring.Token, now int64) int64
+
 	Compression Compression // default CompressFast
 
 	MutationBytesMax int // default 16 MiB

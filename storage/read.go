@@ -97,9 +97,21 @@ func (e *Engine) takeReader(cmd *row.Command) *reader {
 	case r = <-e.readers:
 	default:
 		r = &reader{e: e, top: [1]byte{0xFF}}
+		if e.opts.PurgedBefore != nil {
+			r.build.Purged = r.purged
+		}
 	}
 	r.cmd = cmd
 	return r
+}
+
+// purged returns the time before which tombstones of a token may be gone from any replica.
+func (r *reader) purged(token ring.Token) int64 {
+	t, ok := r.e.opts.Tables.Table(r.cmd.Generation)
+	if !ok {
+		return row.NoTimestamp
+	}
+	return r.e.opts.PurgedBefore(t, token, r.cmd.Now)
 }
 
 func (e *Engine) giveReader(r *reader) {
