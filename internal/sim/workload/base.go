@@ -53,6 +53,7 @@ type worker struct {
 	b      *base
 	id     int
 	rnd    *rand.Rand
+	stray  *rand.Rand // decides about details of reads, so that the operations of a seed are the same without them
 	client *client
 	seq    int
 	lastTS int64
@@ -60,7 +61,8 @@ type worker struct {
 }
 
 func (b *base) newWorker(id int) *worker {
-	return &worker{b: b, id: id, rnd: b.env.Rand(fmt.Sprintf("%s/client/%d", b.name, id)), client: newClient(b.env, b.o.Timeout)}
+	return &worker{b: b, id: id, rnd: b.env.Rand(fmt.Sprintf("%s/client/%d", b.name, id)), stray: b.env.Rand(fmt.Sprintf("%s/stray/%d", b.name, id)),
+		client: newClient(b.env, b.o.Timeout)}
 }
 
 // setup finds out about data centres and makes keyspace and tables; %s in a table's definition is the keyspace.

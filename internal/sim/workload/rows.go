@@ -155,11 +155,12 @@ func (s *rowSpace) read(ctx context.Context, w *worker, p string) {
 		m.text += " ORDER BY c DESC"
 	}
 	c := check.Read{Op: op, Node: node, Level: level.String(), Acks: s.acks(level, node), Call: now(s.env), Now: s.seconds()}
-	if s.ttl && w.rnd.IntN(4) == 0 {
-		c.Now += w.rnd.Int64N(2*nowStray+1) - nowStray
+	stray := w.stray
+	if s.ttl && stray.IntN(4) == 0 {
+		c.Now += stray.Int64N(2*nowStray+1) - nowStray
 	}
 	q := s.query(m.text, level, c.Now, m.values...)
-	if w.rnd.IntN(4) == 0 {
+	if stray.IntN(4) == 0 {
 		q = s.selection("p, c, v, writetime(v)", m.text, level, c.Now, m.values...)
 	}
 	a, err := w.ask(ctx, op, node, q, fmt.Sprintf("read %s%s as of %d", p, m.text, c.Now))
