@@ -40,6 +40,8 @@ type Register struct {
 // RegisterBatch collects writes that become visible and durable together; it belongs to one goroutine and can be used again
 // after CommitSynced and Discard.
 type RegisterBatch interface {
+	// Planned, and ErrOtherPlan from ApplyAll and SetRegister, are as in Batch.
+	Planned(ringEpoch uint64)
 	ApplyAll(ms []row.Mutation) error
 	SetRegister(gen schema.Generation, token ring.Token, key []byte, part byte, value []byte) error
 	DeleteRegister(gen schema.Generation, token ring.Token, key []byte) error
@@ -90,13 +92,15 @@ func (a *acceptor) stripe(q *ballotRequest) chan struct{} {
 	return a.stripes[h>>32%acceptorStripes]
 }
 
-func (a *acceptor) batch() RegisterBatch {
+// batch returns a batch for what was planned under a RingEpoch.
+func (a *acceptor) batch(planned uint64) (b RegisterBatch) {
 	select {
-	case b := <-a.batches:
-		return b
+	case b = <-a.batches:
 	default:
-		return a.store.NewRegisterBatch()
+		b = a.store.NewRegisterBatch()
 	}
+	b.Planned(planned)
+	return b
 }
 
 func (a *acceptor) giveBack(b RegisterBatch) {
@@ -139,13 +143,16 @@ func electorateHash(all []*peer) uint64 {
 	return d.Sum64()
 }
 
-// eligible tells whether this node may act on a message by the newest metadata: it is one of the electorate that the sender
-// means. For commits and forgetting it is enough that it owns the partition.
+// eligible tells whether this node may act on a message by the newest metadata: they are those that the message was planned under as
+// far as ranges go, and it is one of the electorate that the sender means. For commits and forgetting it is enough that it owns the partition.
 func (a *acceptor) eligible(q *ballotRequest) rpc.Status {
 	v := a.c.view()
 	t := v.table(q.generation)
 	if t == nil {
 		return rpc.StatusUnknownTable
+	}
+	if status := v.fence(q.planned); status != rpc.StatusOK {
+		return status
 	}
 	if q.verb != VerbPrepare && q.verb != VerbPeek && q.verb != VerbAccept {
 		if !t.owns(v.self, q.token) {
@@ -217,6 +224,9 @@ func (a *acceptor) takeTokens(q *ballotRequest) (giveBack func()) {
 }
 
 func (a *acceptor) failed(err error) *ballotAnswer {
+	if errors.Is(err, ErrOtherPlan) {
+		return &ballotAnswer{status: rpc.StatusWrongEpoch}
+	}
 	if a.c.o.IsUnknownTable(err) {
 		return &ballotAnswer{status: rpc.StatusUnknownTable}
 	}
@@ -362,7 +372,7 @@ func (v *ballotVote) read() error {
 // write adds the register, without its values, to the batch.
 func (v *ballotVote) write() error {
 	if v.batch == nil {
-		v.batch = v.a.batch()
+		v.batch = v.a.batch(v.q.planned)
 	}
 	return v.set(partHead, v.state.AppendHead(nil))
 }
@@ -394,7 +404,7 @@ func (v *ballotVote) commit() error {
 	if !news && p.Ballot == v.state.Committed.Ballot {
 		return nil // the answer waits until that is durable
 	}
-	v.batch = v.a.batch()
+	v.batch = v.a.batch(v.q.planned)
 	if v.a.c.appliesCommit(v.q.generation, p.Origin) {
 		ms, err := decodeMutations(p.Value)
 		if err != nil {
@@ -427,7 +437,7 @@ func (v *ballotVote) forget() error {
 	if s.Committed.Ballot != v.q.ballot || !s.Finished() || !s.Accepted.Ballot.IsZero() {
 		return nil
 	}
-	v.batch = v.a.batch()
+	v.batch = v.a.batch(v.q.planned)
 	low := max(v.a.low.Load(), s.Promised.Micros)
 	if err := v.batch.SetLowBound(low); err != nil {
 		return err
@@ -453,12 +463,12 @@ func (s *replicaSession) ballot(req *rpc.Request, rsp rpc.Responder) {
 		return
 	}
 	status := c.acceptor.eligible(q)
-	behind := (behind(status) || status == rpc.StatusWrongEpoch) && req.Epoch > c.o.Cluster.Current().Epoch
+	behind := c.lags(status, q.planned, req.Epoch)
 	if !behind && !c.stalling() && c.allPoints(q.commands) {
 		c.acceptor.vote(q, ballotReply(q.verb, rsp))
 		return
 	}
-	body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
+	body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, max(req.Epoch, q.planned), req.Deadline
 	verb := req.Verb
 	s.later(rsp, func() {
 		if behind {

@@ -23,7 +23,7 @@ func sampleRequests() map[string]*ballotRequest {
 	f.Row([]byte("a"), b.Finish())
 	m := row.Mutation{Generation: 1024, Token: -2, Key: key, Fragment: f.Finish()}
 	of := func(verb rpc.Verb, fill func(*ballotRequest)) *ballotRequest {
-		q := &ballotRequest{verb: verb, electorate: 0x1122334455667788, generation: 1024, token: -2, key: key}
+		q := &ballotRequest{verb: verb, planned: 9, electorate: 0x1122334455667788, generation: 1024, token: -2, key: key}
 		if fill != nil {
 			fill(q)
 		}

@@ -68,7 +68,7 @@ func (c *cluster) present(n, from int) (found, all int) {
 // entries counts what a node keeps in its batchlog.
 func (n *node) entries() (count int) {
 	n.c.t.Helper()
-	if err := (engine{n.engine}).ScanBatchlog(nil, nil, func(_, _ []byte) bool { count++; return true }); err != nil {
+	if err := (engine{n.engine, n}).ScanBatchlog(nil, nil, func(_, _ []byte) bool { count++; return true }); err != nil {
 		n.c.t.Fatal(err)
 	}
 	return count

@@ -43,7 +43,7 @@ func TestNoAllocationsOnOneNode(t *testing.T) {
 	c := single(t)
 	c.mustWrite(0, coordinator.One, c.put(c.wide, key(1), "a", 1, "x"))
 	n := c.nodes[0]
-	o := coordinator.Options{Self: n.id, Cluster: n, Transport: n, Storage: &nullStorage{}, Hints: engine{n.engine}, Batchlog: engine{n.engine}, Alive: c.alive, DownSince: c.downSince,
+	o := coordinator.Options{Self: n.id, Cluster: n, Transport: n, Storage: &nullStorage{}, Hints: engine{n.engine, n}, Batchlog: engine{n.engine, n}, Alive: c.alive, DownSince: c.downSince,
 		IsUnknownTable: func(error) bool { return false }, IsBatchFull: func(error) bool { return false }, IsInvalid: func(error) bool { return false }}
 	coord, err := coordinator.New(o)
 	if err != nil {
@@ -76,6 +76,7 @@ func (s *nullStorage) WhenSynced(_ uint64, c coordinator.Committed) { c.Committe
 
 type nullBatch struct{ n int }
 
+func (b *nullBatch) Planned(uint64)                 {}
 func (b *nullBatch) Apply(*row.Mutation) error      { b.n++; return nil }
 func (b *nullBatch) ApplyAll([]row.Mutation) error  { b.n++; return nil }
 func (b *nullBatch) PutHint(_, _ []byte) error      { b.n++; return nil }

@@ -15,9 +15,10 @@ const burstBytesMax = 4 << 20
 // owner calls Flush before it waits for anything, and Close when it is through with it.
 type Burst struct {
 	c     *Coordinator
-	batch Batch // nil: nothing written since the last Flush
-	spare Batch // reused
-	bytes int   // in batch
+	batch Batch  // nil: nothing written since the last Flush
+	spare Batch  // reused
+	bytes int    // in batch
+	plan  uint64 // RingEpoch under which all of batch was planned
 	acks  []localAck
 	alone []*Write
 	reads []*Read // that wait until the batch is committed
@@ -35,9 +36,9 @@ type localAck struct {
 // NewBurst returns an empty burst.
 func (c *Coordinator) NewBurst() *Burst { return &Burst{c: c} }
 
-// open returns the batch with room for n more bytes.
-func (b *Burst) open(n int) Batch {
-	if b.bytes > 0 && b.bytes+n > burstBytesMax {
+// open returns the batch with room for n more bytes of what was planned in the view.
+func (b *Burst) open(v *view, n int) Batch {
+	if b.bytes > 0 && (b.bytes+n > burstBytesMax || b.plan != v.state.RingEpoch) {
 		b.Flush()
 	}
 	b.bytes += n
@@ -45,7 +46,8 @@ func (b *Burst) open(n int) Batch {
 		if b.spare == nil {
 			b.spare = b.c.o.Storage.NewBatch()
 		}
-		b.batch = b.spare
+		b.batch, b.plan = b.spare, v.state.RingEpoch
+		b.batch.Planned(b.plan)
 	}
 	return b.batch
 }
@@ -89,12 +91,12 @@ func (b *Burst) Close() {
 }
 
 // applyAlone adds a mutation to the batch; a batch that is full is committed first.
-func (b *Burst) applyAlone(m *row.Mutation) error {
-	batch := b.open(len(m.Key) + len(m.Fragment))
+func (b *Burst) applyAlone(v *view, m *row.Mutation) error {
+	batch := b.open(v, len(m.Key)+len(m.Fragment))
 	err := batch.Apply(m)
 	if err != nil && b.batch.Len() > 0 && b.c.o.IsBatchFull(err) {
 		b.Flush()
-		err = b.open(len(m.Key) + len(m.Fragment)).Apply(m)
+		err = b.open(v, len(m.Key)+len(m.Fragment)).Apply(m)
 	}
 	return err
 }

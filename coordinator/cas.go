@@ -239,7 +239,7 @@ func (g *assembly) available(c *Coordinator, level Level) error {
 
 // request returns a message about the partition of a command.
 func (g *assembly) request(cmd *row.Command) ballotRequest {
-	return ballotRequest{local: g.local, electorate: g.hash, generation: cmd.Generation, token: cmd.Token, key: cmd.Key}
+	return ballotRequest{local: g.local, planned: g.t.view.state.RingEpoch, electorate: g.hash, generation: cmd.Generation, token: cmd.Token, key: cmd.Key}
 }
 
 // lookAt is a serial read that promises nothing. done false: something is in flight, and the read has to propose.

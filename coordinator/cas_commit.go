@@ -45,7 +45,7 @@ func (c *Coordinator) commitAll(g *assembly, at Register, p paxos.Proposal) *com
 		run.owing = true
 		c.owing.Add(1)
 	}
-	q := ballotRequest{verb: VerbCommit, generation: at.Generation, token: at.Token, key: at.Key, proposal: p}
+	q := ballotRequest{verb: VerbCommit, planned: g.t.view.state.RingEpoch, generation: at.Generation, token: at.Token, key: at.Key, proposal: p}
 	body := q.append(nil)
 	until := time.Now().Add(c.o.WriteTimeout)
 	var self *peer

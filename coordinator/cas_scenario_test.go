@@ -443,7 +443,7 @@ func TestScenario_P17_Purge(t *testing.T) {
 			if k := c.registers(n); k != 0 {
 				t.Errorf("node %d has %d registers", n, k)
 			}
-			if low := (engine{c.nodes[n].engine}).lowBound(); low < old.Micros || low > time.Now().UnixMicro() {
+			if low := (engine{c.nodes[n].engine, c.nodes[n]}).lowBound(); low < old.Micros || low > time.Now().UnixMicro() {
 				t.Errorf("node %d: low bound %d", n, low)
 			}
 		}
@@ -495,7 +495,7 @@ func TestScenario_P17_TheLowBoundNeverFalls(t *testing.T) {
 			c.mustCAS(0, key(i), "", "x")
 			time.Sleep(time.Second)
 			at, head := c.register(0, key(i))
-			promised[i], bodies[i] = head.Promised.Micros, coordinator.ForgetBody(at, head.Committed.Ballot)
+			promised[i], bodies[i] = head.Promised.Micros, coordinator.ForgetBody(c.state.RingEpoch, at, head.Committed.Ballot)
 		}
 		slow.Store(true)
 		var wg sync.WaitGroup
@@ -511,7 +511,7 @@ func TestScenario_P17_TheLowBoundNeverFalls(t *testing.T) {
 		if n := c.registers(0); n != 0 {
 			t.Errorf("%d registers are left", n)
 		}
-		if low := (engine{c.nodes[0].engine}).lowBound(); promised[0] >= promised[1] || low != promised[1] {
+		if low := (engine{c.nodes[0].engine, c.nodes[0]}).lowBound(); promised[0] >= promised[1] || low != promised[1] {
 			t.Errorf("low bound %d, forgotten %d", low, promised)
 		}
 	})
@@ -542,7 +542,7 @@ func (s slowBound) SetLowBound(micros int64) error {
 // register returns a partition's register.
 func (c *cluster) register(n int, pk []byte) (at coordinator.Register, head paxos.State) {
 	found := false
-	_, err := engine{c.nodes[n].engine}.ScanRegisters(nil, 1, func(r coordinator.Register, value []byte) bool {
+	_, err := engine{c.nodes[n].engine, c.nodes[n]}.ScanRegisters(nil, 1, func(r coordinator.Register, value []byte) bool {
 		if !bytes.Equal(r.Key, pk) {
 			return true
 		}
@@ -561,7 +561,7 @@ func (c *cluster) register(n int, pk []byte) (at coordinator.Register, head paxo
 }
 
 func (c *cluster) registers(n int) (count int) {
-	_, err := engine{c.nodes[n].engine}.ScanRegisters(nil, 1, func(coordinator.Register, []byte) bool { count++; return true })
+	_, err := engine{c.nodes[n].engine, c.nodes[n]}.ScanRegisters(nil, 1, func(coordinator.Register, []byte) bool { count++; return true })
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -198,7 +198,7 @@ func TestLargeWrites(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		alone := single(t)
-		if err := alone.nodes[0].write(coordinator.One, alone.put(alone.wide, key(99), "a", 1, strings.Repeat("v", 17<<20))); !errors.As(err, &tooLarge) || tooLarge.Size < 17<<20 || tooLarge.Max != 16<<20 {
+		if err := alone.nodes[0].write(coordinator.One, alone.put(alone.wide, key(99), "a", 1, strings.Repeat("v", 17<<20))); !errors.As(err, &tooLarge) || tooLarge.Size < 17<<20 || tooLarge.Max != 16<<20-8 {
 			t.Errorf("on one node: %v", err)
 		}
 		for i := range 12 { // more than one page of repairs, too

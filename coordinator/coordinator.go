@@ -175,6 +175,7 @@ type Coordinator struct {
 	watch     watch
 	self      *peer
 	traced    tracedTransport // nil: Transport carries no traces
+	pulling   atomic.Bool     // newer metadata are being pulled for the sake of what is tried again later anyway
 	ahead     atomic.Int64    // bytes that the parts which scans read ahead may take
 	counters  counterLanes
 	metrics   Metrics
@@ -353,7 +354,8 @@ func (c *Coordinator) deliver(to ring.HostID, body []byte, timeout time.Duration
 		c.deliverElsewhere(body, timeout, done)
 		return
 	}
-	c.o.Transport.Send(to, rpc.Data, VerbMutate, time.Now().Add(timeout), body, hintAck(done))
+	planned := append(v.appendPlanned(make([]byte, 0, plannedBytes+len(body))), body...)
+	c.o.Transport.Send(to, rpc.Data, VerbMutate, time.Now().Add(timeout), planned, &hintAck{c, v, to, done})
 }
 
 // gone tells whether a member has left the cluster for good.
@@ -383,17 +385,40 @@ func (v *view) moves(p *peer, body []byte) bool {
 	return false
 }
 
-type hintAck func(hints.Outcome)
+// hintAck is the callback of a hint's delivery.
+type hintAck struct {
+	c    *Coordinator
+	v    *view
+	to   ring.HostID
+	done func(hints.Outcome)
+}
 
 // Done implements rpc.Callback.
-func (h hintAck) Done(r *rpc.Response) {
+func (h *hintAck) Done(r *rpc.Response) {
 	switch {
 	case r.Err == nil && r.Status == rpc.StatusOK:
-		h(hints.Delivered)
+		h.done(hints.Delivered)
+		return
 	case r.Err == nil && r.Status == rpc.StatusBadRequest:
-		h(hints.Useless)
-	default: // whether its table was dropped is decided by the metadata of this node, before the next attempt
-		h(hints.Again)
+		h.done(hints.Useless)
+		return
+	case r.Err == nil && statusOutcome(r, h.v.state.Epoch) == outcomeStale:
+		h.c.pull(h.v, h.to)
+	}
+	// Whether its table was dropped is decided by the metadata of this node, before the next attempt.
+	h.done(hints.Again)
+}
+
+// pull has newer metadata than the view's brought from a member, if nobody is at it yet. It does not wait.
+func (c *Coordinator) pull(v *view, from ring.HostID) {
+	if c.o.Cluster.Current().Epoch > v.state.Epoch || !c.pulling.CompareAndSwap(false, true) {
+		return
+	}
+	if !c.spawn(func() {
+		defer c.pulling.Store(false)
+		c.newerThan(v.state.Epoch, from, time.Now().Add(c.o.WriteTimeout))
+	}) {
+		c.pulling.Store(false)
 	}
 }
 

@@ -129,6 +129,7 @@ func (p *counterPart) place(v *view) error {
 		return &UnknownTable{p.generation}
 	}
 	p.view, p.plan = v, t
+	planCount(p.request, v.state.RingEpoch)
 	var err error
 	p.need, err = p.cw.c.countAvailable(t, p.token, p.cw.level)
 	return err
@@ -185,7 +186,7 @@ func (p *counterPart) lead() {
 		p.ended(&WriteFailure{Level: cw.level, BlockFor: p.need, Type: CounterWrite, Failures: p.fails})
 	case p.leader.self:
 		p.tried = append(p.tried, p.leader)
-		op := &leadOp{c: c, level: cw.level, need: p.need, deadline: cw.deadline, trace: cw.trace, end: p}
+		op := &leadOp{c: c, level: cw.level, planned: p.view.state.RingEpoch, need: p.need, deadline: cw.deadline, trace: cw.trace, end: p}
 		var ok bool
 		if op.ms, ok = decodeTarget(p.request[countHeaderLen:]); !ok {
 			p.refused(&refusal{rpc.StatusBadRequest, "malformed increments"})
@@ -277,7 +278,7 @@ func (p *counterPart) led(err error, epoch uint64) {
 func (p *counterPart) refused(r *refusal) {
 	code := ReasonUnknown
 	switch {
-	case behind(r.status):
+	case behind(r.status), r.status == rpc.StatusWrongEpoch:
 		code = ReasonIncompatibleSchema
 	case statusOutcome(&rpc.Response{Status: r.status}, 0) == outcomeUnsent:
 		code = ReasonTimeout

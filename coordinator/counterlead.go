@@ -59,7 +59,8 @@ type countID struct {
 type leadOp struct {
 	c        *Coordinator
 	level    Level
-	need     int // answers that the level wants
+	planned  uint64 // RingEpoch of the metadata by which this node leads
+	need     int    // answers that the level wants
 	deadline time.Time
 	trace    *trace.Session
 	id       countID        // zero: of this node's own clients
@@ -142,8 +143,8 @@ func decodeTarget(src []byte) (ms []row.Mutation, ok bool) {
 // count begins to lead a request of another node.
 func (s *replicaSession) count(req *rpc.Request, rsp rpc.Responder) {
 	c := s.c
-	number, level, body, ok := decodeCount(bytes.Clone(req.Body))
-	op := &leadOp{c: c, level: level, deadline: req.Deadline, id: countID{s.from, number}, end: leadReply{rsp}}
+	number, level, planned, body, ok := decodeCount(bytes.Clone(req.Body))
+	op := &leadOp{c: c, level: level, planned: planned, deadline: req.Deadline, id: countID{s.from, number}, end: leadReply{rsp}}
 	if ok {
 		op.ms, ok = decodeTarget(body)
 	}
@@ -152,8 +153,8 @@ func (s *replicaSession) count(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 	case c.stopping():
 		rsp.Reply(rpc.StatusNotReady, nil)
-	case behind(c.leads(c.view(), op)) && req.Epoch > c.o.Cluster.Current().Epoch:
-		from, epoch := s.from, req.Epoch
+	case c.lags(c.leads(c.view(), op), planned, req.Epoch):
+		from, epoch := s.from, max(req.Epoch, planned)
 		s.later(rsp, func() {
 			c.catchUp(from, epoch, op.deadline)
 			c.counters.lead(op)
@@ -169,13 +170,16 @@ func (c *Coordinator) stopping() bool {
 	return c.closing
 }
 
-// leads tells whether this node may lead a request: it answers reads of the partition, for it has its whole shard.
+// leads tells whether this node may lead a request: by the metadata under which that was planned it answers reads of the partition, for
+// it has its whole shard.
 func (c *Coordinator) leads(v *view, op *leadOp) rpc.Status {
 	m := &op.ms[0]
 	t := v.table(m.Generation)
 	switch {
 	case t == nil:
 		return rpc.StatusUnknownTable
+	case v.fence(op.planned) != rpc.StatusOK:
+		return rpc.StatusWrongEpoch
 	case !t.serves(v.self, m.Token):
 		return rpc.StatusNotOwner
 	case !t.table.Counter():
@@ -212,8 +216,9 @@ type counterLane struct {
 
 // leadGroup is what one batch of a lane holds; it is told when that is durable.
 type leadGroup struct {
-	lane *counterLane
-	ops  []*leadOp
+	lane    *counterLane
+	planned uint64 // RingEpoch of all of them
+	ops     []*leadOp
 }
 
 // add queues an op, or refuses it.
@@ -356,11 +361,11 @@ func (l *counterLane) count(op *leadOp) error {
 		return l.join(holder, op)
 	}
 	size := op.size()
-	if l.group != nil && (len(l.group.ops) >= laneGroupMax || l.size+size > burstBytesMax) {
+	if l.group != nil && (len(l.group.ops) >= laneGroupMax || l.group.planned != op.planned || l.size+size > burstBytesMax) {
 		l.commit()
 	}
 	if l.group == nil {
-		l.group = &leadGroup{lane: l}
+		l.group = &leadGroup{lane: l, planned: op.planned}
 	}
 	l.group.ops = append(l.group.ops, op)
 	l.size += size
@@ -375,7 +380,7 @@ func (op *leadOp) takes(o *leadOp) bool {
 	for i := range o.ms {
 		size += len(o.ms[i].Fragment)
 	}
-	return op.level == o.level && op.trace == nil && o.trace == nil && len(op.joined) < laneJoinMax && size < joinBytesMax
+	return op.level == o.level && op.planned == o.planned && op.trace == nil && o.trace == nil && len(op.joined) < laneJoinMax && size < joinBytesMax
 }
 
 // joinBytesMax is the size that a write is kept below when others join it.
@@ -431,6 +436,9 @@ func (l *counterLane) holder(op *leadOp) *leadOp {
 }
 
 func (l *counterLane) storeError(err error) error {
+	if errors.Is(err, ErrOtherPlan) {
+		return &refusal{rpc.StatusWrongEpoch, ""}
+	}
 	if l.c.o.IsUnknownTable(err) {
 		return &refusal{rpc.StatusUnknownTable, ""}
 	}
@@ -508,6 +516,7 @@ func (l *counterLane) commit() {
 		return
 	}
 	l.group, l.size = nil, 0
+	l.batch.Planned(g.planned)
 	g.ops = slices.DeleteFunc(g.ops, l.refusedByStore)
 	if planted.On(planted.CounterClockLost) {
 		g.Committed(nil)

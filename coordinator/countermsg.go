@@ -11,7 +11,7 @@ import (
 // The bodies of VerbCount, drawn in docs/format/messages.md.
 const (
 	countVersion    = 1
-	countHeaderLen  = 11 // version, number, level
+	countHeaderLen  = 19 // version, number, level, RingEpoch
 	countAnswerLen  = 2
 	hostIDLen       = len(ring.HostID{})
 	countFailureLen = hostIDLen + 2
@@ -26,21 +26,25 @@ const (
 	countFailure     = 3
 )
 
-// appendCountHeader appends what stands before the mutations of a request, without its number.
+// appendCountHeader appends what stands before the mutations of a request, without its number and what it is planned under.
 func appendCountHeader(dst []byte, level Level) []byte {
 	dst = append(dst, countVersion, 0, 0, 0, 0, 0, 0, 0, 0)
-	return binary.BigEndian.AppendUint16(dst, uint16(level))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(level))
+	return binary.BigEndian.AppendUint64(dst, 0)
 }
+
+// planCount says under which RingEpoch a request is planned.
+func planCount(request []byte, planned uint64) { binary.BigEndian.PutUint64(request[11:], planned) }
 
 // numberCount gives a request its number, a new one for each time that it is sent.
 func numberCount(request []byte, number uint64) { binary.BigEndian.PutUint64(request[1:], number) }
 
 // decodeCount splits a request; ok is false for bytes that are none.
-func decodeCount(src []byte) (number uint64, level Level, mutations []byte, ok bool) {
+func decodeCount(src []byte) (number uint64, level Level, planned uint64, mutations []byte, ok bool) {
 	if len(src) <= countHeaderLen || src[0] != countVersion {
-		return 0, 0, nil, false
+		return 0, 0, 0, nil, false
 	}
-	return binary.BigEndian.Uint64(src[1:]), Level(binary.BigEndian.Uint16(src[9:])), src[countHeaderLen:], true
+	return binary.BigEndian.Uint64(src[1:]), Level(binary.BigEndian.Uint16(src[9:])), binary.BigEndian.Uint64(src[11:]), src[countHeaderLen:], true
 }
 
 // appendCountAnswer appends how a counter write ended: nil, *Unavailable, *WriteTimeout or *WriteFailure.

@@ -32,6 +32,7 @@ func goldenCount() []byte {
 	m := row.Mutation{Generation: 1026, Token: -7, Key: []byte{0, 0, 0, 1}, Fragment: f.Finish()}
 	body := m.Append(appendCountHeader(nil, Quorum))
 	numberCount(body, 7)
+	planCount(body, 9)
 	return body
 }
 
@@ -53,9 +54,9 @@ func TestGoldenCountMessages(t *testing.T) {
 
 func TestCountMessagesRoundTrip(t *testing.T) {
 	body := goldenCount()
-	number, level, rest, ok := decodeCount(body)
+	number, level, planned, rest, ok := decodeCount(body)
 	ms, whole := decodeTarget(rest)
-	if number != 7 || level != Quorum || !ok || !whole || len(ms) != 1 || ms[0].Token != -7 {
+	if number != 7 || planned != 9 || level != Quorum || !ok || !whole || len(ms) != 1 || ms[0].Token != -7 {
 		t.Errorf("%d %s %v", number, level, ms)
 	}
 	other := row.Mutation{Generation: 1026, Token: -8, Key: []byte{0, 0, 0, 2}, Fragment: ms[0].Fragment}
@@ -63,7 +64,7 @@ func TestCountMessagesRoundTrip(t *testing.T) {
 		t.Error("two partitions in one request")
 	}
 	for n := range body {
-		if _, _, rest, ok := decodeCount(body[:n]); ok {
+		if _, _, _, rest, ok := decodeCount(body[:n]); ok {
 			if _, ok := decodeTarget(rest); ok {
 				t.Fatalf("%d of %d bytes decode", n, len(body))
 			}
@@ -89,7 +90,7 @@ func FuzzCountMessages(f *testing.F) {
 	f.Add(goldenCount())
 	f.Add(appendCountAnswer(nil, goldenFailure))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, _, rest, ok := decodeCount(b); ok {
+		if _, _, _, rest, ok := decodeCount(b); ok {
 			ms, _ := decodeTarget(rest)
 			var x row.Increments
 			for _, m := range ms {

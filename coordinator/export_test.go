@@ -6,7 +6,7 @@ import "github.com/helenusdb/helenus/coordinator/paxos"
 func (c *Coordinator) ScanAhead() int64 { return c.ahead.Load() }
 
 // ForgetBody returns the body of VerbForget.
-func ForgetBody(at Register, b paxos.Ballot) []byte {
-	q := ballotRequest{verb: VerbForget, generation: at.Generation, token: at.Token, key: at.Key, ballot: b}
+func ForgetBody(planned uint64, at Register, b paxos.Ballot) []byte {
+	q := ballotRequest{verb: VerbForget, planned: planned, generation: at.Generation, token: at.Token, key: at.Key, ballot: b}
 	return q.append(nil)
 }

@@ -246,9 +246,12 @@ func (n *node) Table(gen schema.Generation) (*schema.Table, bool) {
 }
 
 // engine and batch bind storage to the coordinator.
-type engine struct{ *storage.Engine }
+type engine struct {
+	*storage.Engine
+	n *node // nil: what is written is not fenced
+}
 
-func (e engine) NewBatch() coordinator.Batch { return batch{e.Engine.NewBatch()} }
+func (e engine) NewBatch() coordinator.Batch { return &batch{Batch: e.Engine.NewBatch(), n: e.n} }
 
 func (e engine) WhenSynced(seq uint64, c coordinator.Committed) { e.Engine.WhenSynced(seq, c) }
 
@@ -270,7 +273,9 @@ func (e engine) ScanRegisters(at []byte, part byte, fn func(at coordinator.Regis
 	})
 }
 
-func (e engine) NewRegisterBatch() coordinator.RegisterBatch { return batch{e.Engine.NewBatch()} }
+func (e engine) NewRegisterBatch() coordinator.RegisterBatch {
+	return &batch{Batch: e.Engine.NewBatch(), n: e.n}
+}
 
 var lowKey = []byte("paxos low bound")
 
@@ -281,23 +286,58 @@ func (e engine) lowBound() int64 {
 	return 0
 }
 
-func (b batch) SetLowBound(micros int64) error {
+func (b *batch) SetLowBound(micros int64) error {
 	return b.Set(storage.SpaceNode, lowKey, binary.BigEndian.AppendUint64(nil, uint64(micros)))
 }
 
-func (b batch) CommitSynced(c coordinator.Committed) { b.Batch.CommitSynced(c) }
+func (b *batch) CommitSynced(c coordinator.Committed) { b.Batch.CommitSynced(c) }
 
-type batch struct{ *storage.Batch }
+// batch refuses what was planned under another RingEpoch than that of the node, as package node's does.
+type batch struct {
+	*storage.Batch
+	n       *node
+	planned uint64
+}
 
-func (b batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
+func (b *batch) Planned(ringEpoch uint64) { b.planned = ringEpoch }
 
-func (b batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
+func (b *batch) check() error {
+	if b.n.state.Load().RingEpoch != b.planned {
+		return coordinator.ErrOtherPlan
+	}
+	return nil
+}
 
-func (b batch) PutBatchlog(key, value []byte) error { return b.Set(storage.SpaceBatchlog, key, value) }
+func (b *batch) Apply(m *row.Mutation) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	return b.Batch.Apply(m)
+}
 
-func (b batch) DeleteBatchlog(key []byte) error { return b.Delete(storage.SpaceBatchlog, key) }
+func (b *batch) ApplyAll(ms []row.Mutation) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	return b.Batch.ApplyAll(ms)
+}
 
-func (b batch) Commit(c coordinator.Committed) { b.Batch.Commit(c) }
+func (b *batch) SetRegister(gen schema.Generation, token ring.Token, key []byte, part byte, value []byte) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	return b.Batch.SetRegister(gen, token, key, part, value)
+}
+
+func (b *batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
+
+func (b *batch) DeleteHint(key []byte) error { return b.Delete(storage.SpaceHints, key) }
+
+func (b *batch) PutBatchlog(key, value []byte) error { return b.Set(storage.SpaceBatchlog, key, value) }
+
+func (b *batch) DeleteBatchlog(key []byte) error { return b.Delete(storage.SpaceBatchlog, key) }
+
+func (b *batch) Commit(c coordinator.Committed) { b.Batch.Commit(c) }
 
 // start begins or, with what is on its disk, resumes a node.
 func (n *node) start() {
@@ -318,14 +358,14 @@ func (n *node) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	o := coordinator.Options{Self: n.id, Shard: n.shard, Cluster: n, Transport: n, Storage: engine{n.engine}, Hints: engine{n.engine}, Batchlog: engine{n.engine}, Alive: c.alive, DownSince: c.downSince,
+	o := coordinator.Options{Self: n.id, Shard: n.shard, Cluster: n, Transport: n, Storage: engine{n.engine, n}, Hints: engine{n.engine, n}, Batchlog: engine{n.engine, n}, Alive: c.alive, DownSince: c.downSince,
 		IsUnknownTable: func(err error) bool { return errors.Is(err, storage.ErrUnknownTable) },
 		IsBatchFull:    func(err error) bool { return errors.Is(err, storage.ErrTooLarge) },
 		IsInvalid: func(err error) bool {
 			return errors.Is(err, storage.ErrBadMutation) || errors.Is(err, storage.ErrTooLarge)
 		}}
 	n.boots++
-	o.Registers, o.LowBound, o.Boot = engine{n.engine}, engine{n.engine}.lowBound(), n.boots
+	o.Registers, o.LowBound, o.Boot = engine{n.engine, n}, engine{n.engine, n}.lowBound(), n.boots
 	o.Now = func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }
 	if c.lay.tune != nil {
 		c.lay.tune(&o)

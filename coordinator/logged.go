@@ -115,7 +115,7 @@ func (c *Coordinator) keepers(v *view, level Level, gone []*peer) ([]*peer, erro
 func (l *loggedOp) encode() error {
 	size := 0
 	for i := range l.op.parts {
-		size += len(l.op.parts[i].body)
+		size += len(l.op.parts[i].mutations())
 	}
 	if size > loggedBytesMax {
 		return &TooLarge{size, loggedBytesMax}
@@ -127,9 +127,9 @@ func (l *loggedOp) encode() error {
 	for i := range l.op.parts {
 		p := &l.op.parts[i]
 		if p.plan.placement != nil {
-			l.body = append(l.body, p.body...)
+			l.body = append(l.body, p.mutations()...)
 		}
-		for src := p.body; len(src) > 0; {
+		for src := p.mutations(); len(src) > 0; {
 			m, rest, err := row.DecodeMutation(src)
 			if err != nil {
 				return fmt.Errorf("coordinator: logged batch: %w", err)

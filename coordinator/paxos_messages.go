@@ -24,6 +24,7 @@ const (
 
 const (
 	ballotVersion = 1
+	ballotHead    = 30 // bytes up to the key's length
 
 	ballotLocal = 1 << 0 // the electorate is that of the local data centre
 	ballotFlags = ballotLocal
@@ -39,6 +40,7 @@ var errBallot = errors.New("coordinator: a message about a ballot does not decod
 type ballotRequest struct {
 	verb       rpc.Verb
 	local      bool
+	planned    uint64 // RingEpoch of the sender's metadata; not looked at with turns
 	electorate uint64 // hash of those who vote, by the sender's metadata; 0 with commits, forget and turns, on which nobody votes
 	generation schema.Generation
 	token      ring.Token
@@ -56,6 +58,7 @@ func (q *ballotRequest) append(dst []byte) []byte {
 		flags |= ballotLocal
 	}
 	dst = append(dst, ballotVersion, flags)
+	dst = binary.BigEndian.AppendUint64(dst, q.planned)
 	dst = binary.BigEndian.AppendUint64(dst, q.electorate)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(q.generation))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(q.token))
@@ -84,15 +87,16 @@ func appendCommands(dst []byte, cmds []row.Command) []byte {
 }
 
 func (q *ballotRequest) decode(verb rpc.Verb, src []byte) error {
-	if len(src) < 22 || src[0] != ballotVersion || src[1]&^ballotFlags != 0 {
+	if len(src) < ballotHead || src[0] != ballotVersion || src[1]&^ballotFlags != 0 {
 		return errBallot
 	}
 	q.verb, q.local = verb, src[1]&ballotLocal != 0
-	q.electorate = binary.BigEndian.Uint64(src[2:])
-	q.generation = schema.Generation(binary.BigEndian.Uint32(src[10:]))
-	q.token = ring.Token(binary.BigEndian.Uint64(src[14:]))
-	n, w := binary.Uvarint(src[22:])
-	src = src[22:]
+	q.planned = binary.BigEndian.Uint64(src[2:])
+	q.electorate = binary.BigEndian.Uint64(src[10:])
+	q.generation = schema.Generation(binary.BigEndian.Uint32(src[18:]))
+	q.token = ring.Token(binary.BigEndian.Uint64(src[22:]))
+	n, w := binary.Uvarint(src[ballotHead:])
+	src = src[ballotHead:]
 	if w <= 0 || n == 0 || n > ring.ComponentBytesMax || n > uint64(len(src)-w) {
 		return errBallot
 	}

@@ -103,11 +103,11 @@ func (c *Coordinator) forgetRegister(t *tablePlan, r *agedRegister) {
 	}
 	p := r.state.Committed
 	p.Value = value
-	q := ballotRequest{verb: VerbCommit, generation: r.Generation, token: r.Token, key: r.Key, proposal: p}
+	q := ballotRequest{verb: VerbCommit, planned: t.view.state.RingEpoch, generation: r.Generation, token: r.Token, key: r.Key, proposal: p}
 	if !c.askAll(all, q) {
 		return
 	}
-	q = ballotRequest{verb: VerbForget, generation: r.Generation, token: r.Token, key: r.Key, ballot: p.Ballot}
+	q = ballotRequest{verb: VerbForget, planned: t.view.state.RingEpoch, generation: r.Generation, token: r.Token, key: r.Key, ballot: p.Ballot}
 	if c.askAll(all, q) {
 		c.metrics.CASForgotten.Add(1)
 	}

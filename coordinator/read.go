@@ -27,7 +27,7 @@ type readOp struct {
 	level    Level
 	need     int
 	each     bool   // the level counts per data centre: every replica that was asked is needed
-	body     []byte // the encoded command, for data and for a digest
+	body     []byte // the request, for data and for a digest: what it is planned under, and the command
 	digest   []byte
 	here     row.Command // decoded from body for the read of this node's store
 	turn     int         // of a scan: how many replicas to pass over, so that its parts are spread
@@ -265,10 +265,10 @@ func (op *readOp) ask(p *peer, digest, extra bool) *readTarget {
 }
 
 func (op *readOp) dispatch(cmd *row.Command, at *place) {
-	op.body = cmd.Append(op.body[:0])
+	op.body = cmd.Append(op.view.appendPlanned(op.body[:0]))
 	digest := *cmd
 	digest.Digest = true
-	op.digest = digest.Append(op.digest[:0])
+	op.digest = digest.Append(op.view.appendPlanned(op.digest[:0]))
 	first := op.asked
 	for i := range first { // remote ones first: they work while this node reads
 		if t := &first[i]; !t.peer.self {
@@ -337,7 +337,7 @@ func (t *readTarget) readApart(mayWait bool) {
 // readHere reads this node's store at a place.
 func (t *readTarget) readHere(at *place) {
 	op := t.op
-	if _, err := row.DecodeCommand(&op.here, op.body); err != nil {
+	if _, err := row.DecodeCommand(&op.here, op.body[plannedBytes:]); err != nil {
 		t.answered(err)
 		return
 	}

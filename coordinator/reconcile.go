@@ -21,7 +21,7 @@ const repairBytesMax = 1 << 20
 func (op *readOp) reconcile(r *Read) {
 	defer op.release()
 	op.c.metrics.DigestMismatches.Add(1)
-	g := gathering{op: op, cmd: commandOf(bytes.Clone(op.body))}
+	g := gathering{op: op, cmd: commandOf(bytes.Clone(op.body[plannedBytes:]))}
 	g.peers, g.spares = op.contacted()
 	op.trace.Event("Digest mismatch: reading in full")
 	for {
@@ -126,7 +126,7 @@ func (g *gathering) read() bool {
 	op, q := g.op, g.quota()
 	g.pages, g.fails, g.late = nil, nil, false
 	results := make(chan gathered, len(g.peers)+len(g.spares))
-	body := g.cmd.Append(nil)
+	body := g.cmd.Append(op.view.appendPlanned(nil))
 	asked := slices.Clone(g.peers) // and without an answer
 	for _, p := range asked {
 		g.ask(p, body, results)
@@ -338,10 +338,10 @@ func (g *gathering) send(l *lacking, index int, results chan repaired) {
 	for _, ms := range chunks {
 		ack := repairAck{index, results}
 		if l.peer.self {
-			op.c.apartOrHere(func() { op.c.repairHere(ms, ack) })
+			op.c.apartOrHere(func() { op.c.repairHere(op.view, ms, ack) })
 			continue
 		}
-		var body []byte
+		body := op.view.appendPlanned(nil)
 		for i := range ms {
 			body = ms[i].Append(body)
 		}
@@ -349,8 +349,9 @@ func (g *gathering) send(l *lacking, index int, results chan repaired) {
 	}
 }
 
-func (c *Coordinator) repairHere(ms []row.Mutation, ack repairAck) {
+func (c *Coordinator) repairHere(v *view, ms []row.Mutation, ack repairAck) {
 	b := c.o.Storage.NewBatch()
+	b.Planned(v.state.RingEpoch)
 	if err := b.ApplyAll(ms); err != nil {
 		c.o.Logger.Debug("repair refused", "err", err)
 		b.Discard()

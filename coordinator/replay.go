@@ -17,14 +17,14 @@ type replayPart struct {
 	plan  *tablePlan
 	token ring.Token
 	key   []byte
-	body  []byte
+	body  []byte // as sent: what it is planned under, and the mutations
 }
 
 // missed is a replica that has not acknowledged a part of an entry.
 type missed struct {
 	entry int
 	peer  *peer
-	body  []byte
+	body  []byte // mutations
 }
 
 // replays is a page of entries being made again.
@@ -101,7 +101,7 @@ func (r *replays) parts(e *batchlog.Entry) ([]replayPart, batchlog.Outcome) {
 		case age >= time.Duration(t.table.Options.GCGraceSeconds)*time.Second:
 			return nil, batchlog.Useless
 		default:
-			out = appendPart(out, t, &m, src[:len(src)-len(rest)])
+			out = r.v.appendPart(out, t, &m, src[:len(src)-len(rest)])
 		}
 		src = rest
 	}
@@ -115,7 +115,7 @@ func (r *replays) parts(e *batchlog.Entry) ([]replayPart, batchlog.Outcome) {
 }
 
 // appendPart adds an encoded mutation to the last part when it is of the same partition: those are applied as one.
-func appendPart(out []replayPart, t *tablePlan, m *row.Mutation, encoded []byte) []replayPart {
+func (v *view) appendPart(out []replayPart, t *tablePlan, m *row.Mutation, encoded []byte) []replayPart {
 	if n := len(out); n > 0 {
 		last := &out[n-1]
 		if last.token == m.Token && last.plan.table.Keyspace == t.table.Keyspace && bytes.Equal(last.key, m.Key) {
@@ -123,7 +123,7 @@ func appendPart(out []replayPart, t *tablePlan, m *row.Mutation, encoded []byte)
 			return out
 		}
 	}
-	return append(out, replayPart{t, m.Token, m.Key, bytes.Clone(encoded)})
+	return append(out, replayPart{t, m.Token, m.Key, append(v.appendPlanned(make([]byte, 0, plannedBytes+len(encoded))), encoded...)})
 }
 
 // send gives a part to all of its replicas, those that are joining among them.
@@ -131,7 +131,7 @@ func (r *replays) send(entry int, p *replayPart) {
 	var buf [2 * replicasInline]*peer
 	all, _ := p.plan.replicas(buf[:0], p.token)
 	for _, q := range all {
-		m := missed{entry, q, p.body}
+		m := missed{entry, q, p.body[plannedBytes:]}
 		if !q.self && !r.c.live(q) {
 			r.missed = append(r.missed, m)
 			continue
@@ -149,6 +149,7 @@ func (r *replays) send(entry int, p *replayPart) {
 // here applies a part to this node.
 func (r *replays) here(t *replayTarget) {
 	b := r.c.o.Storage.NewBatch()
+	b.Planned(r.v.state.RingEpoch)
 	if status, _, _ := r.c.applyAll(b, t.missed.body, nil); status != rpc.StatusOK {
 		b.Discard()
 		t.answers <- replayAnswer{t, outcomeStale} // there are no hints for this node itself: the entry stays
@@ -169,6 +170,9 @@ func (t *replayTarget) Done(r *rpc.Response) {
 	out := outcomeTimeout
 	if r.Err == nil {
 		out = statusOutcome(r, t.r.v.state.Epoch)
+	}
+	if out == outcomeStale {
+		t.r.c.pull(t.r.v, t.missed.peer.id)
 	}
 	t.answers <- replayAnswer{t, out}
 }

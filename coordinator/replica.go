@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
@@ -13,8 +14,8 @@ import (
 
 // Verbs of the replica protocol; docs/format/messages.md draws the bodies.
 const (
-	VerbMutate rpc.Verb = 32 // mutations of one partition, one after another; answer: empty
-	VerbRead   rpc.Verb = 33 // a row.Command; answer: a row.Page
+	VerbMutate rpc.Verb = 32 // a RingEpoch and mutations of one partition, one after another; answer: empty
+	VerbRead   rpc.Verb = 33 // a RingEpoch and a row.Command; answer: a row.Page
 	VerbCount  rpc.Verb = 40 // increments of counters of one partition, for a leader; answer: how the write ended
 )
 
@@ -23,9 +24,10 @@ const (
 type replicaSession struct {
 	c         *Coordinator
 	from      ring.HostID
-	batch     Batch // nil: nothing written since the last Flush
-	spare     Batch // reused
-	bytes     int   // in batch
+	batch     Batch  // nil: nothing written since the last Flush
+	spare     Batch  // reused
+	bytes     int    // in batch
+	plan      uint64 // RingEpoch under which the mutations in batch were planned
 	acks      []rpc.Responder
 	reads     []waitingRead // that wait until the batch is committed
 	place     *place
@@ -133,7 +135,12 @@ func (g *replicaGroup) Committed(err error) {
 }
 
 func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
-	status, why := s.apply(req.Body)
+	planned, body, ok := splitPlanned(req.Body)
+	if !ok {
+		rsp.Reply(rpc.StatusBadRequest, nil)
+		return
+	}
+	status, why := s.apply(planned, body)
 	switch {
 	case status == rpc.StatusOK:
 		req.Trace.Event("Appending to commitlog and memtable")
@@ -141,9 +148,9 @@ func (s *replicaSession) mutate(req *rpc.Request, rsp rpc.Responder) {
 		if planted.On(planted.BatchSplit) {
 			s.Flush()
 		}
-	case behind(status) && req.Epoch > s.c.o.Cluster.Current().Epoch:
-		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
-		s.later(rsp, func() { s.c.applyWhenCaughtUp(from, epoch, deadline, body, rsp) })
+	case s.c.lags(status, planned, req.Epoch):
+		body, from, epoch, deadline := append([]byte(nil), body...), s.from, max(req.Epoch, planned), req.Deadline
+		s.later(rsp, func() { s.c.applyWhenCaughtUp(from, planned, epoch, deadline, body, rsp) })
 	default:
 		rsp.Reply(status, []byte(why))
 	}
@@ -159,12 +166,25 @@ func (s *replicaSession) later(rsp rpc.Responder, f func()) {
 }
 
 // apply adds the mutations to the session's batch, which has room for all of them. It returns a text with StatusFailed.
-func (s *replicaSession) apply(body []byte) (status rpc.Status, why string) {
-	if status := s.c.writable(body); status != rpc.StatusOK {
+func (s *replicaSession) apply(planned uint64, body []byte) (status rpc.Status, why string) {
+	if status := s.c.writable(planned, body); status != rpc.StatusOK {
 		return status, ""
 	}
-	status, why, s.mutations = s.c.applyAll(s.room(len(body)), body, s.mutations)
+	status, why, s.mutations = s.c.applyAll(s.roomFor(planned, len(body)), body, s.mutations)
 	return status, why
+}
+
+// roomFor is room for mutations that were planned under a RingEpoch: a batch holds those of one.
+func (s *replicaSession) roomFor(planned uint64, n int) Batch {
+	if s.bytes > 0 && s.plan != planned {
+		s.commit()
+	}
+	b := s.room(n)
+	if s.plan != planned {
+		s.plan = planned
+		b.Planned(planned)
+	}
+	return b
 }
 
 // room returns the session's batch with room for n more bytes.
@@ -178,13 +198,17 @@ func (s *replicaSession) room(n int) Batch {
 			s.spare = s.c.o.Storage.NewBatch()
 		}
 		s.batch = s.spare
+		s.batch.Planned(s.plan)
 	}
 	return s.batch
 }
 
 // writable checks every mutation before the first is applied, so that none is when one is refused for what it is.
-func (c *Coordinator) writable(body []byte) rpc.Status {
+func (c *Coordinator) writable(planned uint64, body []byte) rpc.Status {
 	v := c.view()
+	if status := v.fence(planned); status != rpc.StatusOK {
+		return status
+	}
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err != nil {
@@ -226,6 +250,8 @@ func (c *Coordinator) applyAll(b Batch, body []byte, room []row.Mutation) (statu
 	switch {
 	case err == nil:
 		return rpc.StatusOK, "", room
+	case errors.Is(err, ErrOtherPlan):
+		return rpc.StatusWrongEpoch, "", room
 	case c.o.IsUnknownTable(err):
 		return rpc.StatusUnknownTable, "", room
 	}
@@ -234,16 +260,17 @@ func (c *Coordinator) applyAll(b Batch, body []byte, room []row.Mutation) (statu
 }
 
 // applyWhenCaughtUp pulls the metadata that the coordinator has and tries again. It runs on a goroutine of its own.
-func (c *Coordinator) applyWhenCaughtUp(from ring.HostID, epoch uint64, deadline time.Time, body []byte, rsp rpc.Responder) {
+func (c *Coordinator) applyWhenCaughtUp(from ring.HostID, planned, epoch uint64, deadline time.Time, body []byte, rsp rpc.Responder) {
 	if !c.catchUp(from, epoch, deadline) {
 		rsp.Reply(rpc.StatusWrongEpoch, nil)
 		return
 	}
-	if status := c.writable(body); status != rpc.StatusOK {
+	if status := c.writable(planned, body); status != rpc.StatusOK {
 		rsp.Reply(status, nil)
 		return
 	}
 	b := c.o.Storage.NewBatch()
+	b.Planned(planned)
 	status, why, _ := c.applyAll(b, body, nil)
 	if status != rpc.StatusOK {
 		b.Discard()
@@ -266,16 +293,17 @@ func (c *Coordinator) catchUp(from ring.HostID, epoch uint64, deadline time.Time
 }
 
 func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
-	if _, err := row.DecodeCommand(&s.cmd, req.Body); err != nil {
+	planned, command, ok := splitPlanned(req.Body)
+	if _, err := row.DecodeCommand(&s.cmd, command); !ok || err != nil {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 		return
 	}
 	if status := s.c.readable(&s.cmd); status != rpc.StatusOK {
-		if !behind(status) || req.Epoch <= s.c.o.Cluster.Current().Epoch {
+		if !s.c.lags(status, planned, req.Epoch) {
 			rsp.Reply(status, nil)
 			return
 		}
-		body, from, epoch, deadline := append([]byte(nil), req.Body...), s.from, req.Epoch, req.Deadline
+		body, from, epoch, deadline := append([]byte(nil), command...), s.from, max(req.Epoch, planned), req.Deadline
 		s.later(rsp, func() {
 			s.c.catchUp(from, epoch, deadline)
 			s.c.readApart(body, rsp)
@@ -286,10 +314,10 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 	case s.c.self.stalled.Load() >= stalledMax:
 		rsp.Reply(rpc.StatusOverloaded, nil)
 	case s.c.stalling() || !s.c.isPoint(&s.cmd):
-		body := append([]byte(nil), req.Body...)
+		body := append([]byte(nil), command...)
 		s.later(rsp, func() { s.c.readApart(body, rsp) })
 	case s.batch != nil: // no partition stays locked while this node's disk is read
-		s.reads = append(s.reads, waitingRead{req.Body, rsp})
+		s.reads = append(s.reads, waitingRead{command, rsp})
 	default:
 		s.readPoint(rsp)
 	}

@@ -181,7 +181,7 @@ func TestScenario_R16_DigestsWithoutData(t *testing.T) {
 				if m.verb != coordinator.VerbRead {
 					return action{}
 				}
-				if _, err := row.DecodeCommand(&cmd, m.body); err != nil || cmd.Digest {
+				if _, err := row.DecodeCommand(&cmd, m.body[8:]); err != nil || cmd.Digest {
 					return action{}
 				}
 				if asked++; asked == 1 {

@@ -222,6 +222,10 @@ type Storage interface {
 
 // Batch collects writes that become visible and durable together; it belongs to one goroutine.
 type Batch interface {
+	// Planned names the RingEpoch under which what is applied from here on was planned, until the batch is committed or discarded. One
+	// batch has one.
+	Planned(ringEpoch uint64)
+	// Apply fails with ErrOtherPlan when the RingEpoch is not this node's (any more).
 	Apply(m *row.Mutation) error
 	// ApplyAll adds all of the mutations or, with an error, none.
 	ApplyAll(ms []row.Mutation) error

@@ -21,7 +21,7 @@ const whyBytesMax = 256
 const replicasInline = 6
 
 // mutationBytesMax bounds the encoded mutations of one partition: they travel in one message.
-const mutationBytesMax = rpc.BodyMax
+const mutationBytesMax = rpc.BodyMax - plannedBytes
 
 // writeOp is a write under way. It outlives the caller's Write, because replicas answer after the level was reached. It
 // is made of parts, one for each partition, and is returned to the pool when the last replica of the last part has
@@ -54,7 +54,7 @@ type writeOp struct {
 // once the write is dispatched.
 type writePart struct {
 	plan    *tablePlan
-	body    []byte // encoded mutations, as sent and hinted
+	body    []byte // as sent: what it is planned under, and the encoded mutations
 	from    int    // its mutations are Write.Mutations[from:to]
 	to      int
 	targets []writeTarget
@@ -134,8 +134,8 @@ func (b *Burst) writeAlone(v *view, w *Write) bool {
 	if t == nil || !t.onlyHere(m.Token, w.Level) {
 		return false
 	}
-	if err := b.applyAlone(m); err != nil {
-		if b.c.o.IsUnknownTable(err) && b.c.o.Cluster.Current().Epoch > v.state.Epoch {
+	if err := b.applyAlone(v, m); err != nil {
+		if v.stale(b.c, err) {
 			return false // newer metadata are here: the way that looks at them again
 		}
 		b.c.writeDone(w, b.c.localWriteError(err, w))
@@ -205,7 +205,7 @@ func (op *writeOp) plan(w *Write) error {
 	}
 	op.open = len(op.parts)
 	for i := range op.parts {
-		if err := op.parts[i].encode(w); err != nil {
+		if err := op.parts[i].encode(op.view, w); err != nil {
 			return err
 		}
 	}
@@ -263,15 +263,19 @@ func (op *writeOp) anyTakes(replicas []*peer) bool {
 	return false
 }
 
-func (p *writePart) encode(w *Write) error {
+func (p *writePart) encode(v *view, w *Write) error {
+	p.body = v.appendPlanned(p.body[:0])
 	for i := p.from; i < p.to; i++ {
 		p.body = w.Mutations[i].Append(p.body)
 	}
-	if len(p.body) > mutationBytesMax {
-		return &TooLarge{len(p.body), mutationBytesMax}
+	if size := len(p.mutations()); size > mutationBytesMax {
+		return &TooLarge{size, mutationBytesMax}
 	}
 	return nil
 }
+
+// mutations are those of the body, as hints and the batchlog keep them: under what they are planned is decided when they are made.
+func (p *writePart) mutations() []byte { return p.body[plannedBytes:] }
 
 // dispatch sends every part to its replicas. Answers may come while it runs; they decide nothing before it is through
 // with the caller's Write. The op's own reference keeps it alive.
@@ -321,13 +325,13 @@ func (b *Burst) send(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 		b.sendHere(op, p, t, w)
 	case c.live(t.peer):
 		c.send(op.trace, t.peer, VerbMutate, op.deadline, p.body, t)
-	case op.unhinted || c.hints.Put(b.open(len(p.body)), t.peer.id, p.body) != nil:
+	case op.unhinted || c.hints.Put(b.open(op.view, len(p.body)), t.peer.id, p.mutations()) != nil:
 		t.outcome(outcomeDown)
 	default:
 		if op.trace != nil {
 			op.trace.Event("Storing hint for %s", t.peer.address())
 		}
-		b.acks = append(b.acks, localAck{target: t, hint: true, peer: t.peer, size: len(p.body)})
+		b.acks = append(b.acks, localAck{target: t, hint: true, peer: t.peer, size: len(p.mutations())})
 	}
 }
 
@@ -336,7 +340,7 @@ func (b *Burst) sendHere(op *writeOp, p *writePart, t *writeTarget, w *Write) {
 	if op.trace != nil {
 		op.trace.Event("Appending to commitlog and %s memtable", p.plan.table.Name)
 	}
-	if err := b.open(len(p.body)).ApplyAll(w.Mutations[p.from:p.to]); err != nil {
+	if err := b.open(op.view, len(p.body)).ApplyAll(w.Mutations[p.from:p.to]); err != nil {
 		t.refusedHere(err)
 		return
 	}
@@ -352,7 +356,7 @@ func (t *writeTarget) refusedHere(err error) {
 	if op.trace != nil {
 		op.trace.Event("Local store refused: %v", err)
 	}
-	if op.c.o.IsUnknownTable(err) && op.c.o.Cluster.Current().Epoch > op.view.state.Epoch {
+	if op.view.stale(op.c, err) {
 		t.outcome(outcomeStale)
 		return
 	}
@@ -433,7 +437,7 @@ func (t *writeTarget) outcome(o outcome) {
 		op.trace.Event("%s %s", outcomeWords[o], t.peer.address())
 	}
 	if o >= outcomeFailed && !op.unhinted && !t.peer.self {
-		op.c.hints.Missed(t.peer.id, p.body, time.Since(op.began))
+		op.c.hints.Missed(t.peer.id, p.mutations(), time.Since(op.began))
 	}
 	if decided {
 		op.answer(w, err)
@@ -538,7 +542,7 @@ func (op *writeOp) retry(w *Write, first error) {
 func (op *writeOp) decodeAll() ([]row.Mutation, error) {
 	var out []row.Mutation
 	for i := range op.parts {
-		for src := bytes.Clone(op.parts[i].body); len(src) > 0; {
+		for src := bytes.Clone(op.parts[i].mutations()); len(src) > 0; {
 			m, rest, err := row.DecodeMutation(src)
 			if err != nil {
 				return nil, err

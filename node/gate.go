@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,67 +19,95 @@ import (
 	"github.com/helenusdb/helenus/storage"
 )
 
-// gate lets no writes to user tables into the engine while a node is joining: the ring changes only while no user table
-// holds a row (meta/formation), and what this node said about that has to stay true. It costs a write batch two atomic
-// additions.
+// gate is where what is written passes into the engine (docs/design/0009-movement.md, F1 and F2). It lets in only what was planned under
+// the RingEpoch that this node has, and nothing for user tables while a node is joining without being sent rows (meta/formation): what
+// this node said about that has to stay true. It counts batches by what they were planned under, so that it can say when all that was
+// let in before a state came is visible. It costs a write batch two atomic additions, and a mutation two atomic loads.
 type gate struct {
 	current func() *meta.State
-	// inside counts batches with rows of user tables that are not visible yet, in the slot that was the turn's when they entered: so
-	// that settle can wait for those of before while others come and go.
-	inside   [2]atomic.Int64
-	turn     atomic.Uint32
-	settling atomic.Bool
+	newest  atomic.Pointer[planned] // of planned; nil: none yet
+
+	mu      sync.Mutex // guards planned; held for an instant
+	planned []*planned // of the present RingEpoch, and of others while they have batches inside
+}
+
+// planned counts the batches of one RingEpoch.
+type planned struct {
+	ringEpoch uint64
+	inside    atomic.Int64 // that have rows or registers that are not visible yet
 }
 
 // errJoining refuses a write to a user table. Newer metadata follow, with which it may be tried again.
 var errJoining = errors.New("node: user tables take no writes while a node is joining")
 
-// enter counts first and looks then: a batch that drain does not count sees the state that drain waited for. It looks
-// before too, so that batches that are turned away do not keep drain from seeing that nobody is inside.
-func (g *gate) enter() (slot uint32, ok bool) {
-	if g.current().Quiet() {
-		return 0, false
-	}
-	slot = g.turn.Load()
-	g.inside[slot].Add(1)
-	if g.current().Quiet() {
-		g.leave(slot)
-		return 0, false
-	}
-	return slot, true
-}
-
-func (g *gate) leave(slot uint32) { g.inside[slot].Add(-1) }
-
-// drain returns when every batch that was let in before the current state came is visible.
-func (g *gate) drain(ctx context.Context) error {
-	return g.await(ctx, func() bool { return g.inside[0].Load()+g.inside[1].Load() == 0 })
-}
-
-// settle returns when every batch that was inside when it was called is visible, also while others enter and leave all the time. A batch
-// that it does not wait for has looked at the state after settle was called.
-func (g *gate) settle(ctx context.Context) error {
-	if err := g.await(ctx, func() bool { return g.settling.CompareAndSwap(false, true) }); err != nil {
-		return err
-	}
-	defer g.settling.Store(false)
-	for range 2 { // twice: one that read the turn before it changed may have entered the slot that was empty
-		slot := g.turn.Load()
-		g.turn.Store(1 - slot)
-		if err := g.await(ctx, func() bool { return g.inside[slot].Load() == 0 }); err != nil {
-			return err
-		}
+// admits says why something may not be written now: what was planned under another RingEpoch, or a user table of which there are no rows.
+func (g *gate) admits(ringEpoch uint64, user bool) error {
+	switch s := g.current(); {
+	case s.RingEpoch != ringEpoch:
+		return coordinator.ErrOtherPlan
+	case user && s.Quiet():
+		return errJoining
 	}
 	return nil
 }
 
-func (g *gate) await(ctx context.Context, holds func() bool) error {
-	if holds() {
-		return nil
+// enter counts first and looks then: a batch that drain does not count sees the state that drain waited for. It looks
+// before too, so that batches that are turned away do not keep drain from seeing that nobody is inside.
+func (g *gate) enter(ringEpoch uint64, user bool) (*planned, error) {
+	if err := g.admits(ringEpoch, user); err != nil {
+		return nil, err
 	}
+	p := g.count(ringEpoch)
+	if err := g.admits(ringEpoch, user); err != nil {
+		p.leave()
+		return nil, err
+	}
+	return p, nil
+}
+
+// count counts one more batch of a RingEpoch.
+func (g *gate) count(ringEpoch uint64) *planned {
+	if p := g.newest.Load(); p != nil && p.ringEpoch == ringEpoch {
+		p.inside.Add(1)
+		return p
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.current().RingEpoch
+	// Who still holds what is dropped here, and counts there, is turned away when it looks.
+	g.planned = slices.DeleteFunc(g.planned, func(p *planned) bool { return p.ringEpoch < now && p.inside.Load() == 0 })
+	i := slices.IndexFunc(g.planned, func(p *planned) bool { return p.ringEpoch == ringEpoch })
+	if i < 0 {
+		i = len(g.planned)
+		g.planned = append(g.planned, &planned{ringEpoch: ringEpoch})
+	}
+	p := g.planned[i]
+	p.inside.Add(1)
+	if ringEpoch == now {
+		g.newest.Store(p)
+	}
+	return p
+}
+
+func (p *planned) leave() { p.inside.Add(-1) }
+
+// before counts the batches inside that were planned under an older RingEpoch.
+func (g *gate) before(ringEpoch uint64) (n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.planned {
+		if p.ringEpoch < ringEpoch {
+			n += p.inside.Load()
+		}
+	}
+	return n
+}
+
+// drain returns when every batch is visible that was planned under an older RingEpoch than this one, which the current state has reached.
+func (g *gate) drain(ctx context.Context, ringEpoch uint64) error {
 	t := time.NewTicker(time.Millisecond)
 	defer t.Stop()
-	for !holds() {
+	for g.before(ringEpoch) != 0 {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("node: writes under way: %w", ctx.Err())
@@ -86,37 +117,44 @@ func (g *gate) await(ctx context.Context, holds func() bool) error {
 	return nil
 }
 
+// drainAll is drain of whatever is inside: for the state in which a node joins without being sent rows, when no user table lets anything in.
+func (g *gate) drainAll(ctx context.Context) error { return g.drain(ctx, math.MaxUint64) }
+
 // batch is a batch of the engine as the coordinator sees it, behind the gate.
 type batch struct {
 	*storage.Batch
-	gate   *gate
-	inside bool
-	slot   uint32 // of the gate, when inside
+	gate      *gate
+	ringEpoch uint64   // under which its content was planned
+	inside    *planned // nil: nothing in it has passed the gate
 }
 
+// Planned implements coordinator.Batch.
+func (b *batch) Planned(ringEpoch uint64) { b.ringEpoch = ringEpoch }
+
 func (b *batch) Apply(m *row.Mutation) error {
-	if !b.enter(m) {
-		return errJoining
+	if err := b.enter(m.Generation); err != nil {
+		return err
 	}
 	return b.Batch.Apply(m)
 }
 
 func (b *batch) ApplyAll(ms []row.Mutation) error {
 	for i := range ms {
-		if !b.enter(&ms[i]) {
-			return errJoining
+		if err := b.enter(ms[i].Generation); err != nil {
+			return err
 		}
 	}
 	return b.Batch.ApplyAll(ms)
 }
 
-// enter passes the gate once per batch, with the first row of a user table.
-func (b *batch) enter(m *row.Mutation) bool {
-	if !b.inside && m.Generation >= schema.GenerationUserMin {
-		b.slot, b.inside = b.gate.enter()
-		return b.inside
+// enter passes the gate with the first mutation of the batch, and looks again with each further one.
+func (b *batch) enter(gen schema.Generation) (err error) {
+	user := gen >= schema.GenerationUserMin
+	if b.inside != nil {
+		return b.gate.admits(b.ringEpoch, user)
 	}
-	return true
+	b.inside, err = b.gate.enter(b.ringEpoch, user)
+	return err
 }
 
 func (b *batch) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
@@ -131,8 +169,8 @@ func (b *batch) DeleteBatchlog(key []byte) error { return b.Delete(storage.Space
 
 // SetRegister passes the gate as rows do: what was accepted for a partition is as good as a row.
 func (b *batch) SetRegister(gen schema.Generation, token ring.Token, key []byte, part byte, value []byte) error {
-	if !b.enter(&row.Mutation{Generation: gen}) {
-		return errJoining
+	if err := b.enter(gen); err != nil {
+		return err
 	}
 	return b.Batch.SetRegister(gen, token, key, part, value)
 }
@@ -158,8 +196,8 @@ func (b *batch) Discard() {
 }
 
 func (b *batch) leave() {
-	if b.inside {
-		b.inside = false
-		b.gate.leave(b.slot)
+	if b.inside != nil {
+		b.inside.leave()
+		b.inside = nil
 	}
 }

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
 )
 
 func addrOf(i byte, port uint16) netip.AddrPort {
@@ -60,15 +61,15 @@ func TestGate(t *testing.T) {
 						return
 					default:
 					}
-					if slot, ok := g.enter(); ok {
+					if p, err := g.enter(current.Load().RingEpoch, true); err == nil {
 						visible.Add(1)
-						g.leave(slot)
+						p.leave()
 					}
 				}
 			})
 		}
 		current.Store(quiet)
-		if err := g.drain(context.Background()); err != nil {
+		if err := g.drainAll(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		seen := visible.Load()
@@ -89,74 +90,56 @@ func TestGate(t *testing.T) {
 func TestGateDrainIsBounded(t *testing.T) {
 	before, _ := quietStates(t)
 	g := &gate{current: func() *meta.State { return before }}
-	if _, ok := g.enter(); !ok {
+	if _, err := g.enter(before.RingEpoch, true); err != nil {
 		t.Fatal("not let in")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
-	if err := g.drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if err := g.drainAll(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("drain: %v", err)
 	}
 }
 
-// TestGateSettles: once settle has returned, whoever was inside when it was called has left, although others enter all the time, and several
-// settle at once.
-func TestGateSettles(t *testing.T) {
-	before, _ := quietStates(t)
-	g := &gate{current: func() *meta.State { return before }}
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	var now atomic.Int64 // rises; who is inside says since when
-	var since [4]atomic.Int64
-	for i := range since {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				slot, ok := g.enter()
-				if !ok {
-					t.Error("not let in")
-					return
-				}
-				since[i].Store(now.Add(1))
-				runtime.Gosched()
-				since[i].Store(0)
-				g.leave(slot)
-			}
-		})
+// TestGateRefusesOtherPlans: what was planned under another RingEpoch is let in nowhere, not for any keyspace and not into a batch that is
+// inside already; and a drain waits for the batches of older ones only, however many of the present one come and go.
+func TestGateRefusesOtherPlans(t *testing.T) {
+	before, after := quietStates(t)
+	if before.RingEpoch == after.RingEpoch {
+		t.Fatal("the states have one RingEpoch")
 	}
-	var settlers sync.WaitGroup
-	for range 2 {
-		settlers.Go(func() {
-			for range 100 {
-				called := now.Load()
-				if err := g.settle(context.Background()); err != nil {
-					t.Error(err)
-					return
-				}
-				for i := range since {
-					if at := since[i].Load(); at != 0 && at <= called {
-						t.Errorf("one that was inside at %d is, after settle was called at %d", at, called)
-					}
-				}
-			}
-		})
+	var current atomic.Pointer[meta.State]
+	current.Store(before)
+	g := &gate{current: current.Load}
+	b := &batch{gate: g}
+	b.Planned(before.RingEpoch)
+	if err := b.enter(schema.GenerationUserMin); err != nil {
+		t.Fatal(err)
 	}
-	settlers.Wait()
-	close(stop)
-	wg.Wait()
-
-	slot, _ := g.enter()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
-	defer cancel()
-	if err := g.settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("settle beside one that stays: %v", err)
+	current.Store(after)
+	for _, gen := range []schema.Generation{1, schema.GenerationUserMin} { // of the system's tables, and of users'
+		if err := b.enter(gen); !errors.Is(err, coordinator.ErrOtherPlan) {
+			t.Errorf("a batch that is inside took generation %d: %v", gen, err)
+		}
+		if _, err := g.enter(before.RingEpoch, gen >= schema.GenerationUserMin); !errors.Is(err, coordinator.ErrOtherPlan) {
+			t.Errorf("generation %d of an older plan: %v", gen, err)
+		}
 	}
-	g.leave(slot)
-	if err := g.settle(context.Background()); err != nil {
+	if _, err := g.enter(after.RingEpoch+1, false); !errors.Is(err, coordinator.ErrOtherPlan) {
+		t.Errorf("of a newer plan: %v", err)
+	}
+	p, err := g.enter(after.RingEpoch, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := g.before(after.RingEpoch); n != 1 {
+		t.Errorf("%d batches of older plans", n)
+	}
+	b.leave()
+	if err := g.drain(context.Background(), after.RingEpoch); err != nil {
 		t.Error(err)
+	}
+	p.leave()
+	if n := len(g.planned); n > 2 {
+		t.Errorf("%d counters are kept", n)
 	}
 }

@@ -572,7 +572,7 @@ func (n *Node) nudgeRetired() {
 // joining no further write is let in, and it answers when those that were are visible.
 func (n *Node) anyRows(ctx context.Context) (bool, error) {
 	if n.log.Current().Quiet() {
-		if err := n.gate.drain(ctx); err != nil {
+		if err := n.gate.drainAll(ctx); err != nil {
 			return false, err
 		}
 	}

@@ -50,6 +50,7 @@ func (s repairStore) Tally(ctx context.Context, q repair.Tally) (row.Tally, ring
 // Apply commits mutations in as many batches as they need, each durable before the next begins.
 func (s repairStore) Apply(ctx context.Context, ms []row.Mutation) error {
 	b := &batch{Batch: s.e.NewBatch(), gate: s.gate}
+	b.Planned(s.gate.current().RingEpoch)
 	for i := range ms {
 		err := b.Apply(&ms[i])
 		if errors.Is(err, storage.ErrTooLarge) && b.Len() > 0 {

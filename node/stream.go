@@ -89,7 +89,7 @@ func (m streamMembers) Admit(ctx context.Context, table schema.Generation, rg ri
 	if !member || len(ring.Subtract([]ring.Range{rg}, p.Ranges(self))) > 0 {
 		return stream.ErrNotOwner
 	}
-	return m.n.gate.settle(ctx)
+	return m.n.gate.drain(ctx, s.RingEpoch)
 }
 
 // streamStore is storage as both halves of streaming see it.

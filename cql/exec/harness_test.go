@@ -235,6 +235,8 @@ func (e engineOf) ScanBatchlog(start, end []byte, fn func(key, value []byte) boo
 
 type batchOf struct{ *storage.Batch }
 
+func (b batchOf) Planned(uint64) {}
+
 func (b batchOf) PutHint(key, value []byte) error { return b.Set(storage.SpaceHints, key, value) }
 func (b batchOf) DeleteHint(key []byte) error     { return b.Delete(storage.SpaceHints, key) }
 func (b batchOf) PutBatchlog(key, value []byte) error {
