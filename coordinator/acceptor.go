@@ -205,7 +205,7 @@ func (a *acceptor) vote(q *ballotRequest, done func(*ballotAnswer)) {
 	case v.unsynced != 0:
 		a.c.o.Storage.WhenSynced(v.unsynced, &v)
 	default:
-		done(&v.answer)
+		v.Committed(nil)
 	}
 }
 

@@ -1,10 +1,12 @@
 package coordinator
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/rpc"
 )
 
@@ -14,19 +16,23 @@ const ballotClass = rpc.Data
 // commitRun is a commit on its way to the replicas.
 type commitRun struct {
 	c     *Coordinator
-	t     *tablePlan
-	value []byte
+	at    Register
+	p     paxos.Proposal
 	began time.Time
+	until time.Time
 	owing bool
 
 	mu      sync.Mutex // guards what follows; held for an instant
+	t       *tablePlan // by which it was planned last
 	acked   []*peer
-	open    int // replicas that may yet acknowledge
+	open    int  // answers that may yet come, or plans
+	anew    bool // it is being planned anew
 	waiters []*commitWaiter
 }
 
 // commitWaiter is told when its level is reached, or cannot be any more.
 type commitWaiter struct {
+	level Level
 	quota quota
 	done  chan bool // capacity 1
 	told  bool
@@ -35,62 +41,105 @@ type commitWaiter struct {
 // commitAll sends a decided proposal to all replicas, or what writes nothing to those that vote, and does not wait; what this
 // node stores is visible when it returns. A replica that misses rows gets a hint.
 func (c *Coordinator) commitAll(g *assembly, at Register, p paxos.Proposal) *commitRun {
-	run := &commitRun{c: c, t: g.t, value: p.Value, began: time.Now()}
+	run := &commitRun{c: c, t: g.t, at: at, p: p, began: time.Now()}
+	run.until = run.began.Add(c.o.WriteTimeout)
 	replicas := g.peers
 	if len(p.Value) > 0 {
 		replicas, _ = g.t.replicas(nil, at.Token)
 	}
-	run.open = len(replicas)
 	if len(p.Value) > 0 {
 		run.owing = true
 		c.owing.Add(1)
 	}
-	q := ballotRequest{verb: VerbCommit, planned: g.t.view.state.RingEpoch, generation: at.Generation, token: at.Token, key: at.Key, proposal: p}
+	run.open = len(replicas)
+	run.send(g.t, replicas)
+	return run
+}
+
+// send sends the commit to replicas, each of which is counted as open.
+func (run *commitRun) send(t *tablePlan, replicas []*peer) {
+	c, at := run.c, run.at
+	q := ballotRequest{verb: VerbCommit, planned: t.view.state.RingEpoch, generation: at.Generation, token: at.Token, key: at.Key, proposal: run.p}
 	body := q.append(nil)
-	until := time.Now().Add(c.o.WriteTimeout)
 	var self *peer
 	for _, to := range replicas {
 		switch {
 		case to.self:
 			self = to
 		case c.live(to):
-			c.o.Transport.Send(to.id, ballotClass, VerbCommit, until, body, &commitCall{run, to})
+			c.o.Transport.Send(to.id, ballotClass, VerbCommit, run.until, body, &commitCall{run, t, to})
 		default:
-			run.outcome(to, false)
+			run.outcome(t, to, outcomeDown)
 		}
 	}
 	if self != nil {
-		c.acceptor.vote(&q, func(a *ballotAnswer) { run.outcome(self, a.status == rpc.StatusOK) })
+		c.acceptor.vote(&q, func(a *ballotAnswer) {
+			run.outcome(t, self, statusOutcome(&rpc.Response{Status: a.status, Epoch: c.o.Cluster.Current().Epoch}, t.view.state.Epoch))
+		})
 	}
-	return run
 }
 
 // commitCall is the callback of one replica's answer.
 type commitCall struct {
 	run *commitRun
+	t   *tablePlan
 	to  *peer
 }
 
 // Done implements rpc.Callback.
 func (k *commitCall) Done(r *rpc.Response) {
-	k.run.outcome(k.to, r.Err == nil && r.Status == rpc.StatusOK)
+	out := outcomeTimeout
+	if r.Err == nil {
+		out = statusOutcome(r, k.t.view.state.Epoch)
+	}
+	k.run.outcome(k.t, k.to, out)
 }
 
-// outcome takes note of what became of one replica.
-func (run *commitRun) outcome(p *peer, ok bool) {
-	if !ok && len(run.value) > 0 && !p.self {
-		run.c.hints.Missed(p.id, run.value, time.Since(run.began))
+// outcome takes note of what became of one replica. One that refused by newer metadata has the commit planned anew.
+func (run *commitRun) outcome(t *tablePlan, p *peer, o outcome) {
+	run.mu.Lock()
+	ok, anew := o == outcomeAcked, o == outcomeStale && len(run.p.Value) > 0 && run.t == t && !run.anew
+	if anew {
+		run.anew = true
+		run.open++
 	}
+	if ok && !slices.Contains(run.acked, p) {
+		run.acked = append(run.acked, p)
+		run.tellLocked(p)
+	}
+	run.mu.Unlock()
+	if !ok && !anew && !p.self && (o != outcomeStale || run.t == t) {
+		run.missed(p)
+	}
+	if anew && !run.c.spawn(func() { run.sendAnew(t, p) }) {
+		run.missed(p)
+		run.ended()
+	}
+	run.ended()
+}
+
+// missed has a hint kept for a replica that may lack the rows.
+func (run *commitRun) missed(p *peer) {
+	if len(run.p.Value) > 0 && !p.self {
+		run.c.hints.Missed(p.id, run.p.Value, time.Since(run.began))
+	}
+}
+
+// tellLocked tells those whose level one more acknowledgement reaches. Under mu.
+func (run *commitRun) tellLocked(p *peer) {
+	for _, w := range run.waiters {
+		if !w.told && w.quota.count(p, run.t.view.localDC) {
+			w.tell(true)
+		}
+	}
+}
+
+// ended takes note that one answer less is open.
+func (run *commitRun) ended() {
 	run.mu.Lock()
 	run.open--
 	last := run.open == 0
-	if ok {
-		run.acked = append(run.acked, p)
-	}
 	for _, w := range run.waiters {
-		if ok && !w.told && w.quota.count(p, run.t.view.localDC) {
-			w.tell(true)
-		}
 		if last && !w.told {
 			w.tell(false)
 		}
@@ -98,6 +147,46 @@ func (run *commitRun) outcome(p *peer, ok bool) {
 	run.mu.Unlock()
 	if last && run.owing {
 		run.c.owing.Add(-1)
+	}
+}
+
+// sendAnew sends the commit to those that are to have it by newer metadata, and counts by these from then on. by is who has them.
+func (run *commitRun) sendAnew(t *tablePlan, by *peer) {
+	defer run.ended()
+	from := by.id
+	if by.self {
+		from = ring.HostID{}
+	}
+	v := t.view
+	if run.c.newerThan(v.state.Epoch, from, run.until) {
+		v = run.c.view()
+	}
+	now := v.table(run.at.Generation)
+	if v == t.view || now == nil {
+		run.missed(by)
+		return
+	}
+	replicas, _ := now.replicas(nil, run.at.Token)
+	run.mu.Lock()
+	run.t, run.anew = now, false
+	run.open += len(replicas)
+	for _, w := range run.waiters {
+		if !w.told {
+			w.quota = now.writeQuota(w.level, run.at.Token)
+			run.recountLocked(w)
+		}
+	}
+	run.mu.Unlock()
+	run.send(now, replicas)
+}
+
+// recountLocked counts what was acknowledged by those that are replicas by the present plan. Under mu.
+func (run *commitRun) recountLocked(k *commitWaiter) {
+	replicas, _ := run.t.replicas(nil, run.at.Token)
+	for _, p := range run.acked {
+		if !k.told && slices.Contains(replicas, p) && k.quota.count(p, run.t.view.localDC) {
+			k.tell(true)
+		}
 	}
 }
 
@@ -113,17 +202,9 @@ func (run *commitRun) await(w *casOp) error {
 	if w.level == Any {
 		return nil
 	}
-	k := &commitWaiter{quota: run.t.quota(w.level), done: make(chan bool, 1)}
-	replicas, natural := run.t.replicas(nil, w.cmd.Token)
-	for _, p := range replicas[natural:] {
-		k.quota.expect(p, run.t.view.localDC)
-	}
 	run.mu.Lock()
-	for _, p := range run.acked {
-		if !k.told && k.quota.count(p, run.t.view.localDC) {
-			k.tell(true)
-		}
-	}
+	k := &commitWaiter{level: w.level, quota: run.t.writeQuota(w.level, run.at.Token), done: make(chan bool, 1)}
+	run.recountLocked(k)
 	if !k.told && run.open == 0 {
 		k.tell(false)
 	}

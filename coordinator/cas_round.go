@@ -294,6 +294,9 @@ func (a *casAttempt) promised(m *ballotReplyOf) paxos.Step {
 	}
 	if m.failed() {
 		a.note(m)
+		if a.stale { // by newer metadata others vote
+			return paxos.Failed
+		}
 		return a.round.Fail(m.from, false)
 	}
 	switch c := &m.promise.Committed; {

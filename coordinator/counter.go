@@ -261,8 +261,7 @@ func (p *counterPart) led(err error, epoch uint64) {
 		p.ended(err)
 		return
 	}
-	if stale := r.status == rpc.StatusWrongEpoch || behind(r.status); stale && !p.again {
-		p.again = true
+	if stale := r.status == rpc.StatusWrongEpoch || behind(r.status); stale {
 		from := ring.HostID{}
 		if epoch > p.view.state.Epoch {
 			from = p.leader.id

@@ -3,11 +3,14 @@ package coordinator_test
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 )
@@ -226,6 +229,179 @@ func TestMovement_SessionsDivideBatches(t *testing.T) {
 		session.Close()
 		if before != 1 || commits.Load() != 2 {
 			t.Errorf("%d batches, then %d", before, commits.Load())
+		}
+	})
+}
+
+// TestMovement_ReadsOfEndedPlans: a replica that has applied the end of a movement refuses a read that was planned before its switch, here and
+// elsewhere, in one partition or in a range, also one that it was in the middle of when it fell asleep; it answers those that were planned before the switch until then.
+func TestMovement_ReadsOfEndedPlans(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		var c *cluster
+		sleep := func() {}
+		c = moving(t, func(o *coordinator.Options) {
+			if o.Self == hostID(0) {
+				o.Storage = sleepsInRead{o.Storage, func() { sleep() }}
+			}
+		})
+		pk := c.keyLost()
+		cmd := c.whole(c.wide, pk)
+		body := cmd.Append(binary.BigEndian.AppendUint64(nil, c.state.RingEpoch))
+		read := message{from: 3, verb: coordinator.VerbRead, body: body}
+		for read.to = range 3 {
+			if c.isReplica(read.to, pk) {
+				break
+			}
+		}
+		switched := c.switched(c.state)
+		ended := c.moved(c.state)
+		if ended.ReadEpoch != switched.RingEpoch || switched.ReadEpoch >= c.state.RingEpoch {
+			t.Fatalf("reads from %d on, the switch was %d", ended.ReadEpoch, switched.RingEpoch)
+		}
+		for _, x := range []struct {
+			name string
+			s    uint64
+			want rpc.Status
+		}{{"filling", c.state.Epoch, rpc.StatusOK}, {"switched", switched.Epoch, rpc.StatusOK}, {"ended", ended.Epoch, rpc.StatusWrongEpoch}} {
+			switch x.s {
+			case c.state.Epoch:
+				c.everywhere(c.state)
+			case switched.Epoch:
+				c.everywhere(switched)
+			default:
+				c.everywhere(ended)
+			}
+			if status, _, err := c.call(read); err != nil || status != x.want {
+				t.Errorf("%s: %s %v", x.name, status, err)
+			}
+		}
+		// A loser, asleep between its look at the metadata and its disk, must not answer from there.
+		for _, level := range []coordinator.Level{coordinator.One, coordinator.Quorum} {
+			pk := c.keyLostBy(0)
+			c.everywhere(c.state)
+			c.plant(0, c.put(c.wide, pk, "a", 1, "old"))
+			sleep = func() {
+				sleep = func() {}
+				c.everywhere(ended)
+				for n := range c.nodes {
+					if c.isReplicaIn(ended.Placement("ks"), n, pk) {
+						c.plant(n, c.put(c.wide, pk, "a", 2, "new"))
+					}
+				}
+			}
+			if got := c.mustRead(0, level, c.whole(c.wide, pk)); got != "a=new " {
+				t.Errorf("%s: %q", level, got)
+			}
+		}
+	})
+}
+
+// sleepsInRead is a store in whose reads a node falls asleep.
+type sleepsInRead struct {
+	coordinator.Storage
+	sleep func()
+}
+
+func (s sleepsInRead) Read(cmd *row.Command, page *row.Page) (uint64, error) {
+	seq, err := s.Storage.Read(cmd, page)
+	s.sleep()
+	return seq, err
+}
+
+func (c *cluster) isReplicaIn(p *ring.Placement, n int, pk []byte) bool {
+	return slices.ContainsFunc(p.Replicas(tokenOf(pk)), func(i int32) bool { return p.Ring().Nodes()[i].ID == hostID(n) })
+}
+
+// keyLostBy returns the key of a partition that the node gives to the joining one, and keyLost that of one which any does.
+func (c *cluster) keyLostBy(n int) []byte {
+	for i := range 10000 {
+		if pk := key(i); c.isReplicaIn(c.state.Before("ks"), n, pk) && !c.isReplicaIn(c.state.After("ks"), n, pk) {
+			return pk
+		}
+	}
+	c.t.Fatalf("node %d gives nothing away", n)
+	return nil
+}
+
+func (c *cluster) keyLost() []byte { return c.keyJoining(1) }
+
+// TestMovement_RetriesUntilTheDeadline: metadata that change again and again while a request is under way fail nothing: writes, reads,
+// increments and conditional writes are planned anew as often as it takes.
+func TestMovement_RetriesUntilTheDeadline(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := moving(t, nil)
+		states := []*meta.State{c.alone, c.state}
+		s := c.state
+		for range 3 { // the node is given up and announced again
+			s = c.apply(s, meta.Command{Kind: meta.AbortOperation, Operation: s.Operations[0].ID})
+			m := *c.state.Node(hostID(3))
+			m.ID[1], m.Since, m.Generation = m.ID[1]+byte(len(states)), 0, 0
+			s = c.apply(s, meta.Command{Kind: meta.AddPending, Node: m})
+			states = append(states, s)
+		}
+		pk := c.keyLostBy(1)
+		for _, x := range []struct {
+			name string
+			verb rpc.Verb
+			f    func() error
+		}{
+			{"write", coordinator.VerbMutate, func() error { return c.nodes[0].write(coordinator.Quorum, c.put(c.wide, pk, "a", 1, "x")) }},
+			{"increment", coordinator.VerbMutate, func() error { return c.nodes[0].addTo(coordinator.Quorum, c.add(pk, "a", 1)) }},
+			{"conditional write", coordinator.VerbPrepare, func() error { _, _, err := c.cas(0, pk, set("x", "x")); return err }},
+		} {
+			c.everywhere(c.alone)
+			at := 0
+			c.setFault(func(m message) action {
+				if m.verb != x.verb || m.to != 1 && m.to != 2 {
+					return action{}
+				}
+				if at < len(states)-1 && binary.BigEndian.Uint64(m.body[plannedAt(m.verb):]) == states[at].RingEpoch {
+					at++
+					for _, n := range c.nodes[1:] { // the sender learns of it by being refused
+						n.state.Store(states[at])
+					}
+				}
+				return action{delay: time.Millisecond}
+			})
+			if err := x.f(); err != nil || at != len(states)-1 {
+				t.Errorf("%s: after %d changes: %v", x.name, at, err)
+			}
+			c.setFault(nil)
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestMovement_StaleIsSentAgain: what a replica refused since it has newer metadata is sent again by those although the level was reached, to all
+// replicas that there are by then; a commit too.
+func TestMovement_StaleIsSentAgain(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		for _, x := range []struct {
+			name string
+			verb rpc.Verb
+			f    func(c *cluster, pk []byte)
+		}{
+			{"write", coordinator.VerbMutate, func(c *cluster, pk []byte) { c.mustWrite(0, coordinator.One, c.put(c.plain, pk, "", 1, "x")) }},
+			{"commit", coordinator.VerbCommit, func(c *cluster, pk []byte) { c.mustCAS(0, pk, "", "x") }},
+		} {
+			c := moving(t, func(o *coordinator.Options) { o.HintsOff = true })
+			pk := c.keyJoining(1)
+			c.setFault(func(m message) action {
+				if m.verb == x.verb && m.to != 0 && m.from == 0 && c.nodes[m.to].state.Load() == c.alone {
+					c.nodes[m.to].state.Store(c.state)
+				}
+				return action{}
+			})
+			x.f(c, pk)
+			c.nodes[3].state.Store(c.state)
+			eventually(t, x.name+": all have it", func() bool {
+				for n := range c.nodes {
+					if (c.isReplicaIn(c.state.Before("ks"), n, pk) || c.isReplicaIn(c.state.After("ks"), n, pk)) && c.has(n, c.plain, pk)+c.has(n, c.wide, pk) == "" {
+						return false
+					}
+				}
+				return true
+			})
 		}
 	})
 }

@@ -9,8 +9,8 @@ import (
 
 // What a request wants of a replica was planned in one view of the metadata, and the request says which: the RingEpoch of that view
 // stands in its body. (The epoch in the frame is that of the moment of sending, and rpc may send late.) A replica takes writes and
-// ballots of its own RingEpoch only, so that what it has applied after it learned of a plan went to all replicas of that plan:
-// docs/design/0009-movement.md, F1.
+// ballots of its own RingEpoch only, so that what it has applied after it learned of a plan went to all replicas of that plan, and answers no reads of a plan
+// by which nodes may be asked that take no writes any more: docs/design/0009-movement.md, F1 and F5.
 
 // ErrOtherPlan is what a Batch refuses a mutation with that was planned under another RingEpoch than this node's. Nothing of it is
 // applied.
@@ -35,6 +35,15 @@ func splitPlanned(body []byte) (planned uint64, rest []byte, ok bool) {
 // fence tells whether this node may act on a write or a ballot that was planned under a RingEpoch.
 func (v *view) fence(planned uint64) rpc.Status {
 	if planned != v.state.RingEpoch {
+		return rpc.StatusWrongEpoch
+	}
+	return rpc.StatusOK
+}
+
+// readFence tells whether this node may answer a read that was planned under a RingEpoch. It is looked at before the store is read, and
+// again afterwards: between the two this node may have slept.
+func (c *Coordinator) readFence(planned uint64) rpc.Status {
+	if planned < c.o.Cluster.Current().ReadEpoch {
 		return rpc.StatusWrongEpoch
 	}
 	return rpc.StatusOK

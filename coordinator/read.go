@@ -137,7 +137,7 @@ func hasSelf(replicas []*peer) bool {
 
 // readDone ends a Read.
 func (c *Coordinator) readDone(r *Read, err error) {
-	r.retried = false
+	r.until = time.Time{}
 	c.inFlight.Add(-1)
 	r.Done.ReadDone(r, err)
 }
@@ -155,6 +155,8 @@ func (c *Coordinator) readHere(t *tablePlan, r *Read, q *quota, replicas []*peer
 	}
 	r.Page, at.page = at.page, r.Page
 	switch {
+	case err == nil && c.readFence(t.view.state.RingEpoch) != rpc.StatusOK:
+		c.readAnew(r, time.Now().Add(c.timeoutOf(r)))
 	case err != nil && !c.o.IsUnknownTable(err) && len(replicas) > 1 && q.available(c, others(replicas), t.view.localDC) == nil:
 		c.o.Logger.Error("local read failed: asking another replica", "err", err)
 		c.readAt(t, r, q, others(replicas), nil, []Failure{c.self.failure(ReasonUnknown)})
@@ -354,22 +356,25 @@ func (t *readTarget) readHere(at *place) {
 	if !mine {
 		return
 	}
-	if err == nil && seq != 0 {
+	if err = op.view.localError(op.c, err); err == nil && seq != 0 {
 		op.c.whenSynced(seq, nil, t, op.deadline.Sub(op.c.overdue.base))
 		return
 	}
-	t.answered(op.localError(err))
+	t.answered(err)
 }
 
 // localError tells metadata that has moved on from other errors.
-func (op *readOp) localError(err error) error {
+func (v *view) localError(c *Coordinator, err error) error {
 	if err == nil {
+		if c.readFence(v.state.RingEpoch) != rpc.StatusOK {
+			return errStale
+		}
 		return nil
 	}
-	if op.c.o.IsUnknownTable(err) && op.c.o.Cluster.Current().Epoch > op.view.state.Epoch {
+	if c.o.IsUnknownTable(err) && c.o.Cluster.Current().Epoch > v.state.Epoch {
 		return errStale
 	}
-	op.c.o.Logger.Error("local read failed", "err", err)
+	c.o.Logger.Error("local read failed", "err", err)
 	return err
 }
 
@@ -633,7 +638,7 @@ func (op *readOp) failed(r *Read) {
 	switch {
 	case stale && r.part:
 		err = &staleScan{op.newer, err}
-	case stale && !r.retried:
+	case stale && time.Now().Before(op.deadline):
 		op.refs.Add(1)
 		if op.c.spawn(func() { op.retry(r, err) }) {
 			return
@@ -651,16 +656,21 @@ func (op *readOp) errorNow() error {
 	return &ReadTimeout{Level: op.level, Received: op.quota.got, BlockFor: op.need, DataPresent: op.data != nil}
 }
 
-// retry waits for newer metadata and reads again, once. It holds a reference.
+// retry waits for newer metadata and reads again, until the deadline. It holds a reference.
 func (op *readOp) retry(r *Read, first error) {
 	defer op.release()
 	if !op.c.newerThan(op.view.state.Epoch, op.newer, op.deadline) {
 		op.c.readDone(r, first)
 		return
 	}
-	r.retried = true
-	op.c.inFlight.Add(-1)
-	op.c.read(r, nil)
+	op.c.readAnew(r, op.deadline)
+}
+
+// readAnew plans a read, which is counted as in flight, by newer metadata, to end at the deadline.
+func (c *Coordinator) readAnew(r *Read, deadline time.Time) {
+	r.until = deadline
+	c.inFlight.Add(-1)
+	c.read(r, nil)
 }
 
 // release gives one reference back; the last one returns the op to the pool.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/internal/planted"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/schema"
@@ -32,8 +33,23 @@ func (op *readOp) reconcile(r *Read) {
 			g.cmd.From = &from
 			continue
 		}
-		op.c.readDone(r, err)
+		g.end(r, err)
 		return
+	}
+}
+
+// end answers, or plans the read anew when it failed because replicas have newer metadata.
+func (g *gathering) end(r *Read, err error) {
+	op := g.op
+	switch {
+	case err == nil || !g.stale:
+		op.c.readDone(r, err)
+	case r.part:
+		op.c.readDone(r, &staleScan{g.newer, err})
+	case op.c.newerThan(op.view.state.Epoch, g.newer, op.deadline):
+		op.c.readAnew(r, op.deadline)
+	default:
+		op.c.readDone(r, err)
 	}
 }
 
@@ -69,6 +85,18 @@ type gathering struct {
 	pages         []*row.Page // of peers, as far as they have answered
 	fails         []Failure
 	late          bool
+	stale         bool        // a replica refused to be read or repaired, with newer metadata
+	newer         ring.HostID // that one; zero: this node
+}
+
+// refused takes note of an answer by newer metadata.
+func (g *gathering) refused(p *peer, err error) {
+	if errors.Is(err, errStale) {
+		g.stale = true
+		if !p.self {
+			g.newer = p.id
+		}
+	}
 }
 
 // page reads, reconciles and repairs one page.
@@ -146,6 +174,7 @@ func (g *gathering) read() bool {
 				q.count(a.peer, op.view.localDC)
 				continue
 			}
+			g.refused(a.peer, a.err)
 			g.late = g.late || errors.Is(a.err, rpc.ErrTimeout)
 			g.fails = append(g.fails, a.peer.failure(reasonOf(a.err)))
 			further = true
@@ -175,10 +204,10 @@ func (g *gathering) timers() (late, spare *time.Timer) {
 func (g *gathering) ask(p *peer, body []byte, results chan gathered) {
 	c := g.op.c
 	if !p.self {
-		c.send(g.op.trace, p, VerbRead, g.op.deadline, body, &gatherer{p, results})
+		c.send(g.op.trace, p, VerbRead, g.op.deadline, body, &gatherer{p, g.op.view.state.Epoch, results})
 		return
 	}
-	s := &syncedGatherer{p, &row.Page{}, results}
+	s := &syncedGatherer{p, g.op.view, &row.Page{}, results}
 	cmd := g.cmd
 	c.apartOrHere(func() { s.read(c, &cmd) })
 }
@@ -192,13 +221,14 @@ func (c *Coordinator) apartOrHere(f func()) {
 
 type gatherer struct {
 	peer    *peer
+	planned uint64 // epoch of the metadata
 	results chan gathered
 }
 
 // Done implements rpc.Callback.
 func (g *gatherer) Done(r *rpc.Response) {
 	page := &row.Page{}
-	err := readError(r, 0)
+	err := readError(r, g.planned)
 	if err == nil {
 		_, err = decodePage(page, nil, r.Body)
 	}
@@ -207,6 +237,7 @@ func (g *gatherer) Done(r *rpc.Response) {
 
 type syncedGatherer struct {
 	peer    *peer
+	view    *view
 	page    *row.Page
 	results chan gathered
 }
@@ -217,7 +248,7 @@ func (g *syncedGatherer) read(c *Coordinator, cmd *row.Command) {
 	seq, err := c.o.Storage.Read(cmd, g.page)
 	c.leave(at)
 	c.watch.part(at)
-	if err == nil && seq != 0 {
+	if err = g.view.localError(c, err); err == nil && seq != 0 {
 		c.o.Storage.WhenSynced(seq, g)
 		return
 	}
@@ -268,7 +299,8 @@ func (g *gathering) repair(repairs [][]row.Mutation) (current int) {
 			l := &open[a.index]
 			switch {
 			case l.messages < 0: // failed before
-			case !a.ok:
+			case a.err != nil:
+				g.refused(l.peer, a.err)
 				l.messages, further = -1, true
 				waiting--
 			default:
@@ -305,7 +337,7 @@ type lacking struct {
 // repaired is the answer to one message of open[index].
 type repaired struct {
 	index int
-	ok    bool
+	err   error
 }
 
 // missing returns what some of the replicas are not known to have got.
@@ -336,9 +368,10 @@ func (g *gathering) send(l *lacking, index int, results chan repaired) {
 	}
 	l.messages = len(chunks)
 	for _, ms := range chunks {
-		ack := repairAck{index, results}
+		ack := repairAck{index, op.view.state.Epoch, results}
 		if l.peer.self {
-			op.c.apartOrHere(func() { op.c.repairHere(op.view, ms, ack) })
+			c, v := op.c, op.view
+			c.apartOrHere(func() { c.repairHere(v, ms, ack) })
 			continue
 		}
 		body := op.view.appendPlanned(nil)
@@ -355,7 +388,10 @@ func (c *Coordinator) repairHere(v *view, ms []row.Mutation, ack repairAck) {
 	if err := b.ApplyAll(ms); err != nil {
 		c.o.Logger.Debug("repair refused", "err", err)
 		b.Discard()
-		ack.results <- repaired{ack.index, false}
+		if v.stale(c, err) {
+			err = errStale
+		}
+		ack.Committed(err)
 		return
 	}
 	b.Commit(ack)
@@ -363,13 +399,14 @@ func (c *Coordinator) repairHere(v *view, ms []row.Mutation, ack repairAck) {
 
 type repairAck struct {
 	index   int
+	planned uint64 // epoch of the metadata
 	results chan repaired
 }
 
 // Done implements rpc.Callback.
 func (a repairAck) Done(r *rpc.Response) {
-	a.results <- repaired{a.index, r.Err == nil && r.Status == rpc.StatusOK}
+	a.results <- repaired{a.index, readError(r, a.planned)}
 }
 
 // Committed implements Committed.
-func (a repairAck) Committed(err error) { a.results <- repaired{a.index, err == nil} }
+func (a repairAck) Committed(err error) { a.results <- repaired{a.index, err} }

@@ -41,8 +41,9 @@ type replicaSession struct {
 
 // waitingRead is a point read whose command is valid until the end of Flush.
 type waitingRead struct {
-	body []byte
-	rsp  rpc.Responder
+	planned uint64
+	body    []byte // the command
+	rsp     rpc.Responder
 }
 
 // NewSession is for rpc's accepted connections.
@@ -80,7 +81,7 @@ func (s *replicaSession) Flush() {
 		r := s.reads[i]
 		s.reads[i] = waitingRead{}
 		if _, err := row.DecodeCommand(&s.cmd, r.body); err == nil { // it did before
-			s.readPoint(r.rsp)
+			s.readPoint(r.planned, r.rsp)
 		}
 	}
 	s.reads = s.reads[:0]
@@ -298,7 +299,7 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 		return
 	}
-	if status := s.c.readable(&s.cmd); status != rpc.StatusOK {
+	if status := s.c.readable(planned, &s.cmd); status != rpc.StatusOK {
 		if !s.c.lags(status, planned, req.Epoch) {
 			rsp.Reply(status, nil)
 			return
@@ -306,7 +307,7 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 		body, from, epoch, deadline := append([]byte(nil), command...), s.from, max(req.Epoch, planned), req.Deadline
 		s.later(rsp, func() {
 			s.c.catchUp(from, epoch, deadline)
-			s.c.readApart(body, rsp)
+			s.c.readApart(planned, body, rsp)
 		})
 		return
 	}
@@ -315,23 +316,23 @@ func (s *replicaSession) read(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusOverloaded, nil)
 	case s.c.stalling() || !s.c.isPoint(&s.cmd):
 		body := append([]byte(nil), command...)
-		s.later(rsp, func() { s.c.readApart(body, rsp) })
+		s.later(rsp, func() { s.c.readApart(planned, body, rsp) })
 	case s.batch != nil: // no partition stays locked while this node's disk is read
-		s.reads = append(s.reads, waitingRead{command, rsp})
+		s.reads = append(s.reads, waitingRead{planned, command, rsp})
 	default:
-		s.readPoint(rsp)
+		s.readPoint(planned, rsp)
 	}
 }
 
 // readPoint answers s.cmd here and now.
-func (s *replicaSession) readPoint(rsp rpc.Responder) {
+func (s *replicaSession) readPoint(planned uint64, rsp rpc.Responder) {
 	s.cmd.Bytes = min(s.cmd.Bytes, replyBytesMax)
 	s.c.traceRead(rsp.Trace(), &s.cmd)
 	s.c.enter(s.place, nil, nil)
 	seq, err := s.c.o.Storage.Read(&s.cmd, &s.page)
 	s.c.leave(s.place)
-	if err != nil {
-		rsp.Reply(s.c.readStatus(err), nil)
+	if status := s.c.readStatus(planned, err); status != rpc.StatusOK {
+		rsp.Reply(status, nil)
 		return
 	}
 	traceFound(rsp.Trace(), &s.page)
@@ -368,13 +369,16 @@ func (c *Coordinator) isPoint(cmd *row.Command) bool {
 // pointsMax is how many rows a read may name and still count as a point read.
 const pointsMax = 16
 
-func (c *Coordinator) readable(cmd *row.Command) rpc.Status {
+// readable tells whether this node may answer a read that was planned under a RingEpoch.
+func (c *Coordinator) readable(planned uint64, cmd *row.Command) rpc.Status {
 	if planted.On(planted.TTLByLocalClock) {
 		cmd.Now = c.o.Now().Unix()
 	}
 	v := c.view()
 	t := v.table(cmd.Generation)
 	switch {
+	case c.readFence(planned) != rpc.StatusOK:
+		return rpc.StatusWrongEpoch
 	case t == nil:
 		return rpc.StatusUnknownTable
 	case cmd.Range == nil && !t.serves(v.self, cmd.Token), cmd.Range != nil && !t.servesRange(v.self, *cmd.Range):
@@ -383,8 +387,12 @@ func (c *Coordinator) readable(cmd *row.Command) rpc.Status {
 	return rpc.StatusOK
 }
 
-func (c *Coordinator) readStatus(err error) rpc.Status {
-	if c.o.IsUnknownTable(err) {
+// readStatus is what becomes of a read that has come back from the store.
+func (c *Coordinator) readStatus(planned uint64, err error) rpc.Status {
+	switch {
+	case err == nil:
+		return c.readFence(planned)
+	case c.o.IsUnknownTable(err):
 		return rpc.StatusUnknownTable
 	}
 	c.o.Logger.Error("replica read failed", "err", err)
@@ -392,13 +400,13 @@ func (c *Coordinator) readStatus(err error) rpc.Status {
 }
 
 // readApart answers a read that is not bounded, on a goroutine of its own.
-func (c *Coordinator) readApart(body []byte, rsp rpc.Responder) {
+func (c *Coordinator) readApart(planned uint64, body []byte, rsp rpc.Responder) {
 	var cmd row.Command
 	if _, err := row.DecodeCommand(&cmd, body); err != nil {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 		return
 	}
-	if status := c.readable(&cmd); status != rpc.StatusOK {
+	if status := c.readable(planned, &cmd); status != rpc.StatusOK {
 		rsp.Reply(status, nil)
 		return
 	}
@@ -414,8 +422,8 @@ func (c *Coordinator) readApart(body []byte, rsp rpc.Responder) {
 	seq, err := c.o.Storage.Read(&cmd, &page)
 	c.leave(at)
 	c.watch.part(at)
-	if err != nil {
-		rsp.Reply(c.readStatus(err), nil)
+	if status := c.readStatus(planned, err); status != rpc.StatusOK {
+		rsp.Reply(status, nil)
 		return
 	}
 	traceFound(rsp.Trace(), &page)

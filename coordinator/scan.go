@@ -228,7 +228,8 @@ func (p *scanPart) free(c *Coordinator) {
 }
 
 func (w *scanWalk) run(ctx context.Context) error {
-	for replanned := false; ; {
+	var until time.Time // when the part that is wanted has been planned anew for long enough; zero: it was not
+	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -242,9 +243,11 @@ func (w *scanWalk) run(ctx context.Context) error {
 		p := w.parts[0]
 		err := p.wait(ctx)
 		var stale *staleScan
-		if errors.As(err, &stale) && !replanned {
-			replanned = true
-			if err = w.replan(p, stale); err == nil {
+		if errors.As(err, &stale) {
+			if until.IsZero() {
+				until = time.Now().Add(w.timeout())
+			}
+			if err = w.replan(p, stale, until); err == nil {
 				continue
 			}
 		}
@@ -256,6 +259,7 @@ func (w *scanWalk) run(ctx context.Context) error {
 			w.cut(row.Position{Kind: row.BeforePartition, Token: p.start + 1})
 			return nil
 		}
+		until = time.Time{}
 		full, err := w.take(p)
 		if err != nil || full {
 			return err
@@ -280,8 +284,8 @@ func (p *scanPart) wait(ctx context.Context) error {
 }
 
 // replan begins p again with newer metadata, if there is any.
-func (w *scanWalk) replan(p *scanPart, stale *staleScan) error {
-	if !w.c.newerThan(w.t.view.state.Epoch, stale.newer, time.Now().Add(w.timeout())) {
+func (w *scanWalk) replan(p *scanPart, stale *staleScan, until time.Time) error {
+	if !w.c.newerThan(w.t.view.state.Epoch, stale.newer, until) {
 		return stale.err
 	}
 	end := w.parts[len(w.parts)-1].end

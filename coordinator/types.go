@@ -176,8 +176,9 @@ type Write struct {
 	Trace     *trace.Session // nil: none
 	Done      WriteDone
 
-	unhinted bool // no hints for replicas that miss it: it will be made again
-	applied  bool // this node's store has it durably already, so that it is never Unavailable
+	unhinted bool             // no hints for replicas that miss it: it will be made again
+	applied  bool             // this node's store has it durably already, so that it is never Unavailable
+	among    func(*peer) bool // which of the replicas are written to; nil: all
 }
 
 // WriteDone is told how a write ended, exactly once, from any goroutine; it must not block and not call a Burst. A write
@@ -197,9 +198,9 @@ type Read struct {
 	Done    ReadDone
 	Holder  Holder // of the memory; nil: Burst.Read of what this node alone has is not given up when its disk is stuck
 
-	retried bool
-	part    bool // of a scan: metadata that differs is the scan's business
-	turn    int  // of a scan: which replica of several equals to begin with
+	until time.Time // when it ends, once it is planned anew with newer metadata; zero: it has not begun, or was not
+	part  bool      // of a scan: metadata that differs is the scan's business
+	turn  int       // of a scan: which replica of several equals to begin with
 }
 
 // Holder keeps the Read and the bytes of its Command as they are between Hold and Release, although Done was called: the

@@ -288,6 +288,17 @@ func (q *quota) expect(p *peer, localDC string) {
 	}
 }
 
+// writeQuota returns what a write of the token needs at the level.
+func (t *tablePlan) writeQuota(level Level, token ring.Token) quota {
+	var buf [2 * replicasInline]*peer
+	replicas, natural := t.replicas(buf[:0], token)
+	q := t.quota(level)
+	for _, p := range replicas[natural:] {
+		q.expect(p, t.view.localDC)
+	}
+	return q
+}
+
 // dc returns the index of the replica's data centre for EachQuorum; -1: none that counts.
 func (q *quota) dc(p *peer) int {
 	name := *p.dc.Load()

@@ -257,6 +257,9 @@ func (p *place) expire(_ time.Duration, due *dueWork) time.Duration {
 }
 
 func (c *Coordinator) timeoutOf(r *Read) time.Duration {
+	if !r.until.IsZero() {
+		return max(time.Until(r.until), time.Millisecond)
+	}
 	if r.Timeout != 0 {
 		return r.Timeout
 	}

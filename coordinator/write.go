@@ -37,9 +37,10 @@ type writeOp struct {
 	deadline time.Time
 	level    Level
 	kind     WriteType
-	unhinted bool // no hints for replicas that miss it
-	applied  bool // this node has it already
-	again    bool // the second attempt: there is no third
+	unhinted bool             // no hints for replicas that miss it
+	applied  bool             // this node has it already
+	among    func(*peer) bool // which of the replicas are written to; nil: all
+	again    bool             // not the first attempt
 
 	mu      sync.Mutex // guards what follows; never held across callbacks
 	w       *Write     // nil once its answer is decided
@@ -48,6 +49,7 @@ type writeOp struct {
 	sending bool        // the caller's Write is still being read: no answer yet
 	stale   bool        // a replica with newer metadata refused
 	newer   ring.HostID // that replica
+	anew    bool        // it is being planned anew, for all replicas
 }
 
 // writePart is one partition's share of a write: the mutations of one token and key. Targets are addressed by pointer
@@ -73,6 +75,7 @@ type writeTarget struct {
 	part int
 	peer *peer
 	why  string // what it says when it refuses
+	left bool   // it refused as it has newer metadata; guarded by writeOp.mu
 }
 
 // Write begins a write: it is sent to all live replicas, applied here with the burst's batch, and answered when its
@@ -173,10 +176,10 @@ func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 		timeout = c.o.WriteTimeout
 	}
 	op.c, op.view, op.w, op.trace = c, v, w, w.Trace
-	op.level, op.kind, op.unhinted, op.applied, op.again = w.Level, w.Type, w.unhinted, w.applied, again
+	op.level, op.kind, op.unhinted, op.applied, op.among, op.again = w.Level, w.Type, w.unhinted, w.applied, w.among, again
 	op.began = time.Now()
 	op.deadline = op.began.Add(timeout)
-	op.sending, op.stale, op.open, op.newer = true, false, 0, ring.HostID{}
+	op.sending, op.stale, op.anew, op.open, op.newer = true, false, false, 0, ring.HostID{}
 	op.trace.Hold()
 	op.refs.Store(1)
 	op.parts = op.parts[:0]
@@ -247,7 +250,9 @@ func (op *writeOp) place(p *writePart, token ring.Token) error {
 	}
 	p.targets = p.inline[:0]
 	for _, q := range replicas {
-		p.targets = append(p.targets, writeTarget{op: op, part: len(op.parts) - 1, peer: q})
+		if op.among == nil || op.among(q) {
+			p.targets = append(p.targets, writeTarget{op: op, part: len(op.parts) - 1, peer: q})
+		}
 	}
 	p.waiting = len(p.targets)
 	return nil
@@ -299,11 +304,9 @@ func (b *Burst) dispatch(op *writeOp, w *Write) {
 	}
 	op.mu.Lock()
 	op.sending = false
-	w, err, decided := op.decide()
+	w, err, d := op.decide()
 	op.mu.Unlock()
-	if decided {
-		op.answer(w, err)
-	}
+	op.conclude(w, err, d)
 }
 
 // here tells whether this node is one of the part's replicas.
@@ -431,18 +434,23 @@ func (t *writeTarget) outcome(o outcome) {
 	} else {
 		op.note(p, t, o)
 	}
-	w, err, decided := op.decide()
+	w, err, d := op.decide()
 	op.mu.Unlock()
 	if op.trace != nil {
 		op.trace.Event("%s %s", outcomeWords[o], t.peer.address())
 	}
-	if o >= outcomeFailed && !op.unhinted && !t.peer.self {
-		op.c.hints.Missed(t.peer.id, p.mutations(), time.Since(op.began))
+	if o >= outcomeFailed && o != outcomeStale {
+		t.missed()
 	}
-	if decided {
-		op.answer(w, err)
-	}
+	op.conclude(w, err, d)
 	op.release()
+}
+
+// missed has a hint kept for a replica that may have missed the write.
+func (t *writeTarget) missed() {
+	if op := t.op; !op.unhinted && !t.peer.self {
+		op.c.hints.Missed(t.peer.id, op.parts[t.part].mutations(), time.Since(op.began))
+	}
 }
 
 // note is under op.mu.
@@ -455,7 +463,10 @@ func (op *writeOp) note(p *writePart, t *writeTarget, o outcome) {
 			p.unknown++
 		}
 	case outcomeStale:
-		op.stale, op.newer = true, t.peer.id
+		op.stale, t.left = true, true
+		if !t.peer.self {
+			op.newer = t.peer.id
+		}
 		p.fails = append(p.fails, t.peer.failure(ReasonIncompatibleSchema))
 	case outcomeUnsent:
 		p.fails = append(p.fails, t.peer.failure(ReasonTimeout))
@@ -466,22 +477,62 @@ func (op *writeOp) note(p *writePart, t *writeTarget, o outcome) {
 	}
 }
 
-// decide returns the caller's Write when its answer is certain now. Under op.mu.
-func (op *writeOp) decide() (w *Write, err error, decided bool) {
-	if op.w == nil || op.sending {
-		return nil, nil, false
-	}
-	if op.open == 0 {
+// decision is what follows from the outcomes so far.
+type decision uint8
+
+const (
+	decidesNothing decision = iota
+	decidesAnswer           // the caller is told
+	decidesAnew             // it is planned anew, and what comes of that is the answer
+	decidesResend           // the caller has been told, and all of it is sent again by newer metadata
+)
+
+// decide returns the caller's Write when its answer is certain now, or is another attempt's. Under op.mu.
+func (op *writeOp) decide() (w *Write, err error, d decision) {
+	switch {
+	case op.sending:
+		return nil, nil, decidesNothing
+	case op.w == nil:
+		return nil, nil, op.resends()
+	case op.open == 0:
 		w, op.w = op.w, nil
-		return w, nil, true
+		return w, nil, decidesAnswer
+	case op.stale && time.Now().Before(op.deadline):
+		w, op.w, op.anew = op.w, nil, true
+		return w, nil, decidesAnew
 	}
 	for i := range op.parts {
 		if p := &op.parts[i]; !p.reached && p.waiting == 0 {
 			w, op.w = op.w, nil
-			return w, op.errorOf(p), true
+			return w, op.errorOf(p), decidesAnswer
 		}
 	}
-	return nil, nil, false
+	return nil, nil, decidesNothing
+}
+
+// resends tells whether what stale replicas have refused is to be sent again although nobody waits for it. Under op.mu.
+func (op *writeOp) resends() decision {
+	if !op.stale || op.anew {
+		return decidesNothing
+	}
+	op.anew = true
+	return decidesResend
+}
+
+// errorNow is the truth about the write when nothing more is waited for.
+func (op *writeOp) errorNow() error {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	for i := range op.parts {
+		switch p := &op.parts[i]; {
+		case p.reached:
+		case p.waiting > 0:
+			return &WriteTimeout{Level: op.level, Received: p.quota.got, BlockFor: p.quota.need, Type: op.kind}
+		default:
+			return op.errorOf(p)
+		}
+	}
+	return nil
 }
 
 // errorOf is the truth about a part that has not reached its level and never will. That it failed is said only when a replica
@@ -499,43 +550,96 @@ func (op *writeOp) errorOf(p *writePart) error {
 	return &WriteTimeout{Level: op.level, Received: p.quota.got, BlockFor: p.quota.need, Type: op.kind}
 }
 
-// answer calls Done; a failure that came from metadata that differs is tried once more with newer metadata, for
-// mutations are idempotent: they carry their timestamps.
-func (op *writeOp) answer(w *Write, err error) {
-	if err != nil && !op.again {
+// conclude does what was decided.
+func (op *writeOp) conclude(w *Write, err error, d decision) {
+	switch d {
+	case decidesAnswer:
 		op.mu.Lock()
-		stale := op.stale
+		again := op.resends()
 		op.mu.Unlock()
-		if stale {
-			op.refs.Add(1)
-			if op.c.spawn(func() { op.retry(w, err) }) {
-				return
-			}
-			op.release()
+		op.c.writeDone(w, err)
+		if again == decidesResend {
+			op.spawnAnew(func() { op.resend() }, nil)
 		}
+	case decidesResend:
+		op.spawnAnew(func() { op.resend() }, nil)
+	case decidesAnew:
+		op.spawnAnew(func() { op.retry(w) }, w)
 	}
-	op.c.writeDone(w, err)
 }
 
-// retry waits for newer metadata and writes again, as an operation of its own. It holds one reference.
-func (op *writeOp) retry(w *Write, first error) {
+// spawnAnew runs f, which plans the write anew and gives a reference back, on a goroutine of its own. Without one w, unless it is nil, has failed.
+func (op *writeOp) spawnAnew(f func(), w *Write) {
+	op.refs.Add(1)
+	if op.c.spawn(f) {
+		return
+	}
+	op.hintLeft()
+	if w != nil {
+		op.c.writeDone(w, op.errorNow())
+	}
+	op.release()
+}
+
+// hintLeft has hints kept for the replicas that refused because their metadata are newer: it could not be sent to them again.
+func (op *writeOp) hintLeft() {
+	for i := range op.parts {
+		p := &op.parts[i]
+		for j := range p.targets {
+			t := &p.targets[j]
+			op.mu.Lock()
+			left := t.left
+			op.mu.Unlock()
+			if left {
+				t.missed()
+			}
+		}
+	}
+}
+
+// retry waits for newer metadata and writes again, as an operation of its own: mutations are idempotent, they carry their timestamps. Nobody
+// is waited for that might still answer: that replica would be of the old plan. It holds one reference.
+func (op *writeOp) retry(w *Write) {
 	defer op.release()
 	mutations, err := op.decodeAll()
 	if err != nil || !op.c.newerThan(op.view.state.Epoch, op.newer, op.deadline) {
-		op.c.writeDone(w, first)
+		op.hintLeft()
+		op.c.writeDone(w, op.errorNow())
 		return
 	}
-	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: time.Until(op.deadline), Trace: op.trace, unhinted: op.unhinted, applied: op.applied}
+	c, first := op.c, op.errorNow()
+	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: max(time.Until(op.deadline), time.Millisecond), Trace: op.trace, unhinted: op.unhinted, applied: op.applied, among: op.among}
 	second.Done = writeDoneFunc(func(_ *Write, err error) {
 		// The first attempt was sent: that nothing was is no longer true.
 		if never := (*Unavailable)(nil); errors.As(err, &never) {
 			err = first
 		}
-		op.c.writeDone(w, err)
+		c.writeDone(w, err)
 	})
-	op.c.inFlight.Add(1)
-	b := op.c.NewBurst()
-	b.begin(op.c.view(), second, true)
+	c.begin(second)
+}
+
+// resend brings a write that has been answered to those that are to have it by newer metadata. It holds one reference.
+func (op *writeOp) resend() {
+	defer op.release()
+	c := op.c
+	mutations, err := op.decodeAll()
+	if err != nil || !c.newerThan(op.view.state.Epoch, op.newer, time.Now().Add(c.o.WriteTimeout)) {
+		op.hintLeft()
+		return
+	}
+	c.begin(&Write{Mutations: mutations, Level: Any, Type: op.kind, unhinted: op.unhinted, applied: op.applied, among: op.among, Done: writeDoneFunc(func(_ *Write, err error) {
+		if err != nil {
+			c.o.Logger.Debug("a write that replicas had refused by newer metadata did not reach them", "err", err)
+		}
+	})})
+}
+
+// begin begins a further attempt at a write by the newest metadata.
+func (c *Coordinator) begin(w *Write) {
+	c.inFlight.Add(1)
+	b := c.NewBurst()
+	b.begin(c.view(), w, true)
 	b.Close()
 }
 
@@ -579,7 +683,7 @@ func (op *writeOp) release() {
 		}
 	}
 	op.trace.Release()
-	op.view, op.trace = nil, nil
+	op.view, op.trace, op.among = nil, nil, nil
 	if !op.unhinted {
 		op.c.owing.Add(-1)
 	}

@@ -163,7 +163,7 @@ func (s *State) Encode() []byte {
 	dst = binary.AppendUvarint(dst, s.Plan)
 	dst = binary.AppendUvarint(dst, s.PriorPlan)
 	dst = binary.AppendUvarint(dst, s.SwitchedAt)
-	return binary.AppendUvarint(dst, s.RingEpoch)
+	return binary.AppendUvarint(binary.AppendUvarint(dst, s.RingEpoch), s.ReadEpoch)
 }
 
 // format is the older one while a member may not know the other.
@@ -397,7 +397,7 @@ func (d *decoder) movement(s *State) {
 	for range d.count(OperationsMax) {
 		s.Operations = append(s.Operations, d.operation())
 	}
-	s.Plan, s.PriorPlan, s.SwitchedAt, s.RingEpoch = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+	s.Plan, s.PriorPlan, s.SwitchedAt, s.RingEpoch, s.ReadEpoch = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
 }
 
 func (d *decoder) operation() (o Operation) {

@@ -102,7 +102,7 @@ func (s *State) remember(id [16]byte) {
 func (s *State) copy() *State {
 	return &State{Epoch: s.Epoch, ClusterID: s.ClusterID, ClusterName: s.ClusterName, Partitioner: s.Partitioner,
 		ClusterVersion: s.ClusterVersion, Secret: s.Secret, Catalog: s.Catalog, Nodes: slices.Clone(s.Nodes), Made: s.Made,
-		Operations: s.Operations, Plan: s.Plan, PriorPlan: s.PriorPlan, SwitchedAt: s.SwitchedAt, RingEpoch: s.RingEpoch, quiet: s.quiet, before: s.before, after: s.after}
+		Operations: s.Operations, Plan: s.Plan, PriorPlan: s.PriorPlan, SwitchedAt: s.SwitchedAt, RingEpoch: s.RingEpoch, ReadEpoch: s.ReadEpoch, quiet: s.quiet, before: s.before, after: s.after}
 }
 
 // apply changes s, a copy of prev at the next epoch that has no rings yet.

@@ -129,6 +129,9 @@ type State struct {
 	// RingEpoch is the epoch of the last command that changed B, A or the phase; 0 before VersionMovement. Who acts on an older
 	// state may not know all replicas.
 	RingEpoch uint64
+	// ReadEpoch is the RingEpoch from which on a read has to be planned: one of an older plan may ask nodes that do not take all writes
+	// any more. It follows the switch only when the movement ends, since the replicas of both sides take writes until then.
+	ReadEpoch uint64
 
 	// Ring has the nodes that own ranges, with the tokens by which they are read.
 	Ring *ring.Ring
@@ -161,6 +164,13 @@ func (s *State) finish(prev *State) error {
 	}
 	if prev != nil && s.ClusterVersion >= VersionMovement && s.moved(prev) {
 		s.RingEpoch = s.Epoch
+		switch {
+		case s.Phase() != None: // what was read takes all writes
+		case prev.Phase() == Switched:
+			s.ReadEpoch = prev.SwitchedAt
+		case prev.Phase() == None: // without movement
+			s.ReadEpoch = s.Epoch
+		}
 	}
 	return nil
 }
