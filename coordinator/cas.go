@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
 	"github.com/helenusdb/helenus/internal/trace"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 )
 
@@ -190,10 +193,7 @@ func (c *Coordinator) admitCAS(ctx context.Context, w *casOp) error {
 		return ctx.Err()
 	}
 	replicas, natural := t.replicas(nil, w.cmd.Token)
-	q := t.quota(w.level)
-	for _, p := range replicas[natural:] {
-		q.expect(p, t.view.localDC)
-	}
+	q := t.quotaOf(w.level, w.cmd.Token, replicas, natural)
 	if w.level != Any {
 		if err := q.available(c, replicas, t.view.localDC); err != nil {
 			return err
@@ -204,24 +204,46 @@ func (c *Coordinator) admitCAS(ctx context.Context, w *casOp) error {
 
 // assembly is who votes on a partition in one view.
 type assembly struct {
-	t       *tablePlan
-	peers   []*peer // the natural ones first
-	natural int
-	need    int
-	local   bool
-	hash    uint64
+	t        *tablePlan
+	peers    []*peer // the natural ones first
+	natural  int
+	need     int // of peers, to promise and to accept
+	readers  int // the first ones, which have content
+	readNeed int // of those, to know what is decided
+	local    bool
+	hash     uint64
 }
 
 func (c *Coordinator) gather(t *tablePlan, w *casOp) *assembly {
 	g := &assembly{t: t, local: w.serial == LocalSerial}
 	g.peers, g.natural = t.electorate(nil, w.cmd.Token, g.local)
-	g.need = len(g.peers)/2 + 1
+	g.need = t.ballotNeed(g, w.cmd.Token)
+	g.readers, g.readNeed = g.natural, g.natural/2+1
+	if t.switched {
+		g.readers, g.readNeed = len(g.peers), g.need
+	}
 	g.hash = electorateHash(g.peers)
 	return g
 }
 
-// joiningMax is how many nodes that join may vote on a partition: majorities of neighbouring electorates intersect.
-const joiningMax = 1
+// ballotNeed is how many of the assembly have to agree: so many that they make up a majority of the replicas before the movement, and one of
+// those after it, whoever is missing (meta.Acknowledgements). More than there are where nobody is read.
+func (t *tablePlan) ballotNeed(g *assembly, token ring.Token) int {
+	u, b := len(g.peers), g.natural
+	if t.future == nil || b == 0 {
+		return u - b + b/2 + 1
+	}
+	a := 0
+	for _, i := range t.future.Replicas(token) {
+		if slices.Contains(g.peers, t.view.future[i]) {
+			a++
+		}
+	}
+	if a == 0 { // in this data centre
+		a = b
+	}
+	return meta.Acknowledgements(b, a, u)
+}
 
 // available is decided before anything is sent.
 func (g *assembly) available(c *Coordinator, level Level) error {
@@ -231,7 +253,7 @@ func (g *assembly) available(c *Coordinator, level Level) error {
 			alive++
 		}
 	}
-	if alive < g.need || len(g.peers)-g.natural > joiningMax || len(g.peers) > paxos.ParticipantsMax {
+	if alive < g.need || len(g.peers) > paxos.ParticipantsMax {
 		return &Unavailable{Level: level, Required: g.need, Alive: alive}
 	}
 	return nil
@@ -273,7 +295,7 @@ func (c *Coordinator) lookOnce(w *casOp) bool {
 		return false
 	}
 	g := c.gather(t, w)
-	if len(g.peers) > g.natural { // joining ones have no content yet
+	if len(g.peers) > g.readers { // joining ones have no content yet
 		return false
 	}
 	poll := c.newPoll(g, w.deadline)

@@ -258,9 +258,9 @@ func (a *casAttempt) commands() {
 // chooseData chooses who is asked for content: so many of the nearest live replicas that one of them is in every majority that may
 // promise, whoever is late. Otherwise content would have to be read again, and what was read then to be proposed even if it is nothing.
 func (a *casAttempt) chooseData() {
-	best := slicesOfLive(a.c, a.g.peers[:a.g.natural])
+	best := slicesOfLive(a.c, a.g.peers[:a.g.readers])
 	rank(best, a.t.view.localDC, a.c.peers.now())
-	a.data = best[:max(0, len(best)-a.g.natural/2)]
+	a.data = best[:max(0, len(best)-a.g.readNeed+1)]
 }
 
 // lacksLatest tells that the last decision is known without its value, which its acceptor had no room for beside that of something in
@@ -272,7 +272,7 @@ func (a *casAttempt) lacksLatest() bool {
 func (a *casAttempt) sendPrepare(to *peer) {
 	q := a.g.request(&a.r.me.cmd)
 	q.verb, q.ballot, q.known = VerbPrepare, a.round.Ballot, a.r.q.known.Ballot
-	if a.poll.index(to) < a.g.natural { // a joining one has no content yet
+	if a.poll.index(to) < a.g.readers { // a joining one has no content yet
 		q.commands = slices.Clone(a.cmds)
 		for i := range q.commands {
 			q.commands[i].Digest = !slices.Contains(a.data, to)
@@ -365,15 +365,15 @@ func (a *casAttempt) content() (pages []row.Page, err error) {
 // readable are the replicas of which a majority shows the last decision: those that are known to have it, and when joining ones are
 // among the majority that has it, any.
 func (a *casAttempt) readable() (from []*peer) {
-	for i, p := range a.g.peers[:a.g.natural] {
+	for i, p := range a.g.peers[:a.g.readers] {
 		if a.round.Current(i) {
 			from = append(from, p)
 		}
 	}
-	if len(from) > a.g.natural/2 {
+	if len(from) >= a.g.readNeed {
 		return from
 	}
-	return slicesOfLive(a.c, a.g.peers[:a.g.natural])
+	return slicesOfLive(a.c, a.g.peers[:a.g.readers])
 }
 
 func (a *casAttempt) readAgain(cmd *row.Command, from []*peer) (row.Page, error) {
@@ -384,7 +384,7 @@ func (a *casAttempt) readAgain(cmd *row.Command, from []*peer) (row.Page, error)
 	done := make(chan error, 1)
 	rd := &Read{Command: *cmd, Level: level, Timeout: time.Until(a.r.me.deadline), Trace: a.r.me.trace}
 	rd.Done = readDoneFunc(func(_ *Read, err error) { done <- err })
-	q := quota{level: level, need: a.g.natural/2 + 1, local: a.g.local}
+	q := quota{level: level, need: a.g.readNeed, local: a.g.local}
 	a.c.inFlight.Add(1)
 	a.c.readFrom(a.t, rd, &q, from, nil)
 	err := <-done
@@ -398,7 +398,7 @@ func (a *casAttempt) promisedContent() ([]row.Page, bool) {
 		}
 	}
 	fresh, from := 0, -1
-	for i, p := range a.g.peers[:a.g.natural] {
+	for i, p := range a.g.peers[:a.g.readers] {
 		if !a.fresh(i) {
 			continue
 		}
@@ -407,11 +407,11 @@ func (a *casAttempt) promisedContent() ([]row.Page, bool) {
 			from = i
 		}
 	}
-	if from < 0 || fresh < a.g.natural/2+1 {
+	if from < 0 || fresh < a.g.readNeed {
 		return nil, false
 	}
 	pages := a.poll.got[from].pages
-	for i := range a.g.peers[:a.g.natural] {
+	for i := range a.g.peers[:a.g.readers] {
 		if !a.fresh(i) {
 			continue
 		}

@@ -97,7 +97,8 @@ func TestScenario_P2_ACommitThatFewHave(t *testing.T) {
 	})
 }
 
-// TestScenario_P3_JoiningReplicasVote: a replica that is joining counts into the majority, two of them are too many.
+// TestScenario_P3_JoiningReplicasVote: replicas that are joining count into the majority, however many: a majority of the old replicas and one of the
+// new ones are in it whoever is missing.
 func TestScenario_P3_JoiningReplicasVote(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c := newCluster(t, layout{dcs: nodesIn("dc1", 4), joining: 1})
@@ -112,8 +113,13 @@ func TestScenario_P3_JoiningReplicasVote(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		more := newCluster(t, layout{dcs: nodesIn("dc1", 5), joining: 2})
-		if _, _, err := more.cas(0, more.keyJoining(2), set("", "x")); !errors.As(err, &u) {
-			t.Errorf("two joining replicas: %v", err)
+		pk = more.keyJoining(2)
+		more.mustCAS(0, pk, "", "x")
+		more.setDown(3, true)
+		more.mustCAS(1, pk, "x", "y") // four of five
+		more.setDown(4, true)
+		if _, _, err := more.cas(0, pk, set("y", "z")); !errors.As(err, &u) || u.Required != 4 || u.Alive != 3 {
+			t.Errorf("two joining replicas are down: %v", err)
 		}
 	})
 }

@@ -351,7 +351,7 @@ func (c *Coordinator) deliver(to ring.HostID, body []byte, timeout time.Duration
 	}
 	v := c.view()
 	if c.gone(to) || v.moves(c.peers.of(to), body) {
-		c.deliverElsewhere(body, timeout, done)
+		c.deliverElsewhere(v, to, body, timeout, done)
 		return
 	}
 	planned := append(v.appendPlanned(make([]byte, 0, plannedBytes+len(body))), body...)
@@ -383,6 +383,12 @@ func (v *view) moves(p *peer, body []byte) bool {
 		src = rest
 	}
 	return false
+}
+
+// departed tells that a member is dead and being removed or replaced.
+func (v *view) departed(id ring.HostID) bool {
+	o := v.state.OperationOn(id)
+	return o != nil && (o.Kind == meta.Remove || o.Kind == meta.Replace && o.Node != id)
 }
 
 // hintAck is the callback of a hint's delivery.
@@ -422,9 +428,12 @@ func (c *Coordinator) pull(v *view, from ring.HostID) {
 	}
 }
 
-// deliverElsewhere writes a hint to all that own its data now. It is kept until each of them has acknowledged.
-func (c *Coordinator) deliverElsewhere(body []byte, timeout time.Duration, done func(hints.Outcome)) {
-	w := &Write{Level: All, Type: Simple, Timeout: timeout, unhinted: true}
+// deliverElsewhere writes a hint to all that own its data now. It is kept until each of them has acknowledged that is live: the others have
+// hints of their own, or none. When the target has left nobody else sees to it that its heirs get the data: then those are waited for that are
+// down, but not those that will never be back.
+func (c *Coordinator) deliverElsewhere(v *view, to ring.HostID, body []byte, timeout time.Duration, done func(hints.Outcome)) {
+	gone := c.gone(to)
+	w := &Write{Level: All, Type: Simple, Timeout: timeout, unhinted: true, among: func(p *peer) bool { return c.live(p) || gone && !v.departed(p.id) }}
 	for src := body; len(src) > 0; {
 		m, rest, err := row.DecodeMutation(src)
 		if err != nil {

@@ -100,7 +100,7 @@ func (cw *counterWrite) plan(v *view, w *Write) error {
 	}
 	for i := range cw.parts {
 		p := &cw.parts[i]
-		cw.c.metrics.routed(p.plan.serves(v.self, p.token))
+		cw.c.metrics.routed(p.plan.leads(v.self, p.token))
 	}
 	cw.open = len(cw.parts)
 	return nil
@@ -139,10 +139,7 @@ func (p *counterPart) place(v *view) error {
 func (c *Coordinator) countAvailable(t *tablePlan, token ring.Token, level Level) (need int, err error) {
 	var buf [2 * replicasInline]*peer
 	replicas, natural := t.replicas(buf[:0], token)
-	q := t.quota(level)
-	for _, p := range replicas[natural:] {
-		q.expect(p, t.view.localDC)
-	}
+	q := t.quotaOf(level, token, replicas, natural)
 	if u := q.available(c, replicas, t.view.localDC); u != nil {
 		return q.need, u
 	}

@@ -180,7 +180,7 @@ func (c *Coordinator) leads(v *view, op *leadOp) rpc.Status {
 		return rpc.StatusUnknownTable
 	case v.fence(op.planned) != rpc.StatusOK:
 		return rpc.StatusWrongEpoch
-	case !t.serves(v.self, m.Token):
+	case !t.leads(v.self, m.Token):
 		return rpc.StatusNotOwner
 	case !t.table.Counter():
 		return rpc.StatusBadRequest

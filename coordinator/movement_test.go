@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -403,5 +404,111 @@ func TestMovement_StaleIsSentAgain(t *testing.T) {
 				return true
 			})
 		}
+	})
+}
+
+// TestMovement_ReadsWhileSwitched: once reads have moved, and until all have heard of it, reads ask both sides by the quota of writes. A value that a quorum of the
+// old replicas has shown, although its write was never acknowledged, is not unread by a quorum of the new ones; in a partition, in a scan and in a serial read.
+func TestMovement_ReadsWhileSwitched(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := moving(t, nil)
+		pk := c.keyLostBy(0)
+		var kept, other int // of the two that stay
+		for n := 1; n < 3; n++ {
+			kept, other = other, n
+		}
+		if !c.isReplicaIn(c.state.After("ks"), kept, pk) || !c.isReplicaIn(c.state.After("ks"), other, pk) {
+			t.Fatal("node 0 is not the only one that gives it away")
+		}
+		switched := c.switched(c.state)
+		for _, n := range []int{0, kept} {
+			c.plant(n, c.put(c.wide, pk, "a", 1, "shown"))
+		}
+		slow := func(m message) action {
+			if m.to == kept && m.verb == coordinator.VerbRead {
+				return action{drop: true}
+			}
+			return action{}
+		}
+		c.everywhere(c.state)
+		c.setFault(nil)
+		if got := c.mustRead(0, coordinator.Quorum, c.whole(c.wide, pk)); got != "a=shown " || c.sent(coordinator.VerbRead) != 1 {
+			t.Errorf("filling: %q, %d asked", got, c.sent(coordinator.VerbRead))
+		}
+		c.everywhere(switched)
+		c.setFault(slow)
+		if got, _ := c.scan(3, coordinator.Quorum, c.wide, 0, 0, 0); !strings.Contains(got, "a=shown") {
+			t.Errorf("switched, a scan: %q", got)
+		}
+		if got := c.mustRead(3, coordinator.Quorum, c.whole(c.wide, pk)); got != "a=shown " {
+			t.Errorf("switched: %q", got)
+		}
+		if got, err := c.serial(3, pk, coordinator.Serial); err != nil || got != "shown" {
+			t.Errorf("switched, serial: %q %v", got, err)
+		}
+		have := 0
+		for n := 1; n < 4; n++ {
+			if c.has(n, c.wide, pk) != "" {
+				have++
+			}
+		}
+		if have < 2 {
+			t.Errorf("%d of the new replicas have it", have)
+		}
+		c.everywhere(c.moved(c.state))
+		c.setFault(nil)
+		if got := c.mustRead(3, coordinator.Quorum, c.whole(c.wide, pk)); got != "a=shown " || c.sent(coordinator.VerbRead) > 2 {
+			t.Errorf("ended: %q, %d asked", got, c.sent(coordinator.VerbRead))
+		}
+	})
+}
+
+// TestMovement_ScansWhileSwitched: a scan over ranges of both rings sees every partition once, whatever side it is on.
+func TestMovement_ScansWhileSwitched(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 5), joining: 2, vnodes: 4})
+		c.everywhere(c.switched(c.state))
+		for i := range 200 {
+			c.mustWrite(i%5, coordinator.Quorum, c.put(c.wide, key(i), "a", 1, "x"))
+		}
+		for from := range c.nodes {
+			for _, limit := range []int{0, 7} {
+				got, _ := c.scan(from, coordinator.Quorum, c.wide, limit, 0, 0)
+				if n := strings.Count(got, "a=x"); n != 200 {
+					t.Errorf("from %d, pages of %d: %d partitions", from, limit, n)
+				}
+			}
+		}
+	})
+}
+
+// TestMovement_HintsBesideADeadNode: a hint of a range that moves goes to the live ones of both sides: a dead replica that is being replaced
+// holds up none of them.
+func TestMovement_HintsBesideADeadNode(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 5), joining: 1})
+		m := *c.state.Node(hostID(4))
+		m.Replaces = hostID(3)
+		c.everywhere(c.alone)
+		c.setDown(3, true)
+		replaced := c.apply(c.alone, meta.Command{Kind: meta.AddPending, Node: m})
+		var pk []byte
+		for i := 0; pk == nil; i++ {
+			if k := key(i); c.isReplicaIn(c.alone.Before("ks"), 3, k) && c.isReplicaIn(c.alone.Before("ks"), 1, k) {
+				pk = k
+			}
+		}
+		c.setDown(1, true)
+		c.mustWrite(0, coordinator.One, c.put(c.wide, pk, "a", 1, "x"))
+		c.everywhere(replaced)
+		c.setDown(1, false)
+		eventually(t, "the live ones have it", func() bool { return c.has(1, c.wide, pk) == "a=x " && c.has(4, c.wide, pk) == "a=x " })
+		eventually(t, "the hint goes", func() bool {
+			n := int64(0)
+			for _, o := range c.nodes {
+				n += o.coord.Hints().PendingFor(hostID(1))
+			}
+			return n == 0
+		})
 	})
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/helenusdb/helenus/ring"
@@ -8,19 +9,15 @@ import (
 
 // planOf is a plan as far as quotas look at it.
 func planOf(nts bool, dcs ...dcRF) *tablePlan {
-	t := &tablePlan{view: &view{localDC: "dc1"}, dcs: dcs}
+	t := &tablePlan{view: &view{localDC: "dc1"}}
 	s := ring.Strategy{Class: ring.SimpleStrategy, RF: dcs[0].rf}
-	t.rf, t.localRF = dcs[0].rf, dcs[0].rf
 	if nts {
 		s = ring.Strategy{Class: ring.NetworkTopologyStrategy}
-		t.rf, t.localRF = 0, 0
 		for _, d := range dcs {
-			t.rf += d.rf
-			if d.name == "dc1" {
-				t.localRF = d.rf
-			}
+			s.DCs = append(s.DCs, ring.DCReplication{DC: d.name, RF: d.rf})
 		}
 	}
+	t.factors = factorsOf(s, "dc1")
 	r, err := ring.New([]ring.Node{{ID: ring.HostID{1}, DC: "dc1", Tokens: []ring.Token{0}}}, ring.Murmur3{})
 	if err != nil {
 		panic(err)
@@ -84,8 +81,18 @@ func TestQuotaCounts(t *testing.T) {
 		{"each with one joining, missing", EachQuorum, []*peer{there}, []*peer{here, here, here, there, there}, 0},
 	} {
 		q := two.quota(x.level)
-		for _, p := range x.joining {
-			q.expect(p, "dc1")
+		if x.level != Any {
+			two.future, two.other, two.each = two.placement, two.factors, two.dcs
+			natural := []*peer{here, here, here, there, there, there}
+			var other []*peer // who joins takes the place of one of its data centre
+			for _, p := range natural {
+				if n := count(x.joining, func(o *peer) bool { return o == p }) - count(other, func(o *peer) bool { return o != p && o.dc.Load() == p.dc.Load() }); n <= 0 {
+					other = append(other, p)
+				} else {
+					other = append(other, peerIn(*p.dc.Load()))
+				}
+			}
+			q.widen(two, natural, other, append(slices.Clone(natural), x.joining...))
 		}
 		reached := 0
 		for i, p := range x.answers {
@@ -111,4 +118,96 @@ func TestEachQuorumWithTooManyDataCentres(t *testing.T) {
 			t.Fatal("reached")
 		}
 	}
+}
+
+// TestQuotaWhileRangesMove: by brute force over sets of replicas before and after of up to four, in one data centre and in two. What a level
+// was reached with is as much of the readers as it asks, and of the others, whoever answered; and it is no more than that takes. Reads at QUORUM meet every write at QUORUM
+// that was acknowledged in the same phase or the one before, and so at LOCAL_QUORUM in a data centre.
+func TestQuotaWhileRangesMove(t *testing.T) {
+	dcOf := func(i int) string { return []string{"dc1", "dc2"}[i%2] }
+	var all [6]*peer
+	for i := range all {
+		all[i] = peerIn(dcOf(i))
+	}
+	pick := func(set int) (out []*peer) {
+		for i, p := range all {
+			if set&(1<<i) != 0 {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	inDC := func(ps []*peer, dc string) int { return count(ps, func(p *peer) bool { return *p.dc.Load() == dc }) }
+	planFor := func(read, other []*peer) *tablePlan {
+		of := func(ps []*peer) *tablePlan {
+			return planOf(true, dcRF{"dc1", inDC(ps, "dc1")}, dcRF{"dc2", inDC(ps, "dc2")})
+		}
+		p, o := of(read), of(other)
+		p.future, p.other, p.each = o.placement, o.factors, p.dcs
+		return p
+	}
+	asks := func(level Level, n int) int {
+		switch level {
+		case One, LocalOne:
+			return 1
+		case All:
+			return n
+		}
+		return n/2 + 1
+	}
+	for b := 1; b < 1<<len(all); b++ {
+		for a := 1; a < 1<<len(all); a++ {
+			before, after := pick(b), pick(a)
+			if len(before) > 4 || len(after) > 4 {
+				continue
+			}
+			for _, phase := range [][2][]*peer{{before, after}, {after, before}} {
+				p := planFor(phase[0], phase[1])
+				union := pick(a | b)
+				for _, level := range []Level{One, Quorum, All, LocalOne, LocalQuorum, EachQuorum} {
+					q := p.quota(level)
+					q.widen(p, phase[0], phase[1], union)
+					reachable := false
+					for got := range 1 << len(all) {
+						if got&^(a|b) != 0 {
+							continue
+						}
+						c, reached := q, false
+						for _, p := range pick(got) {
+							reached = c.count(p, "dc1")
+						}
+						if !reached {
+							continue
+						}
+						reachable = true
+						for _, side := range phase {
+							for _, dc := range []string{"", "dc1", "dc2"} {
+								n, acked := len(side), len(intersectPeers(side, pick(got)))
+								if dc != "" {
+									n, acked = inDC(side, dc), inDC(intersectPeers(side, pick(got)), dc)
+								}
+								concerns := level.Local() && dc == "dc1" || level == EachQuorum && dc != "" || !level.Local() && level != EachQuorum && dc == ""
+								if concerns && n > 0 && acked < asks(level, n) {
+									t.Fatalf("%s of %06b to %06b, read %v: %06b reaches it, %d of %d in %q", level, b, a, &phase[0] == &phase[1], got, acked, n, dc)
+								}
+							}
+						}
+					}
+					can := !level.Local() && level != EachQuorum || level.Local() && inDC(phase[0], "dc1") > 0 || level == EachQuorum && inDC(phase[0], "dc1") > 0 && inDC(phase[0], "dc2") > 0
+					if can && !reachable {
+						t.Fatalf("%s of %06b to %06b: all of them do not reach it", level, b, a)
+					}
+				}
+			}
+		}
+	}
+}
+
+func intersectPeers(a, b []*peer) (out []*peer) {
+	for _, p := range a {
+		if slices.Contains(b, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }

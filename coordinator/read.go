@@ -26,6 +26,7 @@ type readOp struct {
 	trace    *trace.Session
 	level    Level
 	need     int
+	asks     quota  // what the level asks for
 	each     bool   // the level counts per data centre: every replica that was asked is needed
 	body     []byte // the request, for data and for a digest: what it is planned under, and the command
 	digest   []byte
@@ -93,10 +94,9 @@ func (c *Coordinator) read(r *Read, at *place) {
 		return
 	}
 	var buf [2 * replicasInline]*peer
-	replicas, natural := t.replicas(buf[:0], r.Command.Token)
-	c.metrics.routed(hasSelf(replicas[:natural]))
-	q := t.quota(r.Level)
-	c.readFrom(t, r, &q, replicas[:natural], at)
+	replicas, q := t.readers(buf[:0], r.Command.Token, r.Level)
+	c.metrics.routed(hasSelf(replicas))
+	c.readFrom(t, r, &q, replicas, at)
 }
 
 // readFrom carries out a read, counted as in flight, on replicas that hold all it asks for.
@@ -196,6 +196,7 @@ func (op *readOp) begin(c *Coordinator, t *tablePlan, r *Read, q *quota) {
 	now := time.Now()
 	op.c, op.view, op.plan, op.r, op.began, op.deadline, op.trace = c, t.view, t, r, now, now.Add(c.timeoutOf(r)), r.Trace
 	op.level, op.need, op.each, op.turn, op.quota = r.Level, q.need, q.dcs != nil, r.turn, *q
+	op.asks = *q
 	op.waiting, op.data, op.fails = 0, nil, nil
 	op.trace.Hold()
 	op.late, op.stale, op.newer = false, false, ring.HostID{}
@@ -684,6 +685,6 @@ func (op *readOp) release() {
 		}
 	}
 	op.trace.Release()
-	op.view, op.plan, op.fails, op.trace, op.data, op.quota = nil, nil, nil, nil, nil, quota{}
+	op.view, op.plan, op.fails, op.trace, op.data, op.quota, op.asks = nil, nil, nil, nil, nil, quota{}, quota{}
 	op.c.reads.Put(op)
 }

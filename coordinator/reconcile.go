@@ -135,7 +135,7 @@ type gathered struct {
 }
 
 // quota is what the level asks for.
-func (g *gathering) quota() quota { return g.op.plan.quota(g.op.level) }
+func (g *gathering) quota() quota { return g.op.asks }
 
 // spare takes the next replica that may stand in: for EACH_QUORUM one of a data centre that is missing. nil: there is none.
 func (g *gathering) spare(q *quota) *peer {

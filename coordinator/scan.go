@@ -91,10 +91,9 @@ func (s *Scan) Close() {
 
 // scanWalk is where a scan stands between two pages.
 type scanWalk struct {
-	c     *Coordinator
-	t     *tablePlan
-	s     *Scan
-	quota quota
+	c *Coordinator
+	t *tablePlan
+	s *Scan
 
 	going  bool         // last is where the page before ended
 	last   row.Position // as the caller was told
@@ -207,7 +206,6 @@ func (w *scanWalk) plan() error {
 	if w.t = w.c.view().table(w.s.Command.Generation); w.t == nil {
 		return &UnknownTable{w.s.Command.Generation}
 	}
-	w.quota = w.t.quota(w.s.Level)
 	return nil
 }
 
@@ -318,7 +316,7 @@ func (w *scanWalk) fill() error {
 			return nil
 		}
 		begun++
-		to, replicas, err := w.reach(p.start, p.end)
+		to, replicas, q, err := w.reach(p.start, p.end)
 		if err != nil {
 			p.free(w.c)
 			if i > 0 {
@@ -330,7 +328,7 @@ func (w *scanWalk) fill() error {
 			w.parts = slices.Insert(w.parts, i+1, &scanPart{start: to, end: p.end})
 			p.end = to
 		}
-		w.start(p, replicas, i == 0)
+		w.start(p, replicas, &q, i == 0)
 	}
 	return nil
 }
@@ -380,7 +378,7 @@ func (w *scanWalk) limitOf(at, end ring.Token) ring.Token {
 }
 
 // start begins to read a part.
-func (w *scanWalk) start(p *scanPart, replicas []*peer, first bool) {
+func (w *scanWalk) start(p *scanPart, replicas []*peer, q *quota, first bool) {
 	cmd := w.s.Command
 	cmd.Range, cmd.From, cmd.Bytes = &ring.Range{Start: p.start, End: p.end}, p.from, w.budget
 	if first {
@@ -390,37 +388,40 @@ func (w *scanWalk) start(p *scanPart, replicas []*peer, first bool) {
 	p.read = Read{Command: cmd, Level: w.s.Level, Timeout: w.timeout(), Trace: w.s.Trace, Done: p, part: true, turn: w.turn}
 	w.turn++
 	w.c.inFlight.Add(1)
-	q := w.quota
-	w.c.readFrom(w.t, &p.read, &q, replicas, nil)
+	w.c.readFrom(w.t, &p.read, q, replicas, nil)
 }
 
-// reach returns how far from at, no further than end, the same replicas can serve, and which.
-func (w *scanWalk) reach(at, end ring.Token) (to ring.Token, replicas []*peer, err error) {
+// reach returns how far from at, no further than end, the same replicas can serve, which, and what is needed of them.
+func (w *scanWalk) reach(at, end ring.Token) (to ring.Token, replicas []*peer, q quota, err error) {
 	end = w.limitOf(at, end)
 	if w.t.placement == nil {
-		return end, []*peer{w.t.view.self}, nil
+		return end, []*peer{w.t.view.self}, w.t.quota(w.s.Level), nil
 	}
 	for {
-		both := w.live(at + 1)
+		both, needs := w.live(at + 1)
 		if replicas != nil {
 			both = intersect(replicas, both)
 		}
-		if e := w.quota.available(w.c, both, w.t.view.localDC); e != nil {
+		if e := needs.available(w.c, both, w.t.view.localDC); e != nil {
 			if replicas == nil {
-				return 0, nil, e
+				return 0, nil, q, e
 			}
-			return at, replicas, nil
+			return at, replicas, q, nil
 		}
-		replicas, at = both, w.t.segmentEnd(at+1, end)
+		if replicas != nil && (needs.need != q.need || needs.left != q.left) { // ranges move
+			return at, replicas, q, nil
+		}
+		replicas, q, at = both, needs, w.t.segmentEnd(at+1, end)
 		if at == end {
-			return at, replicas, nil
+			return at, replicas, q, nil
 		}
 	}
 }
 
-func (w *scanWalk) live(t ring.Token) []*peer {
-	all, natural := w.t.replicas(nil, t)
-	return slices.DeleteFunc(all[:natural], func(p *peer) bool { return !w.c.live(p) })
+// live returns those of the readers of a token that are live, and what is needed of them.
+func (w *scanWalk) live(t ring.Token) ([]*peer, quota) {
+	all, q := w.t.readers(nil, t, w.s.Level)
+	return slices.DeleteFunc(all, func(p *peer) bool { return !w.c.live(p) }), q
 }
 
 func intersect(a, b []*peer) []*peer {

@@ -178,7 +178,7 @@ type Write struct {
 
 	unhinted bool             // no hints for replicas that miss it: it will be made again
 	applied  bool             // this node's store has it durably already, so that it is never Unavailable
-	among    func(*peer) bool // which of the replicas are written to; nil: all
+	among    func(*peer) bool // which of the replicas are written to, each of which has to acknowledge; nil: all, at the level
 }
 
 // WriteDone is told how a write ended, exactly once, from any goroutine; it must not block and not call a Burst. A write

@@ -26,18 +26,51 @@ type view struct {
 type tablePlan struct {
 	view      *view
 	table     *schema.Table
-	placement *ring.Placement // nil: every node has its own
-	future    *ring.Placement // nil: no node is joining
-	dcs       []dcRF
-	rf        int // of all data centres
-	localRF   int
+	placement *ring.Placement // of those that are read; nil: every node has its own
+	future    *ring.Placement // of those that are written too, and once reads have moved read too; nil: nothing moves
+	switched  bool            // reads have moved: they ask both, until every replica has heard of it
+	factors                   // of placement
+	other     factors         // of future
+	each      []dcRF          // the data centres of both: whom EACH_QUORUM asks while ranges move
 	user      bool
 	retry     schema.RetryPolicy
+}
+
+// factors are the replication factors of a placement, as a data centre sees them.
+type factors struct {
+	dcs     []dcRF
+	rf      int // of all data centres
+	localRF int
 }
 
 type dcRF struct {
 	name string
 	rf   int
+}
+
+// in returns the factor in a data centre.
+func (f *factors) in(dc string) int {
+	for _, d := range f.dcs {
+		if d.name == dc {
+			return d.rf
+		}
+	}
+	return 0
+}
+
+func factorsOf(s ring.Strategy, localDC string) factors {
+	if s.Class != ring.NetworkTopologyStrategy {
+		return factors{[]dcRF{{localDC, s.RF}}, s.RF, s.RF}
+	}
+	var f factors
+	for _, d := range s.DCs {
+		f.dcs = append(f.dcs, dcRF{d.DC, d.RF})
+		f.rf += d.RF
+		if d.DC == localDC {
+			f.localRF = d.RF
+		}
+	}
+	return f
 }
 
 // view returns the view of the newest metadata.
@@ -105,31 +138,29 @@ func (v *view) table(gen schema.Generation) *tablePlan {
 }
 
 func newTablePlan(v *view, table *schema.Table) *tablePlan {
-	t := &tablePlan{view: v, table: table, rf: 1, localRF: 1, user: !schema.IsSystemKeyspace(table.Keyspace),
+	t := &tablePlan{view: v, table: table, user: !schema.IsSystemKeyspace(table.Keyspace),
 		placement: v.state.Placement(table.Keyspace), future: v.state.OtherPlacement(table.Keyspace),
 		retry: table.Options.SpeculativeRetry}
 	if t.placement == nil {
-		t.dcs = []dcRF{{v.localDC, 1}}
+		t.factors = factors{[]dcRF{{v.localDC, 1}}, 1, 1}
 		return t
 	}
-	s := t.placement.Strategy()
-	if s.Class != ring.NetworkTopologyStrategy {
-		t.rf, t.localRF = s.RF, s.RF
-		t.dcs = []dcRF{{v.localDC, s.RF}}
+	t.factors = factorsOf(t.placement.Strategy(), v.localDC)
+	if t.future == nil {
 		return t
 	}
-	t.rf, t.localRF = 0, 0
-	for _, d := range s.DCs {
-		t.dcs = append(t.dcs, dcRF{d.DC, d.RF})
-		t.rf += d.RF
-		if d.DC == v.localDC {
-			t.localRF = d.RF
+	t.switched = v.state.Phase() == meta.Switched
+	t.other, t.each = factorsOf(t.future.Strategy(), v.localDC), slices.Clone(t.dcs)
+	for _, d := range t.other.dcs {
+		if t.in(d.name) == 0 {
+			t.each = append(t.each, d)
 		}
 	}
 	return t
 }
 
-// replicas appends the natural replicas of a token, then those that are joining, and says how many are natural.
+// replicas appends the natural replicas of a token, which are read, then those that are only written while ranges move, and says how many are
+// natural.
 func (t *tablePlan) replicas(dst []*peer, token ring.Token) (all []*peer, natural int) {
 	if t.placement == nil {
 		return append(dst, t.view.self), 1
@@ -156,8 +187,29 @@ func (t *tablePlan) owns(p *peer, token ring.Token) bool {
 	return slices.Contains(all, p)
 }
 
+// readers appends the replicas that a read of the token asks, and returns what it needs of them: the natural ones, but once reads have
+// moved those of both sides, by the quota of writes. Or what one read has shown could be missing from the next: a write that too few have
+// acknowledged may be known to some who are not read any more.
+func (t *tablePlan) readers(dst []*peer, token ring.Token, level Level) ([]*peer, quota) {
+	all, natural := t.replicas(dst, token)
+	if !t.switched {
+		return all[:natural], t.quota(level)
+	}
+	return all, t.quotaOf(level, token, all, natural)
+}
+
 // serves tells whether a node answers reads of the token: a replica that is still becoming one does not.
 func (t *tablePlan) serves(p *peer, token ring.Token) bool {
+	var buf [2 * replicasInline]*peer
+	all, natural := t.replicas(buf[:0], token)
+	if t.switched {
+		natural = len(all)
+	}
+	return slices.Contains(all[:natural], p)
+}
+
+// leads tells whether a node leads counters of the token: it has its whole shard, and keeps it.
+func (t *tablePlan) leads(p *peer, token ring.Token) bool {
 	var buf [2 * replicasInline]*peer
 	all, natural := t.replicas(buf[:0], token)
 	return slices.Contains(all[:natural], p)
@@ -178,9 +230,16 @@ func (t *tablePlan) servesRange(p *peer, rg ring.Range) bool {
 	return true
 }
 
-// segmentEnd returns the last token, at most end, that has the replicas of token.
+// segmentEnd returns the last token, at most end, that has the readers of token.
 func (t *tablePlan) segmentEnd(token, end ring.Token) ring.Token {
-	r := t.placement.Ring()
+	end = segmentEnd(t.placement.Ring(), token, end)
+	if t.switched {
+		end = segmentEnd(t.future.Ring(), token, end)
+	}
+	return end
+}
+
+func segmentEnd(r *ring.Ring, token, end ring.Token) ring.Token {
 	i := r.SegmentOf(token)
 	if i < 0 {
 		return end
@@ -274,29 +333,92 @@ func (t *tablePlan) quota(level Level) quota {
 	return q
 }
 
-// expect raises a write's quota for a replica that is joining: its answer must not stand in for a natural one's.
-func (q *quota) expect(p *peer, localDC string) {
-	switch {
-	case q.level == Any || planted.On(planted.QuorumCountsPending):
-	case q.dcs != nil:
-		if i := q.dc(p); i >= 0 {
-			q.left[i]++
-			q.need++
-		}
-	case q.counts(p, localDC):
-		q.need++
+// quotaOf returns what a write, or a read once reads have moved, needs of the replicas of a token, the first of which are natural.
+func (t *tablePlan) quotaOf(level Level, token ring.Token, replicas []*peer, natural int) quota {
+	q := t.quota(level)
+	if t.future == nil || level == Any || planted.On(planted.QuorumCountsPending) {
+		return q
 	}
+	var buf [2 * replicasInline]*peer
+	other := buf[:0]
+	for _, i := range t.future.Replicas(token) {
+		other = append(other, t.view.future[i])
+	}
+	q.widen(t, replicas[:natural], other, replicas)
+	return q
 }
 
-// writeQuota returns what a write of the token needs at the level.
+// writeQuota is quotaOf for one who has no replicas at hand.
 func (t *tablePlan) writeQuota(level Level, token ring.Token) quota {
 	var buf [2 * replicasInline]*peer
 	replicas, natural := t.replicas(buf[:0], token)
-	q := t.quota(level)
-	for _, p := range replicas[natural:] {
-		q.expect(p, t.view.localDC)
+	return t.quotaOf(level, token, replicas, natural)
+}
+
+// widen makes a quota of the natural replicas one of all: those that move in or out of it must not stand in for others. Whoever is
+// missing, as many of the natural ones have answered as the level asks of them, and as many of the others as it asks of those.
+func (q *quota) widen(t *tablePlan, natural, other, all []*peer) {
+	localDC := t.view.localDC
+	if q.dcs == nil {
+		in := func(p *peer) bool { return q.counts(p, localDC) }
+		q.need = acknowledgements(count(all, in), count(natural, in)-q.need, count(other, in)-q.ofOthers(t))
+		return
 	}
-	return q
+	if q.need = 0; len(t.each) > dcsMax {
+		q.need = math.MaxInt32
+		return
+	}
+	q.dcs = t.each
+	byDC := t.future.Strategy().Class == ring.NetworkTopologyStrategy
+	for i, d := range q.dcs {
+		in := func(p *peer) bool { return *p.dc.Load() == d.name }
+		spare := [2]int{math.MaxInt32, math.MaxInt32}
+		for j, side := range [2]struct {
+			peers []*peer
+			rf    int
+		}{{natural, t.in(d.name)}, {other, t.other.in(d.name)}} {
+			if side.rf > 0 && (j == 0 || byDC) {
+				spare[j] = count(side.peers, in) - (side.rf/2 + 1)
+			}
+		}
+		need := max(0, acknowledgements(count(all, in), spare[0], spare[1])) // none where nobody is a replica
+		q.left[i] = uint16(need)
+		q.need += need
+	}
+}
+
+// ofOthers is what the level, not EACH_QUORUM, asks of the replicas that are not natural: all it could if they were, and nothing where there are none.
+func (q *quota) ofOthers(t *tablePlan) int {
+	rf := t.other.rf
+	if q.local {
+		rf = t.other.localRF
+	}
+	switch {
+	case rf == 0:
+		return math.MinInt32
+	case q.level == One || q.level == LocalOne:
+		return 1
+	case q.level == Two:
+		return min(2, rf)
+	case q.level == Three:
+		return min(3, rf)
+	case q.level == All:
+		return rf
+	}
+	return rf/2 + 1
+}
+
+// acknowledgements is how many of u replicas have to answer so that of two sets of them, whose union they are, no more are missing than each
+// can spare; more than u when one has too few.
+func acknowledgements(u, spareA, spareB int) int { return u - min(spareA, spareB) }
+
+func count(peers []*peer, in func(*peer) bool) (n int) {
+	for _, p := range peers {
+		if in(p) {
+			n++
+		}
+	}
+	return n
 }
 
 // dc returns the index of the replica's data centre for EachQuorum; -1: none that counts.

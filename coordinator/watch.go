@@ -277,9 +277,8 @@ func (c *Coordinator) servedElsewhere(r *Read) bool {
 	if t == nil {
 		return false
 	}
-	replicas, natural := t.replicas(nil, r.Command.Token)
-	q := t.quota(r.Level)
-	return q.available(c, others(replicas[:natural]), t.view.localDC) == nil
+	replicas, q := t.readers(nil, r.Command.Token, r.Level)
+	return q.available(c, others(replicas), t.view.localDC) == nil
 }
 
 // readElsewhere has the other replicas answer a read.
@@ -289,7 +288,6 @@ func (c *Coordinator) readElsewhere(r *Read) {
 		c.readDone(r, &UnknownTable{r.Command.Generation})
 		return
 	}
-	replicas, natural := t.replicas(nil, r.Command.Token)
-	q := t.quota(r.Level)
-	c.readAt(t, r, &q, others(replicas[:natural]), nil, nil)
+	replicas, q := t.readers(nil, r.Command.Token, r.Level)
+	c.readAt(t, r, &q, others(replicas), nil, nil)
 }

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -236,9 +237,10 @@ func (op *writeOp) addPart(t *tablePlan, from, to int) *writePart {
 func (op *writeOp) place(p *writePart, token ring.Token) error {
 	var buf [2 * replicasInline]*peer
 	replicas, natural := p.plan.replicas(buf[:0], token)
-	p.quota = p.plan.quota(op.level)
-	for _, q := range replicas[natural:] {
-		p.quota.expect(q, op.view.localDC)
+	p.quota = p.plan.quotaOf(op.level, token, replicas, natural)
+	if op.among != nil {
+		replicas = slices.DeleteFunc(replicas, func(q *peer) bool { return !op.among(q) })
+		p.quota = quota{level: op.level, need: max(len(replicas), 1)}
 	}
 	if op.applied {
 	} else if op.level == Any {
@@ -250,9 +252,7 @@ func (op *writeOp) place(p *writePart, token ring.Token) error {
 	}
 	p.targets = p.inline[:0]
 	for _, q := range replicas {
-		if op.among == nil || op.among(q) {
-			p.targets = append(p.targets, writeTarget{op: op, part: len(op.parts) - 1, peer: q})
-		}
+		p.targets = append(p.targets, writeTarget{op: op, part: len(op.parts) - 1, peer: q})
 	}
 	p.waiting = len(p.targets)
 	return nil
