@@ -52,6 +52,7 @@ func (c *Coordinator) commitAll(g *assembly, at Register, p paxos.Proposal) *com
 		c.owing.Add(1)
 	}
 	run.open = len(replicas)
+	run.t.view.era.requests.Add(1)
 	run.send(g.t, replicas)
 	return run
 }
@@ -139,6 +140,9 @@ func (run *commitRun) ended() {
 	run.mu.Lock()
 	run.open--
 	last := run.open == 0
+	if last {
+		run.t.view.era.requests.Add(-1)
+	}
 	for _, w := range run.waiters {
 		if last && !w.told {
 			w.tell(false)
@@ -168,6 +172,8 @@ func (run *commitRun) sendAnew(t *tablePlan, by *peer) {
 	}
 	replicas, _ := now.replicas(nil, run.at.Token)
 	run.mu.Lock()
+	run.t.view.era.requests.Add(-1)
+	now.view.era.requests.Add(1)
 	run.t, run.anew = now, false
 	run.open += len(replicas)
 	for _, w := range run.waiters {

@@ -163,6 +163,7 @@ type Coordinator struct {
 	o         Options
 	peers     peerSet
 	current   atomic.Pointer[view]
+	eras      eras
 	hints     *hints.Hints
 	batchlog  *batchlog.Log
 	batches   atomic.Uint32 // number of the last logged batch

@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -510,5 +511,51 @@ func TestMovement_HintsBesideADeadNode(t *testing.T) {
 			}
 			return n == 0
 		})
+	})
+}
+
+// TestMovement_Settled: what this node began under older metadata is waited for as long as it is under way, and no longer: a write and a read whose
+// replicas are silent, and nothing that was begun since.
+func TestMovement_Settled(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := moving(t, nil)
+		n := c.nodes[0].coord
+		pk := c.keyJoining(1)
+		settled := func(epoch uint64) time.Duration {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			if err := n.Settled(ctx, epoch); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		for _, x := range []struct {
+			name string
+			f    func() error
+		}{
+			{"write", func() error { return c.nodes[0].write(coordinator.One, c.put(c.wide, pk, "a", 1, "x")) }},
+			{"read", func() error { _, err := c.nodes[0].read(coordinator.All, c.whole(c.wide, pk)); return err }},
+			{"conditional write", func() error { _, _, err := c.cas(0, pk, set("x", "x")); return err }},
+		} {
+			c.everywhere(c.alone)
+			if took := settled(c.state.RingEpoch); took > 10*time.Second {
+				t.Errorf("%s: what was before took %s", x.name, took)
+			}
+			c.setFault(func(m message) action { return action{drop: m.from == 0} })
+			done := make(chan error, 1)
+			go func() { done <- x.f() }()
+			time.Sleep(10 * time.Millisecond)
+			c.everywhere(c.state)
+			if took := settled(c.alone.RingEpoch); took > 0 {
+				t.Errorf("%s: nothing is older, and it took %s", x.name, took)
+			}
+			if took := settled(c.state.RingEpoch); took < 500*time.Millisecond || took > 6*time.Second {
+				t.Errorf("%s: it took %s until it had ended", x.name, took)
+			}
+			<-done
+			c.setFault(nil)
+			time.Sleep(10 * time.Second)
+		}
 	})
 }

@@ -18,6 +18,7 @@ type view struct {
 	members []*peer // by index in state.Ring
 	future  []*peer // by index in state.Other
 	self    *peer
+	era     *era // of its RingEpoch
 	localDC string
 	tables  atomic.Pointer[map[schema.Generation]*tablePlan]
 }
@@ -83,7 +84,7 @@ func (c *Coordinator) view() *view {
 }
 
 func (c *Coordinator) newView(s *meta.State) *view {
-	v := &view{state: s, self: c.peers.of(c.o.Self)}
+	v := &view{state: s, self: c.peers.of(c.o.Self), era: c.eras.of(s.RingEpoch)}
 	if n := s.Node(c.o.Self); n != nil {
 		v.localDC = n.DC
 	}

@@ -182,6 +182,7 @@ func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 	op.deadline = op.began.Add(timeout)
 	op.sending, op.stale, op.anew, op.open, op.newer = true, false, false, 0, ring.HostID{}
 	op.trace.Hold()
+	v.era.requests.Add(1)
 	op.refs.Store(1)
 	op.parts = op.parts[:0]
 	if !op.unhinted {
@@ -683,6 +684,7 @@ func (op *writeOp) release() {
 		}
 	}
 	op.trace.Release()
+	op.view.era.requests.Add(-1)
 	op.view, op.trace, op.among = nil, nil, nil
 	if !op.unhinted {
 		op.c.owing.Add(-1)

@@ -42,6 +42,7 @@ func commands(t testing.TB) []*meta.Command {
 		{Kind: meta.Switch, Plan: 301},
 		{Kind: meta.ReportSwitched, Node: meta.Node{ID: host(2)}, Plan: 302},
 		{Kind: meta.Finish, Plan: 302},
+		{Kind: meta.ForceOperation, Operation: 300},
 	}
 }
 
@@ -137,7 +138,7 @@ func TestStateRoundTrip(t *testing.T) {
 func TestNewerFormatsAreRefused(t *testing.T) {
 	command := found().Append(nil)
 	kind := bytes.Clone(command)
-	kind[1] = 16
+	kind[1] = 17
 	command[0] = 3
 	state := joined(t, 1).Encode()
 	state[0] = 3

@@ -31,7 +31,9 @@ const (
 	ReportSwitched CommandKind = 14 // Node.ID has applied the switch of epoch Plan
 	Finish         CommandKind = 15 // everybody who is alive has reported the switch of epoch Plan: the movement ends
 
-	kindMax = Finish
+	ForceOperation CommandKind = 16 // Operation goes on where too few replicas are alive to know all, also once switched
+
+	kindMax = ForceOperation
 )
 
 // Command is one entry of the log. Which fields matter depends on Kind; the others are zero.
@@ -138,6 +140,8 @@ func (s *State) apply(prev *State, c *Command) error {
 		return s.reportSwitched(c)
 	case Finish:
 		return s.finishMovement(prev, c)
+	case ForceOperation:
+		return s.forceOperation(c)
 	}
 	return refused("command %d is none", c.Kind) // DecodeCommand lets none through: nodes must not differ in what they refuse
 }
@@ -224,7 +228,7 @@ func (s *State) joinAgain(n *Node, o *Operation, force bool) error {
 	}
 	n.Tokens, n.Since, n.Filled, n.Switched = old.Tokens, old.Since, old.Filled, old.Switched
 	s.Nodes[i] = *n
-	if force && !o.Forced && s.Phase() == Filling {
+	if force && !o.Forced {
 		s.force(o.ID)
 	}
 	return n.check()

@@ -611,6 +611,9 @@ func checkStep(t testing.TB, s, next *meta.State, c *meta.Command) {
 	if changed && next.RingEpoch != next.Epoch {
 		t.Errorf("ring epoch %d of %d", next.RingEpoch, next.Epoch)
 	}
+	if s.Phase() == meta.Switched && next.Phase() == meta.Switched && next.RingEpoch != s.RingEpoch {
+		t.Errorf("command %d changes what moves while a movement is being completed", c.Kind)
+	}
 	if c.Kind == meta.ReportFilled && next.RingEpoch != s.RingEpoch {
 		t.Error("a report fences writes")
 	}

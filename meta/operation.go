@@ -27,6 +27,32 @@ func (s *State) startable(on ...ring.HostID) error {
 	return nil
 }
 
+// Frozen tells whether the command would change A, or replication, while a movement is being completed: it can be made when that has ended.
+func (s *State) Frozen(c *Command) bool {
+	if s.Phase() != Switched {
+		return false
+	}
+	switch c.Kind {
+	case StartOperation:
+		o := s.OperationOn(c.Node.ID)
+		return o == nil || !c.Force || o.Kind != c.OperationKind || o.Node != c.Node.ID
+	case AddPending:
+		return s.OperationOn(c.Node.ID) == nil
+	case Schema:
+		catalog, err := s.Catalog.Apply(c.Changes)
+		return err == nil && s.replicatesAnew(catalog)
+	}
+	return false
+}
+
+// replicatesAnew tells whether a keyspace of the state has another strategy in a catalog.
+func (s *State) replicatesAnew(catalog *schema.Catalog) bool {
+	return slices.ContainsFunc(catalog.Keyspaces(), func(ks *schema.Keyspace) bool {
+		old, ok := s.Catalog.Keyspace(ks.Name)
+		return ok && !ks.Local && !ks.Virtual && !old.Strategy.Equal(ks.Strategy)
+	})
+}
+
 // begin adds the operation: A has changed.
 func (s *State) begin(o Operation) {
 	o.ID = s.Epoch
@@ -66,7 +92,7 @@ func (s *State) startOperation(c *Command) error {
 	if !ok || s.Nodes[i].State == Left {
 		return refused("host id %s is no member", c.Node.ID)
 	}
-	if o := s.OperationOn(c.Node.ID); o != nil && c.Force && !o.Forced && o.Kind == c.OperationKind && o.Node == c.Node.ID && s.Phase() == Filling {
+	if o := s.OperationOn(c.Node.ID); o != nil && c.Force && !o.Forced && o.Kind == c.OperationKind && o.Node == c.Node.ID {
 		s.force(o.ID)
 		return nil
 	}
@@ -96,6 +122,19 @@ func (s *State) startOperation(c *Command) error {
 		return refused("%s does not begin like this", c.OperationKind)
 	}
 	s.begin(Operation{Kind: c.OperationKind, Node: n.ID, Forced: c.Force})
+	return nil
+}
+
+// forceOperation lets an operation go on with the replicas there are, of whatever kind it is and also once switched.
+func (s *State) forceOperation(c *Command) error {
+	o := s.Operation(c.Operation)
+	switch {
+	case o == nil:
+		return refused("operation %d is not under way", c.Operation)
+	case o.Forced:
+		return refused("%s is forced already", o)
+	}
+	s.force(o.ID)
 	return nil
 }
 
@@ -247,7 +286,7 @@ func (s *State) finishMovement(prev *State, c *Command) error {
 		return ErrConflict
 	}
 	if ks, r, stale := prev.Stale(); stale && !s.Forced() {
-		return refused("too few of the replicas that give up range %s of keyspace %s have applied the switch", r, ks)
+		return refused("too few of the replicas that give up range %s of keyspace %s have applied the switch: start one, or force an operation", r, ks)
 	}
 	for _, o := range s.Operations {
 		i, ok := s.find(o.Node)

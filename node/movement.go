@@ -91,12 +91,13 @@ func (n *Node) handOver(ctx context.Context) error {
 	}
 }
 
-// settled returns when no request is under way that this node began to coordinate under a state older than the epoch, and no write of
-// one is being applied here: every request ends with its deadline.
-func (n *Node) settled(ctx context.Context, _ uint64) error {
-	c := n.o.Config
-	sleep(ctx, max(c.ReadTimeout, c.RangeTimeout, c.WriteTimeout, c.CASTimeout, c.CounterTimeout))
-	return ctx.Err()
+// settled returns when no request is under way that this node began to coordinate under an older RingEpoch than that of the switch, and no
+// write of one is being applied here: every request ends with its deadline.
+func (n *Node) settled(ctx context.Context, epoch uint64) error {
+	if err := n.coord.Settled(ctx, epoch); err != nil {
+		return err
+	}
+	return n.gate.drain(ctx, epoch)
 }
 
 // ownsEvery is how often a node that is sent its rows looks whether it owns its ranges.

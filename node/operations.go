@@ -22,6 +22,8 @@ type Operations struct {
 	Operations []OperationStatus `json:"operations"`
 	// WaitsFor are the nodes that have not reported yet: that they have their rows while filling, that they have heard once switched.
 	WaitsFor []WaitStatus `json:"waits_for,omitempty"`
+	// Stale is why the movement cannot end although reads have moved, unless those that it waits for come back or an operation is forced.
+	Stale string `json:"stale,omitempty"`
 	// Here is how far this node has come with its own ranges; nil when it fills none.
 	Here *FillStatus `json:"here,omitempty"`
 }
@@ -42,6 +44,8 @@ type WaitStatus struct {
 	HostID  string `json:"host_id"`
 	Address string `json:"address"`
 	Up      bool   `json:"up"`
+	// For is what it waits for in its turn, as far as the state and who is alive tell; empty: it is at work.
+	For string `json:"for,omitempty"`
 }
 
 // FillStatus is how far a node has come.
@@ -68,7 +72,10 @@ func (n *Node) Operations() Operations {
 		out.Operations = append(out.Operations, st)
 	}
 	for _, id := range append(s.Unfilled(), s.Unheard()...) {
-		out.WaitsFor = append(out.WaitsFor, WaitStatus{id.String(), s.Node(id).Internode.Addr().String(), n.alive(id)})
+		out.WaitsFor = append(out.WaitsFor, waits(s, id, n.alive))
+	}
+	if ks, r, stale := s.Stale(); stale && !s.Forced() && s.Phase() == meta.Switched {
+		out.Stale = fmt.Sprintf("range %s of keyspace %s: too few of the replicas that give it up have heard", r, ks)
 	}
 	if n.mover != nil {
 		if p := n.mover.Progress(); p.Plan != 0 && p.Total > 0 {
@@ -76,6 +83,18 @@ func (n *Node) Operations() Operations {
 		}
 	}
 	return out
+}
+
+// waits says who a node that has not reported is, and whom it waits for in its turn.
+func waits(s *meta.State, id ring.HostID, alive func(ring.HostID) bool) WaitStatus {
+	w := WaitStatus{HostID: id.String(), Address: s.Node(id).Internode.Addr().String(), Up: alive(id)}
+	if !w.Up || s.Phase() != meta.Filling {
+		return w
+	}
+	if _, few := movement.Pending(movement.Records{}, s, id, alive); len(few) > 0 {
+		w.For = few[0].Error()
+	}
+	return w
 }
 
 // OperationRequest asks for a decommission, a removal or a move.
@@ -141,6 +160,17 @@ func (n *Node) AbortOperation(ctx context.Context, id uint64) error {
 	return err
 }
 
+// ForceOperation lets an operation go on with the replicas that are alive, also once reads have moved.
+func (n *Node) ForceOperation(ctx context.Context, id uint64) error {
+	_, err := n.log.Propose(ctx, func(*meta.State) (*meta.Command, bool, error) {
+		return &meta.Command{Kind: meta.ForceOperation, Operation: id}, true, nil
+	})
+	if err == nil {
+		n.o.Logger.Warn("operation forced: it goes on although too few replicas are alive to know every write", "id", id)
+	}
+	return err
+}
+
 // RebalanceStatus is what a rebalance would do, or has begun to do.
 type RebalanceStatus struct {
 	Before float64            `json:"before"` // greatest share of the ring by the smallest
@@ -191,16 +221,22 @@ func (n *Node) operationEndpoints() []admin.Endpoint {
 			}
 			return n.Operations(), err
 		}),
-		ordered("DELETE", "operations", func(ctx context.Context, args url.Values) (any, error) {
-			id, err := strconv.ParseUint(args.Get("id"), 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("%q is no operation: helenus operations lists them", args.Get("id"))
-			}
-			err = n.AbortOperation(ctx, id)
-			return n.Operations(), err
-		}),
+		ordered("DELETE", "operations", n.operationByID(n.AbortOperation)),
+		ordered("POST", "operations/force", n.operationByID(n.ForceOperation)),
 		ordered("GET", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, true) }),
 		ordered("POST", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, false) }),
+	}
+}
+
+// operationByID does something to the operation that a query names.
+func (n *Node) operationByID(do func(ctx context.Context, id uint64) error) func(context.Context, url.Values) (any, error) {
+	return func(ctx context.Context, args url.Values) (any, error) {
+		id, err := strconv.ParseUint(args.Get("id"), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no operation: helenus operations lists them", args.Get("id"))
+		}
+		err = do(ctx, id)
+		return n.Operations(), err
 	}
 }
 

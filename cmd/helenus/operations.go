@@ -37,6 +37,12 @@ func printOperations(w io.Writer, s *node.Operations) {
 			up = ", which is down"
 		}
 		fmt.Fprintf(w, "Waits for %s (%s)%s\n", n.Address, n.HostID, up)
+		if n.For != "" {
+			fmt.Fprintf(w, "  which waits: %s\n", n.For)
+		}
+	}
+	if s.Stale != "" {
+		fmt.Fprintf(w, "Cannot end: %s; start one of those it waits for, or: helenus force ID\n", s.Stale)
 	}
 	if h := s.Here; h != nil {
 		fmt.Fprintf(w, "This node: %d of %d ranges filled, %s received\n", h.RangesDone, h.RangesTotal, nodetool.Size(float64(h.Bytes)))
@@ -51,7 +57,7 @@ func printOperations(w io.Writer, s *node.Operations) {
 
 // operationCommands are those that change who owns what.
 func operationCommands() []*cobra.Command {
-	return []*cobra.Command{operationsCommand(), abortCommand(), decommissionCommand(), removeNodeCommand(), moveCommand(), rebalanceCommand()}
+	return []*cobra.Command{operationsCommand(), abortCommand(), forceCommand(), decommissionCommand(), removeNodeCommand(), moveCommand(), rebalanceCommand()}
 }
 
 func operationsCommand() *cobra.Command {
@@ -63,6 +69,12 @@ func operationsCommand() *cobra.Command {
 func abortCommand() *cobra.Command {
 	return operator("abort ID", "Abort an operation before reads have moved", cobra.ExactArgs(1), func(c *cobra.Command, t *target, args []string) error {
 		return order(c, t, http.MethodDelete, "operations", url.Values{"id": args}, printOperations)
+	})
+}
+
+func forceCommand() *cobra.Command {
+	return operator("force ID", "Let an operation go on "+forceUsage, cobra.ExactArgs(1), func(c *cobra.Command, t *target, args []string) error {
+		return order(c, t, http.MethodPost, "operations/force", url.Values{"id": args}, printOperations)
 	})
 }
 

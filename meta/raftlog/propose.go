@@ -15,7 +15,8 @@ import (
 const retryPause = 50 * time.Millisecond
 
 // Propose changes the metadata: build makes a command from the newest state (ok false: nothing is to be changed), and
-// is called again when the state moved on before the command got into the log. It returns the local state with the
+// is called again when the state moved on before the command got into the log; while a movement is being completed (State.Frozen) it waits
+// for the end of that first. It returns the local state with the
 // change applied.
 //
 // The command takes effect once or never. It is made for one epoch (Propose fills in BaseEpoch and ID), so a copy that
@@ -37,6 +38,12 @@ func (s *Service) Propose(ctx context.Context, build func(*meta.State) (c *meta.
 		if !base.Founded() {
 			return nil, noQuorum("this node is not part of a cluster yet")
 		}
+		if base.Frozen(c) {
+			if err := s.AwaitApplied(ctx, base.Epoch+1); err != nil {
+				return nil, s.frozen(base, c, err)
+			}
+			continue
+		}
 		done, err := s.commit(ctx, base.Epoch, *c)
 		if err != nil {
 			return nil, err
@@ -45,6 +52,17 @@ func (s *Service) Propose(ctx context.Context, build func(*meta.State) (c *meta.
 			return s.Current(), nil
 		}
 	}
+}
+
+// frozen is what a proposer is told who has waited in vain for the end of a movement: nothing of its command is in the log.
+func (s *Service) frozen(base *meta.State, c *meta.Command, err error) error {
+	if errors.Is(err, ErrStopped) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if _, why := base.Apply(c); why != nil {
+		return why
+	}
+	return err
 }
 
 // commit settles one command: done tells that it took effect, and is applied here; otherwise it never will.

@@ -72,6 +72,9 @@ type Options struct {
 	// ReplaceVoterAfter is how long a voter is silent before the leader lets another member vote in its place, when there is
 	// one; default 10 min.
 	ReplaceVoterAfter time.Duration
+	// AbsentMax is how long a node that is being sent its rows, or takes the place of another, may be down before the leader aborts its
+	// operation, which holds up all others; default 1 h. Its data folder is of no use then.
+	AbsentMax time.Duration
 	// JoinMax is how long a node may be joining before the leader takes its announcement back; default 40 s. User tables
 	// take no writes meanwhile, so it is longer than a member works on a join and not much longer.
 	JoinMax time.Duration
@@ -102,6 +105,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ReplaceVoterAfter == 0 {
 		o.ReplaceVoterAfter = 10 * time.Minute
+	}
+	if o.AbsentMax == 0 {
+		o.AbsentMax = time.Hour
 	}
 	if o.JoinMax == 0 {
 		o.JoinMax = 40 * time.Second

@@ -26,6 +26,7 @@ type chores struct {
 	asked   uint64               // index of the newest entry it asked for; nothing more is asked before it is applied
 	silent  map[uint64]int       // by raft id: ticks since a member was heard of
 	joining map[ring.HostID]wait // by host id: for how long a node has been joining
+	absent  map[uint64]int       // by operation: for how many ticks the node that it brings in has been down
 }
 
 // wait counts the ticks of one attempt to join.
@@ -41,7 +42,7 @@ type standing struct {
 }
 
 // lead does what only the leader does, one change at a time: keep Raft's membership equal to the state's, choose
-// voters, end attempts to join that nobody works on any more, move reads and end movements when everybody has reported, and raise the cluster version when every member is new enough.
+// voters, end attempts to join that nobody works on any more and operations whose node stays down, move reads and end movements when everybody has reported, and raise the cluster version when every member is new enough.
 func (s *Service) lead() {
 	s.listen()
 	last, err := s.store.mem.LastIndex()
@@ -68,7 +69,7 @@ func (s *Service) lead() {
 func (s *Service) listen() {
 	c := &s.chores
 	if c.silent == nil {
-		c.silent, c.joining = map[uint64]int{}, map[ring.HostID]wait{}
+		c.silent, c.joining, c.absent = map[uint64]int{}, map[ring.HostID]wait{}, map[uint64]int{}
 	}
 	s.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		if c.silent[id]++; pr.RecentActive || id == s.id {
@@ -90,6 +91,38 @@ func (s *Service) listen() {
 			c.joining[n.ID] = wait{n.Since, w.ticks + 1}
 		}
 	}
+	miss(c.absent, s.log, s.dead)
+}
+
+// dead tells whether a member is believed to be down, by the failure detector and by Raft.
+func (s *Service) dead(id ring.HostID) bool {
+	return !s.opts.Alive(id) && s.chores.silent[raftID(id)] > 2*s.opts.ElectionTicks
+}
+
+// miss counts for how long those have been down whom the others wait for to be sent their rows. Who leads anew counts anew.
+func miss(absent map[uint64]int, s *meta.State, dead func(ring.HostID) bool) {
+	for id := range absent {
+		if s.Operation(id) == nil {
+			delete(absent, id)
+		}
+	}
+	for i := range s.Operations {
+		if o := &s.Operations[i]; (o.Kind == meta.Join || o.Kind == meta.Replace) && s.Phase() == meta.Filling && dead(o.Node) {
+			absent[o.ID]++
+		} else {
+			delete(absent, o.ID)
+		}
+	}
+}
+
+// abandoned returns the first operation whose node has been down for more than so many ticks; nil: there is none.
+func abandoned(absent map[uint64]int, s *meta.State, ticks int) *meta.Operation {
+	for i := range s.Operations {
+		if o := &s.Operations[i]; absent[o.ID] > ticks {
+			return o
+		}
+	}
+	return nil
 }
 
 // chore is the command that the state needs next; nil: none.
@@ -111,9 +144,11 @@ func (s *Service) chore() *meta.Command {
 	if len(want) > 0 && !slices.Equal(want, s.log.Voters()) {
 		return &meta.Command{Kind: meta.SetVoters, Voters: want}
 	}
-	if c := s.log.Advance(func(id ring.HostID) bool {
-		return !s.opts.Alive(id) && s.chores.silent[raftID(id)] > 2*s.opts.ElectionTicks
-	}); c != nil {
+	if o := abandoned(s.chores.absent, s.log, int(s.opts.AbsentMax/s.opts.Tick)); o != nil {
+		s.opts.Logger.Warn("a node that was being sent its rows has been down for long, and its operation is aborted: others wait for it", "operation", o.String(), "down", s.opts.AbsentMax.String())
+		return &meta.Command{Kind: meta.AbortOperation, Operation: o.ID}
+	}
+	if c := s.log.Advance(s.dead); c != nil {
 		s.opts.Logger.Info("the movement of ranges goes on", "phase", s.log.Phase().String(), "plan", c.Plan, "operations", len(s.log.Operations))
 		return c
 	}
