@@ -57,6 +57,10 @@ func (s *replicaSession) storeBatch(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 		return
 	}
+	if s.c.view().parting() {
+		rsp.Reply(rpc.StatusNotReady, nil)
+		return
+	}
 	if planted.On(planted.BatchlogNotSynced) {
 		rsp.Reply(rpc.StatusOK, nil)
 		return

@@ -9,6 +9,8 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/internal/planted"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 )
@@ -86,18 +88,13 @@ func (b *Burst) unkept(op *writeOp, w *Write, err error) error {
 	return err
 }
 
-// keepers chooses the nodes that keep a batch among those of the local data centre that are not known to be gone. At ANY,
-// and for want of others, it is this one.
+// keepers chooses the nodes that keep a batch among those of the local data centre that are not known to be gone, and not those that leave the
+// cluster unless there are too few others. At ANY, and for want of others, it is this one.
 func (c *Coordinator) keepers(v *view, level Level, gone []*peer) ([]*peer, error) {
-	var nodes []batchlog.Node
-	for i, n := range v.state.Ring.Nodes() {
-		if n.DC != v.localDC {
-			continue
-		}
-		p := v.members[i]
-		nodes = append(nodes, batchlog.Node{ID: n.ID, Rack: n.Rack, Alive: c.live(p) && !slices.Contains(gone, p)})
+	ids, enough := c.chooseKeepers(v, gone, func(id ring.HostID) bool { return v.state.Node(id).State != meta.Leaving })
+	if !enough {
+		ids, enough = c.chooseKeepers(v, gone, func(ring.HostID) bool { return true })
 	}
-	ids, enough := batchlog.Choose(c.o.Self, v.rack(v.self), nodes, c.random)
 	switch {
 	case !enough && level == Any:
 		return []*peer{v.self}, nil
@@ -109,6 +106,19 @@ func (c *Coordinator) keepers(v *view, level Level, gone []*peer) ([]*peer, erro
 		chosen[i] = c.peers.of(id)
 	}
 	return chosen, nil
+}
+
+// chooseKeepers chooses among the nodes that may.
+func (c *Coordinator) chooseKeepers(v *view, gone []*peer, may func(ring.HostID) bool) ([]ring.HostID, bool) {
+	var nodes []batchlog.Node
+	for i, n := range v.state.Ring.Nodes() {
+		if n.DC != v.localDC || !may(n.ID) {
+			continue
+		}
+		p := v.members[i]
+		nodes = append(nodes, batchlog.Node{ID: n.ID, Rack: n.Rack, Alive: c.live(p) && !slices.Contains(gone, p)})
+	}
+	return batchlog.Choose(c.o.Self, v.rack(v.self), nodes, c.random)
 }
 
 // encode makes the request to store from the encoded parts, and mutations that outlive the caller's.

@@ -559,3 +559,78 @@ func TestMovement_Settled(t *testing.T) {
 		}
 	})
 }
+
+// TestMovement_ANodeThatLeavesKeepsNothing: it is asked to keep no batches while there are others, takes none once reads have moved, and gives its hints
+// to others with the time of their writes, which bring them to their target when that is back.
+func TestMovement_ANodeThatLeavesKeepsNothing(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 5)})
+		leaving := c.apply(c.state, meta.Command{Kind: meta.StartOperation, OperationKind: meta.Decommission, Node: meta.Node{ID: hostID(1)}})
+		c.everywhere(leaving)
+		for i := range 50 {
+			if err := c.nodes[0].logged(coordinator.One, c.put(c.plain, key(2*i), "", 1, "y"), c.put(c.plain, key(2*i+1), "", 1, "z")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if slices.Contains(c.destinations(coordinator.VerbBatchStore), 1) {
+			t.Error("a node that leaves keeps batches of others")
+		}
+		var pk []byte
+		for i := 100; pk == nil; i++ {
+			if k := key(i); c.isReplica(2, k) && !c.isReplicaIn(leaving.After("ks"), 1, k) && c.isReplicaIn(leaving.After("ks"), 2, k) {
+				pk = k
+			}
+		}
+		c.setDown(2, true)
+		began := time.Now()
+		c.mustWrite(1, coordinator.One, c.put(c.wide, pk, "a", 1, "x"))
+		switched := c.switched(leaving)
+		c.everywhere(switched)
+		body := append(bytes.Repeat([]byte{1}, 28), 1)
+		if status, _, err := c.call(message{from: 0, to: 1, verb: coordinator.VerbBatchStore, body: body}); err != nil || status != rpc.StatusNotReady {
+			t.Errorf("a batch to keep after the switch: %s %v", status, err)
+		}
+		time.Sleep(time.Minute)
+		if n := hintsOf(c.nodes[1]); n == 0 {
+			t.Fatal("there is no hint to hand over")
+		}
+		if left, err := c.nodes[1].coord.HandOver(t.Context()); err != nil || left != 0 {
+			t.Fatalf("%d hints are left: %v", left, err)
+		}
+		if n := c.nodes[1].entries(); n != 0 {
+			t.Errorf("%d entries of the batchlog", n)
+		}
+		c.nodes[1].halt()
+		c.everywhere(c.moved(leaving))
+		time.Sleep(time.Minute) // it is replayed
+		for i, n := range c.nodes {
+			if i == 1 {
+				continue
+			}
+			_ = engine{n.engine, n}.ScanHints(nil, nil, func(k, _ []byte) bool {
+				if at := time.UnixMicro(int64(binary.BigEndian.Uint64(k[16:]))); at.Sub(began) > time.Second {
+					t.Errorf("node %d keeps a hint of %s after the write", i, at.Sub(began))
+				}
+				return true
+			})
+		}
+		c.setDownBut(1, 2, false)
+		eventually(t, "its target has it", func() bool { return c.has(2, c.wide, pk) == "a=x " })
+	})
+}
+
+// setDownBut is setDown while a node is halted.
+func (c *cluster) setDownBut(halted, i int, down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if down {
+		c.down[hostID(i)] = time.Now()
+		return
+	}
+	delete(c.down, hostID(i))
+	for n, o := range c.nodes {
+		if n != halted {
+			o.coord.Hints().Nudge()
+		}
+	}
+}

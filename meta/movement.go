@@ -226,6 +226,19 @@ func (s *State) Moves(keyspace string) []ring.Movement {
 	return moves
 }
 
+// MovesAt tells whether the replicas of a token of the keyspace are others before the movement than after it.
+func (s *State) MovesAt(keyspace string, token ring.Token) bool {
+	if s.OtherPlacement(keyspace) == nil {
+		return false
+	}
+	before, after := s.Before(keyspace), s.After(keyspace)
+	b, a := before.Replicas(token), after.Replicas(token)
+	return len(b) != len(a) || slices.ContainsFunc(b, func(i int32) bool {
+		id := before.Ring().Nodes()[i].ID
+		return !slices.ContainsFunc(a, func(j int32) bool { return after.Ring().Nodes()[j].ID == id })
+	})
+}
+
 // Fills returns the ranges of the keyspace that the node has to fill before reads may move, in ring order: those it gains, and
 // those it keeps where so few replicas are left that a quorum of them may lack what a quorum of B has. nil when it has none.
 func (s *State) Fills(keyspace string, id ring.HostID) []ring.Movement {

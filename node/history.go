@@ -106,6 +106,28 @@ func termsOf(t *schema.Table) history.Terms {
 
 // gcBefore is storage.Options.GCBefore.
 func (n *Node) gcBefore(t *schema.Table, now int64) storage.GCBefore {
+	return keepWhatMoves(n.log.Current, t.Keyspace, n.repairedBefore(t, now))
+}
+
+// keepWhatMoves lets no tombstone go whose range is changing hands, at any replica, from the plan to the end of the movement:
+// a node that fills it reads one replica after another, and a deletion that one lacked when it was read must still be at the others when they
+// are. A node asks for rows only when those that it reads have the plan (movement.Log.AwaitAll). The state is looked at for each partition.
+func keepWhatMoves(current func() *meta.State, keyspace string, b storage.GCBefore) storage.GCBefore {
+	of := b.Of
+	b.Of = func(token ring.Token, conditional bool) int64 {
+		switch {
+		case current().MovesAt(keyspace, token):
+			return history.None
+		case of != nil:
+			return of(token, conditional)
+		}
+		return b.Latest
+	}
+	return b
+}
+
+// repairedBefore is gcBefore without regard to movement.
+func (n *Node) repairedBefore(t *schema.Table, now int64) storage.GCBefore {
 	terms := termsOf(t)
 	switch terms.Mode {
 	case schema.TombstoneGCTimeout, schema.TombstoneGCDisabled:

@@ -69,8 +69,8 @@ func (f fillRecords) Save(ctx context.Context, records []byte) error {
 // handoverEvery is how often a node that leaves looks whether its hints and batches have gone.
 const handoverEvery = 200 * time.Millisecond
 
-// handOver waits until no hint and no logged batch is left here that only this node would make good: both are delivered all the time,
-// and what is for nodes that are down goes to the others once those have left.
+// handOver waits until no hint and no logged batch is left here that only this node would make good: hints go to nodes that stay, and batches
+// are replayed by themselves.
 func (n *Node) handOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.o.Config.HintWindow)
 	defer cancel()
@@ -84,7 +84,9 @@ func (n *Node) handOver(ctx context.Context) error {
 		if !waiting {
 			return nil
 		}
-		n.coord.Hints().Nudge()
+		if _, err := n.coord.HandOver(ctx); err != nil && ctx.Err() == nil {
+			n.o.Logger.Debug("hints could not be handed over yet", "err", err)
+		}
 		if sleep(ctx, handoverEvery); ctx.Err() != nil {
 			return errors.New("node: hints or logged batches wait here for nodes that do not answer")
 		}
@@ -143,6 +145,9 @@ func (n *Node) watchMembership(ctx context.Context) error {
 	for {
 		s := n.log.Current()
 		me := s.Node(n.home.HostID)
+		if me != nil && me.State == meta.Leaving && s.Phase() == meta.Switched {
+			n.refuseClients()
+		}
 		switch {
 		case me == nil:
 		case me.State == meta.Left,
@@ -156,6 +161,13 @@ func (n *Node) watchMembership(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
+	}
+}
+
+// refuseClients takes no new connections any more; those that are there are served until the movement has ended.
+func (n *Node) refuseClients() {
+	if s := n.cql.Load(); s != nil && s.server.Refuse() {
+		n.o.Logger.Info("this node leaves the cluster and takes no new clients")
 	}
 }
 

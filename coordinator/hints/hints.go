@@ -428,9 +428,11 @@ func (h *Hints) ready(sweep bool) []*delivery {
 		return d.sweep && !sweep
 	})
 	h.mu.Lock()
-	for _, d := range out {
-		d.t.delivering = true // only the goroutine of Run sets it
-	}
+	out = slices.DeleteFunc(out, func(d *delivery) bool { // HandOver may have been faster
+		taken := d.t.delivering
+		d.t.delivering = true
+		return taken
+	})
 	h.mu.Unlock()
 	return out
 }
@@ -595,6 +597,69 @@ func (h *Hints) pace(ctx context.Context, d *delivery) bool {
 	case <-t.C:
 		return true
 	}
+}
+
+// HandOver calls give for every hint that is here and not on its way, with the mutations that may still be delivered and the time of their write, and
+// removes those for which it returns nil: others keep them. The error is that of the first that could not be given; the others are tried all the same.
+func (h *Hints) HandOver(ctx context.Context, give func(ctx context.Context, body []byte, at time.Time) error) (first error) {
+	for _, d := range h.claim() {
+		if err := h.handOver(ctx, d, give); err != nil && first == nil {
+			first = err
+		}
+		h.date(d)
+		h.mu.Lock()
+		d.t.delivering = false
+		h.mu.Unlock()
+	}
+	return first
+}
+
+// handOver is HandOver for one target.
+func (h *Hints) handOver(ctx context.Context, d *delivery, give func(ctx context.Context, body []byte, at time.Time) error) (first error) {
+	for {
+		page, err := h.page(d)
+		if err != nil || len(page) == 0 || ctx.Err() != nil {
+			if err == nil && first == nil {
+				err = ctx.Err()
+			}
+			if first == nil {
+				first = err
+			}
+			return first
+		}
+		d.after = append(slices.Clone(page[len(page)-1].key), 0)
+		outcomes := make([]Outcome, len(page))
+		for i := range page {
+			at := time.UnixMicro(keyTime(page[i].key))
+			body := h.o.Keep(page[i].body, h.o.Now().Sub(at))
+			if outcomes[i] = Useless; len(body) == 0 {
+				continue
+			}
+			outcomes[i] = Delivered
+			if err := give(ctx, body, at); err != nil {
+				outcomes[i] = Again
+				if first == nil {
+					first = err
+				}
+			}
+		}
+		h.settle(ctx, d, page, outcomes)
+	}
+}
+
+// claim takes all targets that have hints and to which none are being delivered, by id.
+func (h *Hints) claim() []*delivery {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*delivery
+	for id, t := range h.targets {
+		if t.count.Load() > 0 && !t.delivering {
+			t.delivering = true
+			out = append(out, &delivery{to: id, t: t})
+		}
+	}
+	slices.SortFunc(out, func(a, b *delivery) int { return a.to.Compare(b.to) })
+	return out
 }
 
 // settle deletes what is done with and returns how many that were. A hint whose delivery is not known stays.

@@ -35,6 +35,7 @@ type Server struct {
 	addrs     map[netip.Addr]*clientAddr
 	lastID    uint64
 	ran       bool
+	refuses   bool          // its listeners are closed, and it serves on
 	drained   chan struct{} // closed when draining and no connection is left
 	wg        sync.WaitGroup
 }
@@ -184,6 +185,18 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stop()
 	s.wg.Wait()
 	return nil
+}
+
+// Refuse closes the listeners: no client connects any more, and those that are there are served on. It tells whether it is news.
+func (s *Server) Refuse() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != running || s.refuses {
+		return false
+	}
+	s.refuses = true
+	s.closeListenersLocked()
+	return true
 }
 
 // stop closes everything at once.

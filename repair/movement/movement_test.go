@@ -291,6 +291,7 @@ type world struct {
 	fails  bool // fills and proposals fail now and then
 	copied int  // ranges
 	byNode map[ring.HostID]int
+	lags   map[ring.HostID]bool // have not heard of any plan
 }
 
 type process struct {
@@ -305,6 +306,14 @@ func (w *world) Current() *meta.State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.s
+}
+
+// AwaitAll implements movement.Log: there is one state for all but those that lag.
+func (w *world) AwaitAll(_ context.Context, _ uint64, members []ring.HostID) []ring.HostID {
+	time.Sleep(time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(members), func(id ring.HostID) bool { return !w.lags[id] })
 }
 
 func (w *world) Propose(_ context.Context, build func(*meta.State) (*meta.Command, bool, error)) (*meta.State, error) {
@@ -653,4 +662,32 @@ func (w *world) anything(next *int) {
 			w.start(host(i))
 		}
 	}
+}
+
+// TestMoverReadsNobodyWhoHasNotHeard: nothing is read, nor cleared, before all that are going to be read have the plan: they might still let go of
+// tombstones.
+func TestMoverReadsNobodyWhoHasNotHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, cluster(t, oneDC(3), simple("3")...))
+		defer w.halt()
+		w.mu.Lock()
+		w.lags = map[ring.HostID]bool{host(2): true}
+		w.mu.Unlock()
+		if err := w.do(join(4)); err != nil {
+			t.Fatal(err)
+		}
+		w.start(host(4))
+		time.Sleep(20 * time.Second)
+		w.mu.Lock()
+		copied, p := w.copied, w.runs[host(4)].m.Progress()
+		w.lags = nil
+		w.mu.Unlock()
+		if copied != 0 || !strings.Contains(p.Waits, "not heard") {
+			t.Errorf("%d ranges were filled, it says %q", copied, p.Waits)
+		}
+		time.Sleep(20 * time.Second)
+		if s := w.Current(); s.Phase() == meta.Filling && len(s.Unfilled()) > 0 {
+			t.Errorf("afterwards: %v", s.Unfilled())
+		}
+	})
 }

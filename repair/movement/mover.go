@@ -24,6 +24,8 @@ const (
 type Log interface {
 	Current() *meta.State
 	Propose(ctx context.Context, build func(*meta.State) (*meta.Command, bool, error)) (*meta.State, error)
+	// AwaitAll waits for a while until members have applied an epoch, and returns those that have not said so.
+	AwaitAll(ctx context.Context, epoch uint64, members []ring.HostID) (lagging []ring.HostID)
 }
 
 // Filler brings rows. What it returns nil for is durable here.
@@ -49,7 +51,7 @@ type Options struct {
 	Alive  func(ring.HostID) bool
 	Filler Filler
 	Store  Store
-	// Handover gives the hints and batches that this node holds to others: before a node that leaves reports.
+	// Handover gives the hints and batches that this node holds to others: before a node that leaves reports the switch.
 	Handover func(context.Context) error
 	// Settled returns when nothing is under way here any more that began under a state older than the epoch.
 	Settled func(ctx context.Context, epoch uint64) error
@@ -228,6 +230,11 @@ func (m *Mover) fill(ctx context.Context, s *meta.State) (again bool, err error)
 		p.Waits = waits[0].Error()
 		m.o.Logger.Warn("ranges cannot be filled yet", "plan", s.Plan, "ranges", len(waits), "first", waits[0])
 	}
+	if lagging := m.o.Log.AwaitAll(ctx, s.Plan, readFrom(todo)); len(lagging) > 0 {
+		p.Waits = fmt.Sprintf("node %s has not heard of the plan, and may let go of tombstones", lagging[0])
+		m.tell(p)
+		return true, nil
+	}
 	m.tell(p)
 	failed, err := m.fillAll(ctx, s, todo, p)
 	switch {
@@ -242,6 +249,17 @@ func (m *Mover) fill(ctx context.Context, s *meta.State) (again bool, err error)
 		return true, nil
 	}
 	return m.reportFilled(ctx, s), nil
+}
+
+// readFrom returns whom the fills read from, ascending.
+func readFrom(todo []Fill) (out []ring.HostID) {
+	for _, f := range todo {
+		if out = append(out, f.Compare...); !f.Source.IsZero() {
+			out = append(out, f.Source)
+		}
+	}
+	slices.SortFunc(out, ring.HostID.Compare)
+	return slices.Compact(out)
 }
 
 // ranges counts what the plan of s has the node fill.
@@ -322,12 +340,6 @@ func (m *Mover) fillOne(ctx context.Context, f Fill) error {
 
 // reportFilled tells the log that the plan is filled; again when that did not come through.
 func (m *Mover) reportFilled(ctx context.Context, s *meta.State) (again bool) {
-	if s.Node(m.o.Self).State == meta.Leaving {
-		if err := m.o.Handover(ctx); err != nil {
-			m.o.Logger.Warn("hints and batches of this node, which leaves, could not be handed over yet", "err", err)
-			return true
-		}
-	}
 	return m.propose(ctx, func(now *meta.State) *meta.Command {
 		if me := now.Node(m.o.Self); now.Phase() != meta.Filling || now.Plan != s.Plan || me == nil || me.Filled == s.Plan {
 			return nil
@@ -343,6 +355,12 @@ func (m *Mover) settle(ctx context.Context, s *meta.State) (again bool) {
 			m.o.Logger.Warn("requests from before the switch are still under way", "err", err)
 		}
 		return true
+	}
+	if s.Node(m.o.Self).State == meta.Leaving { // now that it gets no more of them
+		if err := m.o.Handover(ctx); err != nil {
+			m.o.Logger.Warn("hints and batches of this node, which leaves, could not be handed over yet", "err", err)
+			return true
+		}
 	}
 	return m.propose(ctx, func(now *meta.State) *meta.Command {
 		if me := now.Node(m.o.Self); now.SwitchedAt != s.SwitchedAt || me == nil || me.Switched == s.SwitchedAt {
