@@ -105,16 +105,16 @@ func TestMovement_SentLate(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		c := moving(t, nil)
 		pk := c.keyJoining(1)
-		late := true
+		var early atomic.Bool // later messages are not delayed
 		c.setFault(func(m message) action {
-			if m.verb == coordinator.VerbMutate && late {
+			if m.verb == coordinator.VerbMutate && !early.Load() {
 				return action{delay: 50 * time.Millisecond}
 			}
 			return action{}
 		})
 		time.AfterFunc(10*time.Millisecond, func() {
 			c.everywhere(c.state)
-			late = false
+			early.Store(true)
 		})
 		c.mustWrite(0, coordinator.Quorum, c.put(c.wide, pk, "a", 1, "x"))
 		eventually(t, "the joining node has it", func() bool { return c.has(3, c.wide, pk) == "a=x " })
@@ -159,11 +159,11 @@ func TestMovement_LocalPaths(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		var c *cluster
 		var commits atomic.Int64
-		moves := false
+		var moves atomic.Bool
 		c = moving(t, func(o *coordinator.Options) {
 			if o.Self == hostID(0) {
 				o.Storage = movesBefore{o.Storage, func() {
-					if moves {
+					if moves.Load() {
 						c.everywhere(c.state)
 					}
 				}, &commits}
@@ -182,9 +182,9 @@ func TestMovement_LocalPaths(t *testing.T) {
 			{"increment", func() { c.mustAdd(0, coordinator.One, c.add(pk, "a", 1)) }, func(n int) bool { text, _ := c.countedAt(n, pk); return text != "" }},
 		} {
 			c.everywhere(c.alone)
-			moves = true
+			moves.Store(true)
 			x.f()
-			moves = false
+			moves.Store(false)
 			if c.nodes[0].state.Load() != c.state {
 				t.Fatalf("%s: nothing moved", x.name)
 			}
@@ -240,10 +240,14 @@ func TestMovement_SessionsDivideBatches(t *testing.T) {
 func TestMovement_ReadsOfEndedPlans(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		var c *cluster
-		sleep := func() {}
+		var sleep atomic.Pointer[func()] // once
 		c = moving(t, func(o *coordinator.Options) {
 			if o.Self == hostID(0) {
-				o.Storage = sleepsInRead{o.Storage, func() { sleep() }}
+				o.Storage = sleepsInRead{o.Storage, func() {
+					if f := sleep.Swap(nil); f != nil {
+						(*f)()
+					}
+				}}
 			}
 		})
 		pk := c.keyLost()
@@ -282,8 +286,7 @@ func TestMovement_ReadsOfEndedPlans(t *testing.T) {
 			pk := c.keyLostBy(0)
 			c.everywhere(c.state)
 			c.plant(0, c.put(c.wide, pk, "a", 1, "old"))
-			sleep = func() {
-				sleep = func() {}
+			asleep := func() {
 				c.everywhere(ended)
 				for n := range c.nodes {
 					if c.isReplicaIn(ended.Placement("ks"), n, pk) {
@@ -291,6 +294,7 @@ func TestMovement_ReadsOfEndedPlans(t *testing.T) {
 					}
 				}
 			}
+			sleep.Store(&asleep)
 			if got := c.mustRead(0, level, c.whole(c.wide, pk)); got != "a=new " {
 				t.Errorf("%s: %q", level, got)
 			}
@@ -365,8 +369,12 @@ func TestMovement_RetriesUntilTheDeadline(t *testing.T) {
 				}
 				return action{delay: time.Millisecond}
 			})
-			if err := x.f(); err != nil || at != len(states)-1 {
-				t.Errorf("%s: after %d changes: %v", x.name, at, err)
+			err := x.f()
+			c.mu.Lock()
+			reached := at
+			c.mu.Unlock()
+			if err != nil || reached != len(states)-1 {
+				t.Errorf("%s: after %d changes: %v", x.name, reached, err)
 			}
 			c.setFault(nil)
 			time.Sleep(time.Second)

@@ -598,12 +598,19 @@ func (op *writeOp) hintLeft() {
 	}
 }
 
+// knows returns a replica that has newer metadata; zero: only this node.
+func (op *writeOp) knows() ring.HostID {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.newer
+}
+
 // retry waits for newer metadata and writes again, as an operation of its own: mutations are idempotent, they carry their timestamps. Nobody
 // is waited for that might still answer: that replica would be of the old plan. It holds one reference.
 func (op *writeOp) retry(w *Write) {
 	defer op.release()
 	mutations, err := op.decodeAll()
-	if err != nil || !op.c.newerThan(op.view.state.Epoch, op.newer, op.deadline) {
+	if err != nil || !op.c.newerThan(op.view.state.Epoch, op.knows(), op.deadline) {
 		op.hintLeft()
 		op.c.writeDone(w, op.errorNow())
 		return
@@ -625,7 +632,7 @@ func (op *writeOp) resend() {
 	defer op.release()
 	c := op.c
 	mutations, err := op.decodeAll()
-	if err != nil || !c.newerThan(op.view.state.Epoch, op.newer, time.Now().Add(c.o.WriteTimeout)) {
+	if err != nil || !c.newerThan(op.view.state.Epoch, op.knows(), time.Now().Add(c.o.WriteTimeout)) {
 		op.hintLeft()
 		return
 	}

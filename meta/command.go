@@ -26,7 +26,7 @@ const (
 
 	StartOperation CommandKind = 10 // OperationKind (Decommission, Remove, Move) on Node.ID, to Node.Next; Force
 	AbortOperation CommandKind = 11 // Operation, before the switch
-	ReportFilled   CommandKind = 12 // Node.ID has what it gains under Plan
+	ReportFilled   CommandKind = 12 // Node.ID has what it gains under Plan; or has compared it once more since the switch of epoch Plan
 	Switch         CommandKind = 13 // everybody has reported Plan: reads move
 	ReportSwitched CommandKind = 14 // Node.ID has applied the switch of epoch Plan
 	Finish         CommandKind = 15 // everybody who is alive has reported the switch of epoch Plan: the movement ends

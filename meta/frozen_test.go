@@ -55,6 +55,11 @@ func TestForceOnceSwitched(t *testing.T) {
 				s = must(t, s, &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: id}, Plan: s.SwitchedAt})
 			}
 		}
+		for _, id := range s.Uncompared() {
+			if !dead(id) {
+				s = must(t, s, &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: id}, Plan: s.SwitchedAt})
+			}
+		}
 		if c := s.Advance(dead); c != nil {
 			t.Errorf("%s: it ends although too few have heard", name)
 		}

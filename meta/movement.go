@@ -294,12 +294,18 @@ func (s *State) Reporters() []ring.HostID {
 	if s.Phase() != Filling {
 		return nil
 	}
-	reporters := map[ring.HostID]bool{}
+	reporters := s.fillers()
 	for _, o := range s.Operations {
 		if o.Kind != Replication && o.Kind != Remove {
 			reporters[o.Node] = true
 		}
 	}
+	return s.ascending(reporters)
+}
+
+// fillers returns the nodes that have ranges to fill.
+func (s *State) fillers() map[ring.HostID]bool {
+	fillers := map[ring.HostID]bool{}
 	for _, ks := range s.Catalog.Keyspaces() {
 		for _, m := range s.Moves(ks.Name) {
 			fill := m.Gains
@@ -307,17 +313,32 @@ func (s *State) Reporters() []ring.HostID {
 				fill = m.After
 			}
 			for _, id := range fill {
-				reporters[id] = true
+				fillers[id] = true
 			}
 		}
 	}
-	var out []ring.HostID
+	return fillers
+}
+
+func (s *State) ascending(set map[ring.HostID]bool) (out []ring.HostID) {
 	for i := range s.Nodes {
-		if id := s.Nodes[i].ID; reporters[id] {
+		if id := s.Nodes[i].ID; set[id] {
 			out = append(out, id)
 		}
 	}
 	return out
+}
+
+// Uncompared returns the nodes that filled ranges, ascending, and have not reported that they have compared them once more since the switch was
+// heard of; nil unless switched. Who began before could have read, and shown, a write of a quorum of B that was never acknowledged.
+func (s *State) Uncompared() []ring.HostID {
+	if s.Phase() != Switched {
+		return nil
+	}
+	return slices.DeleteFunc(s.ascending(s.fillers()), func(id ring.HostID) bool {
+		n := s.Node(id)
+		return n.State == Left || n.Filled == s.SwitchedAt
+	})
 }
 
 // Unfilled returns those of the Reporters that have not reported the present plan, ascending.
@@ -369,7 +390,7 @@ func (s *State) heard(ids []ring.HostID) (n int) {
 }
 
 // Advance returns the command by which the movement goes on without anybody's doing: the switch when every reporter has reported, the
-// end when every member has that is not dead; nil while there is something to wait for. The leader of the log proposes it.
+// end when every member has that is not dead, and everyone who filled ranges has compared them once more; nil while there is something to wait for. The leader of the log proposes it.
 func (s *State) Advance(dead func(ring.HostID) bool) *Command {
 	switch s.Phase() {
 	case Filling:
@@ -377,7 +398,7 @@ func (s *State) Advance(dead func(ring.HostID) bool) *Command {
 			return &Command{Kind: Switch, Plan: s.Plan}
 		}
 	case Switched:
-		for _, id := range s.Unheard() {
+		for _, id := range append(s.Unheard(), s.Uncompared()...) {
 			if !dead(id) {
 				return nil
 			}

@@ -219,6 +219,12 @@ func TestOperationsShareOneMovement(t *testing.T) {
 		t.Error("it ends while two of three old replicas may not have heard")
 	}
 	s = must(t, s, &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: host(5)}, Plan: s.SwitchedAt})
+	if s.Advance(dead(2)) != nil {
+		t.Error("it ends before those who filled ranges have compared them once more")
+	}
+	for _, id := range s.Uncompared() {
+		s = must(t, s, &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: id}, Plan: s.SwitchedAt})
+	}
 	done := must(t, s, s.Advance(dead(2)))
 	if got := owners(done.Ring); !slices.Equal(got, []int{1, 3, 4, 5, 6}) {
 		t.Errorf("in the end %v own ranges", got)

@@ -242,17 +242,18 @@ func (n *Node) leave() {
 	n.State, n.Quiet, n.Voter, n.Health, n.Tokens, n.Next, n.Replaces, n.Filled, n.Switched = Left, false, false, Sound, nil, nil, ring.HostID{}, 0, 0
 }
 
-// reportFilled notes that the node has the rows of every range it gains under the plan.
+// reportFilled notes that the node has the rows of every range it gains under the plan; once switched, of the epoch of the switch, that it has
+// compared them once more.
 func (s *State) reportFilled(c *Command) error {
 	i, ok := s.find(c.Node.ID)
 	switch {
 	case !ok || s.Nodes[i].State == Left:
 		return refused("host id %s is no member", c.Node.ID)
-	case s.Phase() != Filling || c.Plan != s.Plan:
-		return ErrConflict
+	case s.Phase() == Filling && c.Plan == s.Plan, s.Phase() == Switched && c.Plan == s.SwitchedAt:
+		s.Nodes[i].Filled = c.Plan
+		return nil
 	}
-	s.Nodes[i].Filled = s.Plan
-	return nil
+	return ErrConflict
 }
 
 // switchReads moves reads to A.

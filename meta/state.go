@@ -96,7 +96,7 @@ type Node struct {
 	Quiet          bool         // while it is Pending, user tables take no writes: see State.Quiet
 	Replaces       ring.HostID  // while it is Pending: the dead node whose tokens and place it takes; zero: none
 	Next           []ring.Token // ascending; the tokens it is moving to; nil when it does not
-	Filled         uint64       // the plan it has reported last, see State.Plan
+	Filled         uint64       // the plan it has reported last, see State.Plan; or the switch, when it has compared once more
 	Switched       uint64       // the switch it has reported last, see State.SwitchedAt
 	Voter          bool         // has a seat among the voters; who is not Sound does not vote meanwhile
 	Health         Health       // of its copy of the metadata log

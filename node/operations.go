@@ -20,7 +20,8 @@ type Operations struct {
 	Phase      string            `json:"phase"` // none, filling, switched
 	Plan       uint64            `json:"plan,omitempty"`
 	Operations []OperationStatus `json:"operations"`
-	// WaitsFor are the nodes that have not reported yet: that they have their rows while filling, that they have heard once switched.
+	// WaitsFor are the nodes that have not reported yet: that they have their rows while filling; once switched that they have heard, and then
+	// that they have compared once more.
 	WaitsFor []WaitStatus `json:"waits_for,omitempty"`
 	// Stale is why the movement cannot end although reads have moved, unless those that it waits for come back or an operation is forced.
 	Stale string `json:"stale,omitempty"`
@@ -71,7 +72,11 @@ func (n *Node) Operations() Operations {
 		}
 		out.Operations = append(out.Operations, st)
 	}
-	for _, id := range append(s.Unfilled(), s.Unheard()...) {
+	open := append(s.Unfilled(), s.Unheard()...)
+	if len(open) == 0 {
+		open = s.Uncompared()
+	}
+	for _, id := range open {
 		out.WaitsFor = append(out.WaitsFor, waits(s, id, n.alive))
 	}
 	if ks, r, stale := s.Stale(); stale && !s.Forced() && s.Phase() == meta.Switched {

@@ -29,6 +29,9 @@ func (w *world) filled() {
 			if ids := s.Unheard(); len(ids) > 0 { // the dead too: the harness has no failure detector
 				return &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: ids[0]}, Plan: s.SwitchedAt}, true, nil
 			}
+			if ids := s.Uncompared(); len(ids) > 0 {
+				return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: ids[0]}, Plan: s.SwitchedAt}, true, nil
+			}
 			return nil, false, nil
 		})
 		if err != nil {

@@ -22,9 +22,12 @@ func (c *cluster) report(kind meta.CommandKind) {
 	defer cancel()
 	for open := true; open; {
 		_, err := c.nodes[0].svc.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
-			ids, plan := s.Unfilled(), s.Plan
+			ids, plan, kind := s.Unfilled(), s.Plan, kind
 			if kind == meta.ReportSwitched {
 				ids, plan = s.Unheard(), s.SwitchedAt
+				if len(ids) == 0 {
+					ids, kind = s.Uncompared(), meta.ReportFilled
+				}
 			}
 			if open = len(ids) > 0; !open {
 				return nil, false, nil

@@ -292,6 +292,8 @@ type world struct {
 	copied int  // ranges
 	byNode map[ring.HostID]int
 	lags   map[ring.HostID]bool // have not heard of any plan
+	strict bool                 // nobody dies: ranges are compared again only when all have heard of the switch
+	again  map[ring.HostID]int  // ranges that were compared after every member alive had heard of the switch
 }
 
 type process struct {
@@ -415,6 +417,13 @@ func (f filler) Fill(ctx context.Context, fill movement.Fill, moved func(int64))
 	if fill.Keyspace != "ks" {
 		return nil
 	}
+	if s := f.w.s; s.Phase() == meta.Switched {
+		if heard := s.Unheard(); !fill.Source.IsZero() || fill.Fresh || f.w.strict && len(heard) > 0 {
+			f.w.t.Errorf("%s fills once switched: %v, unheard %v", f.id, fill, heard)
+		}
+		f.w.again[f.id] += len(fill.Ranges)
+		return nil
+	}
 	for _, id := range append(fill.Compare, fill.Source) {
 		if !id.IsZero() && len(ring.Subtract(fill.Ranges, f.w.holds[id])) > 0 {
 			f.w.t.Errorf("%s fills %v from %s, which does not have it", f.id, fill.Ranges, id)
@@ -446,7 +455,7 @@ func (d disk) Save(_ context.Context, b []byte) error {
 }
 
 func newWorld(t *testing.T, seed uint64, s *meta.State) *world {
-	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 3)), luck: rand.New(rand.NewPCG(seed, 4)), s: s, holds: map[ring.HostID][]ring.Range{}, runs: map[ring.HostID]*process{}, byNode: map[ring.HostID]int{}}
+	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 3)), luck: rand.New(rand.NewPCG(seed, 4)), s: s, holds: map[ring.HostID][]ring.Range{}, runs: map[ring.HostID]*process{}, byNode: map[ring.HostID]int{}, again: map[ring.HostID]int{}}
 	p := s.Placement("ks")
 	for i, n := range p.Ring().Nodes() {
 		w.holds[n.ID] = ring.Normalize(p.Ranges(int32(i)))
@@ -688,6 +697,35 @@ func TestMoverReadsNobodyWhoHasNotHeard(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if s := w.Current(); s.Phase() == meta.Filling && len(s.Unfilled()) > 0 {
 			t.Errorf("afterwards: %v", s.Unfilled())
+		}
+	})
+}
+
+// TestMoversCompareOnceMore: before a movement ends, every node that filled ranges has compared all of them once more after all had heard of the switch:
+// with what loses them too, and brings nothing as a whole.
+func TestMoversCompareOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, cluster(t, oneDC(4), simple("3")...))
+		defer w.halt()
+		w.mu.Lock()
+		w.strict = true
+		w.mu.Unlock()
+		if err := w.do(join(5)); err != nil {
+			t.Fatal(err)
+		}
+		s := w.Current()
+		want := map[ring.HostID]int{}
+		for i := 1; i <= 5; i++ {
+			if n := len(s.Fills("ks", host(i))); n > 0 {
+				want[host(i)] = n
+			}
+		}
+		w.start(host(5))
+		w.until("the movement ends", func() bool { return w.Current().Phase() == meta.None })
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !reflect.DeepEqual(w.again, want) || len(want) == 0 {
+			t.Errorf("compared %v, want %v", w.again, want)
 		}
 	})
 }

@@ -176,7 +176,10 @@ func (m *Mover) step(ctx context.Context) (again bool, err error) {
 	case s.Phase() == meta.Filling && me.Filled != s.Plan:
 		return m.fill(ctx, s)
 	case s.Phase() == meta.Switched && me.Switched != s.SwitchedAt:
-		return m.settle(ctx, s), nil
+		again = m.settle(ctx, s)
+		return again || slices.Contains(s.Uncompared(), m.o.Self), nil
+	case slices.Contains(s.Uncompared(), m.o.Self):
+		return m.compareAgain(ctx, s), nil
 	}
 	return false, nil
 }
@@ -345,6 +348,39 @@ func (m *Mover) reportFilled(ctx context.Context, s *meta.State) (again bool) {
 			return nil
 		}
 		return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: m.o.Self}, Plan: s.Plan}
+	})
+}
+
+// compareAgain compares what this node has filled once more when every member that is alive has heard of the switch, and reports that: what a
+// coordinator that had not heard read from a quorum of the old replicas, and showed, may have been acknowledged by nobody, and has to be here.
+func (m *Mover) compareAgain(ctx context.Context, s *meta.State) (again bool) {
+	if slices.ContainsFunc(s.Unheard(), m.o.Alive) {
+		return true
+	}
+	todo, waits := Pending(Records{}, s, m.o.Self, m.o.Alive)
+	if len(waits) > 0 {
+		m.tell(Progress{Plan: s.Plan, Waits: waits[0].Error()})
+		return true
+	}
+	for i, f := range todo {
+		m.tell(Progress{Plan: s.Plan, Done: i, Total: len(todo)})
+		if !f.Source.IsZero() {
+			f.Compare = append([]ring.HostID{f.Source}, f.Compare...)
+		}
+		f.Source, f.Fresh = ring.HostID{}, false
+		if err := m.fillOne(ctx, f); err != nil {
+			if ctx.Err() == nil {
+				m.o.Logger.Warn("ranges could not be compared once more and are tried again", "keyspace", f.Keyspace, "err", err)
+			}
+			return true
+		}
+	}
+	m.tell(Progress{})
+	return m.propose(ctx, func(now *meta.State) *meta.Command {
+		if now.SwitchedAt != s.SwitchedAt || !slices.Contains(now.Uncompared(), m.o.Self) {
+			return nil
+		}
+		return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: m.o.Self}, Plan: s.SwitchedAt}
 	})
 }
 

@@ -57,6 +57,9 @@ func TestRebalance(t *testing.T) {
 			for _, id := range s.Unheard() {
 				s = must(t, s, &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: id}, Plan: s.SwitchedAt})
 			}
+			for _, id := range s.Uncompared() {
+				s = must(t, s, &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: id}, Plan: s.SwitchedAt})
+			}
 			s = must(t, s, s.Advance(dead()))
 			if r := movement.Rebalance(s); len(r.Moves) != 0 || r.Before >= movement.EvenEnough {
 				t.Errorf("afterwards %.2f, %d moves", r.Before, len(r.Moves))
