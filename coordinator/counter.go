@@ -51,7 +51,6 @@ type counterPart struct {
 	leader     *peer
 	tried      []*peer
 	fails      []Failure
-	again      bool // newer metadata have been waited for once
 }
 
 // count carries out a write to counters that is counted as in flight.

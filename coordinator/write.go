@@ -305,9 +305,9 @@ func (b *Burst) dispatch(op *writeOp, w *Write) {
 	}
 	op.mu.Lock()
 	op.sending = false
-	w, err, d := op.decide()
+	w, d, err := op.decide()
 	op.mu.Unlock()
-	op.conclude(w, err, d)
+	op.conclude(w, d, err)
 }
 
 // here tells whether this node is one of the part's replicas.
@@ -435,7 +435,7 @@ func (t *writeTarget) outcome(o outcome) {
 	} else {
 		op.note(p, t, o)
 	}
-	w, err, d := op.decide()
+	w, d, err := op.decide()
 	op.mu.Unlock()
 	if op.trace != nil {
 		op.trace.Event("%s %s", outcomeWords[o], t.peer.address())
@@ -443,7 +443,7 @@ func (t *writeTarget) outcome(o outcome) {
 	if o >= outcomeFailed && o != outcomeStale {
 		t.missed()
 	}
-	op.conclude(w, err, d)
+	op.conclude(w, d, err)
 	op.release()
 }
 
@@ -489,26 +489,26 @@ const (
 )
 
 // decide returns the caller's Write when its answer is certain now, or is another attempt's. Under op.mu.
-func (op *writeOp) decide() (w *Write, err error, d decision) {
+func (op *writeOp) decide() (w *Write, d decision, err error) {
 	switch {
 	case op.sending:
-		return nil, nil, decidesNothing
+		return nil, decidesNothing, nil
 	case op.w == nil:
-		return nil, nil, op.resends()
+		return nil, op.resends(), nil
 	case op.open == 0:
 		w, op.w = op.w, nil
-		return w, nil, decidesAnswer
+		return w, decidesAnswer, nil
 	case op.stale && time.Now().Before(op.deadline):
 		w, op.w, op.anew = op.w, nil, true
-		return w, nil, decidesAnew
+		return w, decidesAnew, nil
 	}
 	for i := range op.parts {
 		if p := &op.parts[i]; !p.reached && p.waiting == 0 {
 			w, op.w = op.w, nil
-			return w, op.errorOf(p), decidesAnswer
+			return w, decidesAnswer, op.errorOf(p)
 		}
 	}
-	return nil, nil, decidesNothing
+	return nil, decidesNothing, nil
 }
 
 // resends tells whether what stale replicas have refused is to be sent again although nobody waits for it. Under op.mu.
@@ -552,7 +552,7 @@ func (op *writeOp) errorOf(p *writePart) error {
 }
 
 // conclude does what was decided.
-func (op *writeOp) conclude(w *Write, err error, d decision) {
+func (op *writeOp) conclude(w *Write, d decision, err error) {
 	switch d {
 	case decidesAnswer:
 		op.mu.Lock()
