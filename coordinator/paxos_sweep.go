@@ -132,11 +132,15 @@ func (c *Coordinator) askAll(g *assembly, q ballotRequest) bool {
 // FinishRange finishes the conditional writes that are accepted on this node, not known to be decided and older than any proposer that may still
 // be at work, of partitions whose tokens lie in the interval. The error is that of the first that could not be finished.
 func (c *Coordinator) FinishRange(ctx context.Context, gen schema.Generation, tokens ring.Interval) error {
+	return c.finishRange(ctx, gen, tokens, c.o.Now().Add(-c.o.CASTimeout).UnixMicro())
+}
+
+// finishRange finishes those that were promised before a time, µs since the epoch.
+func (c *Coordinator) finishRange(ctx context.Context, gen schema.Generation, tokens ring.Interval, before int64) error {
 	t := c.view().table(gen)
 	if c.o.Registers == nil || t == nil {
 		return nil
 	}
-	before := c.o.Now().Add(-c.o.CASTimeout).UnixMicro()
 	for at, first := []byte(nil), true; first || at != nil; first = false {
 		var found []agedRegister
 		var err error

@@ -58,7 +58,7 @@ type Options struct {
 	ClearSuspect bool
 	// Replace is the host id or the address of a dead node whose tokens and place an empty node takes. Empty: none
 	Replace string
-	// Filler makes what brings rows to a node that gains ranges. nil: nothing can, and operations that move ranges are refused
+	// Filler makes what brings rows to a node that gains ranges: Filling does. nil: nothing can, and operations that move ranges are refused
 	Filler func(*Node) movement.Filler
 }
 

@@ -21,7 +21,7 @@ import (
 
 func (n *Node) makeRepair(context.Context) error {
 	n.repair = repair.New(repair.Options{Self: n.home.HostID, Transport: n.rpc, Store: repairStore{n.engine, &n.gate}, Cluster: repairCluster{n},
-		Registers: n.coord, GCBefore: n.intervalBound, History: n.book.Load(), Waiting: n.waiting, Alive: n.alive, Now: n.o.Now, Logger: n.o.Logger})
+		Registers: n.coord, Settle: n.settleRange, GCBefore: n.intervalBound, History: n.book.Load(), Waiting: n.waiting, Alive: n.alive, Now: n.o.Now, Logger: n.o.Logger})
 	n.makeScheduler()
 	return nil
 }

@@ -161,6 +161,16 @@ func (s streamStore) DropMarks(ctx context.Context, prefix []byte) error {
 	})
 }
 
+// dropMarksBeside removes the marks whose keys begin with prefix, but for those that begin with kept, which begins with it.
+func (s streamStore) dropMarksBeside(ctx context.Context, prefix, kept []byte) error {
+	return s.change(ctx, func(b *storage.Batch) error {
+		if err := b.DeleteRange(storage.SpaceStreams, prefix, kept); err != nil {
+			return err
+		}
+		return b.DeleteRange(storage.SpaceStreams, successor(kept), successor(prefix))
+	})
+}
+
 // marked tells whether there is a mark whose key begins with prefix.
 func (s streamStore) marked(prefix []byte) (found bool, err error) {
 	err = s.e.Space(storage.SpaceStreams).Scan(prefix, successor(prefix), func(_, _ []byte) bool { found = true; return false })

@@ -25,6 +25,7 @@ const (
 
 	verbWaiting  rpc.Verb = 118
 	verbRepaired rpc.Verb = 119
+	verbSettle   rpc.Verb = 120
 )
 
 const (
@@ -258,6 +259,18 @@ func decodeRepaired(src []byte) (q repairedRequest, err error) {
 	q.entry.At, q.entry.Before = r.Int(), r.Int()
 	q.entry.Replicas = readReplicas(&r)
 	return q, closed(&r, ok && q.entry.Replicas != nil && q.entry.Tokens.First <= q.entry.Tokens.Last)
+}
+
+// settleAnswer is the latest ballot that a replica has promised, µs since the epoch.
+type settleAnswer struct{ promised int64 }
+
+func (a *settleAnswer) append(dst []byte) []byte { return rpc.AppendInt(begin(dst, 1), a.promised) }
+
+func decodeSettleAnswer(src []byte) (a settleAnswer, err error) {
+	r := rpc.NewReader(src)
+	ok := open(&r) == 1
+	a.promised = r.Int()
+	return a, closed(&r, ok)
 }
 
 func appendSpans(dst []byte, spans []ring.Interval) []byte {

@@ -35,6 +35,7 @@ func samples() []struct {
 	fq := fetchRequest{[]row.Command{{Generation: 5, Now: 1000, GCBefore: -5, Token: 1, Key: []byte("k"), StaticOnly: true, WithStatic: true, Bytes: 100}}}
 	page := samplePage()
 	fa := fetchAnswer{[]*row.Page{&page}}
+	sa := settleAnswer{300}
 	ms := []row.Mutation{{Generation: 5, Token: 1, Key: []byte("k"), Fragment: []byte{0x10}}}
 	wq, wa := waitingRequest{[]ring.HostID{me, other}}, waitingAnswer{noneWaits}
 	rq := repairedRequest{5, history.Entry{Tokens: spans[0], At: 1000, Before: history.None, Replicas: []ring.HostID{me}}}
@@ -57,6 +58,7 @@ func samples() []struct {
 		{"waiting", wq.append(nil), func(b []byte) (any, error) { return decodeWaiting(b) }, wq, "9201c42001000000000000000000000000000000" + "02000000000000000000000000000000"},
 		{"waiting answer", wa.append(nil), func(b []byte) (any, error) { return decodeWaitingAnswer(b) }, wa, "9201cf7fffffffffffffff"},
 		{"repaired", rq.append(nil), func(b []byte) (any, error) { return decodeRepaired(b) }, rq, "970105fe03cd03e8d38000000000000000c41001000000000000000000000000000000"},
+		{"settle answer", sa.append(nil), func(b []byte) (any, error) { return decodeSettleAnswer(b) }, sa, "9201cd012c"},
 		{"apply", appendApply(nil, ms), func(b []byte) (any, error) { return decodeApply(b) }, ms, "920191c41101000000050000000000000001016b0110"},
 	}
 }

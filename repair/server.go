@@ -224,6 +224,14 @@ func (l local) apply(ctx context.Context, ms []row.Mutation) error {
 	return l.o.Store.Apply(ctx, ms)
 }
 
+func (l local) settle(ctx context.Context, q *finishRequest) (a settleAnswer, err error) {
+	if _, err := l.table(q.generation, q.tokens); err != nil || l.o.Settle == nil {
+		return a, err
+	}
+	a.promised, err = l.o.Settle(ctx, q.generation, q.tokens)
+	return a, err
+}
+
 // handle answers one request of another node.
 func (l local) handle(ctx context.Context, verb rpc.Verb, body []byte) (out []byte, err error) {
 	switch verb {
@@ -249,6 +257,8 @@ func (l local) handle(ctx context.Context, verb rpc.Verb, body []byte) (out []by
 			err = l.repaired(ctx, &q)
 		}
 		return nil, err
+	case verbSettle:
+		return answer(ctx, body, decodeFinish, l.settle, (*settleAnswer).append)
 	case verbApply:
 		ms, err := decodeApply(body)
 		if err == nil {
@@ -436,6 +446,11 @@ func (p *peer) hello(ctx context.Context, q *hello) (a helloAnswer, err error) {
 
 func (p *peer) finish(ctx context.Context, q *finishRequest) error {
 	return p.call(ctx, verbFinish, q.append(nil), nothing)
+}
+
+func (p *peer) settle(ctx context.Context, q *finishRequest) (a settleAnswer, err error) {
+	err = p.call(ctx, verbSettle, q.append(nil), func(out []byte) (err error) { a, err = decodeSettleAnswer(out); return err })
+	return a, err
 }
 
 func (p *peer) tally(ctx context.Context, q *tallyRequest) (a tallyAnswer, err error) {

@@ -81,6 +81,9 @@ type Options struct {
 	Store     Store       // required
 	Cluster   Cluster     // required
 	Registers Registers   // nil: conditional writes are left alone
+	// Settle makes this node ready to be compared with by one that fills a range: what was let in here under older metadata is visible, and
+	// every conditional write of tokens that is accepted here is finished. It returns the latest ballot promised here, µs since the epoch. nil: nothing has to be done.
+	Settle func(ctx context.Context, gen schema.Generation, tokens ring.Interval) (promised int64, err error)
 	// GCBefore returns the time, in seconds since the epoch, before which this node would purge a table's tombstones at now, wherever in tokens they are;
 	// row.NoTimestamp: there are some that it would not purge however old they are. Required.
 	GCBefore func(t *schema.Table, tokens ring.Interval, now int64) int64
@@ -134,6 +137,7 @@ type Spec struct {
 	Full     bool // read everything again, whatever leaves are kept
 
 	pause func(context.Context) // called before each step; nil: nothing is
+	pull  bool                  // only this node is given what it lacks, and conditional writes are finished already
 }
 
 func (s *Spec) readOnly() bool { return s.Preview || s.Validate }

@@ -52,7 +52,7 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 	if err := s.agree(ctx); err != nil {
 		return false, err
 	}
-	if !s.spec.readOnly() {
+	if !s.spec.readOnly() && !s.spec.pull {
 		if err := s.each(ctx, func(r replica) error {
 			return r.finish(ctx, &finishRequest{s.gen, s.tokens})
 		}); err != nil {
@@ -142,7 +142,7 @@ func (s *session) bound(t *schema.Table, answers []helloAnswer, now int64) {
 // vouch returns the time from which on, when the session succeeds, no deletion is missing on any replica and nothing older than it can come any more; none
 // where that cannot be told.
 func (s *session) vouch(ctx context.Context) int64 {
-	if s.rolling || !s.spec.everybody() || s.spec.readOnly() {
+	if s.rolling || s.spec.pull || !s.spec.everybody() || s.spec.readOnly() {
 		return history.None
 	}
 	before, err := s.waiting(ctx)
@@ -365,7 +365,7 @@ func (s *session) compareOne(at row.Purge, p *place, answers []listsAnswer, i in
 	}
 	if !p.deleted || s.spec.Preview {
 		any := false
-		for j, ms := range repairs {
+		for j, ms := range s.wantedBy(repairs) {
 			any = any || len(ms) > 0
 			lacking[j] = append(lacking[j], ms...)
 		}
@@ -384,6 +384,14 @@ func (s *session) compareOne(at row.Purge, p *place, answers []listsAnswer, i in
 	}
 	*cmds = s.wanted(*cmds, at, lists, &cut)
 	return &place{p.tokens, &cut, false}, nil
+}
+
+// wantedBy returns those of the repairs that are made: of the first replica, this node, only when it pulls.
+func (s *session) wantedBy(repairs [][]row.Mutation) [][]row.Mutation {
+	if s.spec.pull {
+		return repairs[:min(1, len(repairs))]
+	}
+	return repairs
 }
 
 // wanted appends the commands that fetch what differs between lists before cut: one for each partition, or more when it has many rows.
@@ -487,7 +495,7 @@ func (s *session) reconcile(ctx context.Context, cmds []row.Command, answers []f
 		if err != nil {
 			return nil, err
 		}
-		for j, ms := range repairs {
+		for j, ms := range s.wantedBy(repairs) {
 			lacking[j] = append(lacking[j], ms...)
 		}
 		if merged.More {

@@ -147,6 +147,24 @@ func (c *rowCache) dropHash(hash uint64) {
 	}
 }
 
+// dropIf forgets all keys for which f returns true. f is called under the lock of a shard.
+func (c *rowCache) dropIf(f func(key []byte) bool) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for chunk := range s.chunks {
+			for off := 0; off < s.fill[chunk]; {
+				e := s.chunks[chunk][off:]
+				if e[15] == 0 && f(e[entryHeader:entryHeader+entryKeyLen(e)]) {
+					s.remove(chunk*s.chunkSize + off)
+				}
+				off += entryBytes(e)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
 // size returns the number of entries and the bytes allocated.
 func (c *rowCache) size() (entries int, allocated int64) {
 	for i := range c.shards {

@@ -44,7 +44,7 @@ type Store interface {
 	Save(ctx context.Context, records []byte) error
 }
 
-// Options configure a Mover; all but Logger are needed.
+// Options configure a Mover; all but Clean and Logger are needed.
 type Options struct {
 	Self   ring.HostID
 	Log    Log
@@ -55,7 +55,10 @@ type Options struct {
 	Handover func(context.Context) error
 	// Settled returns when nothing is under way here any more that began under a state older than the epoch.
 	Settled func(ctx context.Context, epoch uint64) error
-	Logger  *slog.Logger // nil: discard
+	// Clean deletes what this node holds of ranges that it does not own under the state, in which nothing moves. It is called at the start and after each
+	// movement, never beside a fill. nil: what it loses stays.
+	Clean  func(ctx context.Context, s *meta.State) error
+	Logger *slog.Logger // nil: discard
 }
 
 // Mover is this node's part in movements. Run it; the other methods are safe for concurrent use.
@@ -69,6 +72,7 @@ type Mover struct {
 	abandon  context.CancelFunc // of the filling under way; nil: there is none
 
 	records Records // of Run's goroutine
+	cleaned uint64  // likewise: 1 + the RingEpoch after which it has cleaned; 0: not yet
 	moved   atomic.Int64
 }
 
@@ -180,8 +184,22 @@ func (m *Mover) step(ctx context.Context) (again bool, err error) {
 		return again || slices.Contains(s.Uncompared(), m.o.Self), nil
 	case slices.Contains(s.Uncompared(), m.o.Self):
 		return m.compareAgain(ctx, s), nil
+	case s.Phase() == meta.None && m.o.Clean != nil && m.cleaned != 1+s.RingEpoch:
+		return m.clean(ctx, s), nil
 	}
 	return false, nil
+}
+
+// clean deletes what the node has lost; again when that failed.
+func (m *Mover) clean(ctx context.Context, s *meta.State) (again bool) {
+	if err := m.o.Clean(ctx, s); err != nil {
+		if ctx.Err() == nil {
+			m.o.Logger.Warn("rows of ranges that this node does not own any more could not be removed yet", "err", err)
+		}
+		return true
+	}
+	m.cleaned = 1 + s.RingEpoch
+	return false
 }
 
 // follow brings the records to the plan of the newest state, by way of those in between.

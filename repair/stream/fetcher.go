@@ -102,6 +102,8 @@ type Request struct {
 	Table     schema.Generation
 	Range     ring.Range // may wrap
 	Registers bool       // the partitions' Paxos registers too
+	// Keep leaves the marks when all has come, so that a later Fetch finds that nothing is left to do. They go with Forget, or otherwise.
+	Keep bool
 }
 
 // Fetcher is the receiving half. It has no goroutines: a fetch runs on its caller's.
@@ -136,7 +138,7 @@ func (f *Fetcher) Fetch(ctx context.Context, r Request, progress func(Progress))
 	for i := 0; i < len(parts) && err == nil; i++ {
 		err = t.part(ctx, parts[i])
 	}
-	if err == nil {
+	if err == nil && !r.Keep {
 		err = t.finish(ctx, parts)
 	}
 	if err != nil {
@@ -162,18 +164,20 @@ type transfer struct {
 	entry    *entry
 	progress func(Progress)
 
-	key     []byte    // of the part's mark
-	done    mark      // ingested
-	at      mark      // added to the builder
-	before  mark      // sums of the parts before
-	moved   time.Time // when a piece came last
-	builder Builder   // nil: nothing added since the last ingest
+	key    []byte // of the part's mark
+	done   mark   // ingested
+	at     mark   // added to the builder
+	before mark   // sums of the parts before
+	// complete: the last piece of the part was added.
+	complete bool
+	moved    time.Time // when a piece came last
+	builder  Builder   // nil: nothing added since the last ingest
 }
 
 // part fetches one range that does not wrap, in as many tries as it takes.
 func (t *transfer) part(ctx context.Context, rg ring.Range) error {
 	t.before.bytes, t.before.records = t.before.bytes+t.done.bytes, t.before.records+t.done.records
-	t.done, t.key = mark{}, markKey(t.r.Stream, t.r.Table, rg)
+	t.done, t.complete, t.key = mark{}, false, markKey(t.r.Stream, t.r.Table, rg)
 	if complete, err := t.load(); complete || err != nil {
 		return err
 	}
@@ -277,7 +281,8 @@ func (t *transfer) ingest(ctx context.Context) error {
 			return &sinkError{err}
 		}
 	}
-	if t.r.Stream != (ID{}) && !bytes.Equal(t.at.after, t.done.after) {
+	complete := t.complete && t.r.Keep // also where nothing came before it
+	if t.r.Stream != (ID{}) && (complete || !bytes.Equal(t.at.after, t.done.after)) {
 		if err := t.f.o.Sink.SetMark(ctx, t.key, t.at.append(nil)); err != nil {
 			return &sinkError{err}
 		}

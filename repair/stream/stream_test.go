@@ -185,6 +185,31 @@ func TestFetch_Forget(t *testing.T) {
 	})
 }
 
+// TestFetch_Keep: the marks of what has come stay when that is asked for, also of a range in which nothing was, and nothing is fetched again.
+func TestFetch_Keep(t *testing.T) {
+	pair(t, nil, func(t *testing.T, _ *memnet.Network, to, from *host) {
+		from.store.fill(100, 50)
+		for i, rg := range []ring.Range{{Start: 1 << 61, End: -1 << 61}, {Start: 5, End: 6}} {
+			q := to.request(from, rg)
+			q.Keep = true
+			for range 2 {
+				if err := to.fetcher(nil).Fetch(t.Context(), q, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := 2 + i; len(to.store.marks) != want || from.store.opened != want {
+				t.Errorf("%d marks and %d snapshots, want %d of each", len(to.store.marks), from.store.opened, want)
+			}
+		}
+		if want := len(from.store.in(ring.Range{Start: 1 << 61, End: -1 << 61})); to.store.added != want || want == 0 {
+			t.Errorf("%d records came, want %d", to.store.added, want)
+		}
+		if err := to.fetcher(nil).Forget(t.Context(), ID{7}); err != nil || len(to.store.marks) != 0 {
+			t.Errorf("%v, %d marks", err, len(to.store.marks))
+		}
+	})
+}
+
 // TestFetch_Refusals: what a source refuses is said, at once when trying again would not help.
 func TestFetch_Refusals(t *testing.T) {
 	pair(t, func(h *host) { h.owns = ring.Range{Start: 0, End: 1000} }, func(t *testing.T, _ *memnet.Network, to, from *host) {

@@ -140,7 +140,7 @@ func (y *try) add(ctx context.Context, p *piece) (last bool, err error) {
 	}
 	y.t.received(len(p.records), n, p.end)
 	if last = p.flags&pieceLast != 0; last {
-		y.t.at.after = nil
+		y.t.at.after, y.t.complete = nil, true
 	}
 	if last || y.t.builder != nil && y.t.builder.Size() >= y.t.f.o.GroupBytes {
 		if err := y.t.ingest(ctx); err != nil {

@@ -1,0 +1,94 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
+)
+
+// This file is what a node that takes over a range needs of those that have it, and of itself: docs/design/0009-movement.md, "Conditional
+// writes". No register is copied: that a commit was made is a lie at a node that does not have its rows.
+
+// FinishAll finishes every conditional write that is accepted on this node and not known to be decided, of partitions whose tokens lie in the interval,
+// also one that a proposer may still be at work on: it then finds that out. The error is that of the first that could not be finished.
+func (c *Coordinator) FinishAll(ctx context.Context, gen schema.Generation, tokens ring.Interval) error {
+	return c.finishRange(ctx, gen, tokens, math.MaxInt64)
+}
+
+// LatestPromise returns the time of the latest ballot, µs since the epoch, that this node has promised to a partition of the table whose token lies in the interval.
+// Of registers that it has forgotten it knows a bound for all of them together.
+func (c *Coordinator) LatestPromise(gen schema.Generation, tokens ring.Interval) (micros int64, err error) {
+	if c.o.Registers == nil {
+		return 0, nil
+	}
+	micros = c.acceptor.low.Load()
+	for at, first := []byte(nil), true; first || at != nil; first = false {
+		seen := 0
+		at, err = c.o.Registers.ScanRegisters(at, partHead, func(r Register, head []byte) bool {
+			if r.Generation == gen && tokens.First <= r.Token && r.Token <= tokens.Last {
+				if s, e := paxos.DecodeHead(head); e == nil {
+					micros = max(micros, s.Promised.Micros)
+				}
+			}
+			seen++
+			return r.Generation <= gen && seen < sweepPage
+		})
+		if err != nil || seen < sweepPage {
+			return micros, err
+		}
+	}
+	return micros, nil
+}
+
+// RaiseLowBound makes this node refuse ballots at or before a time, µs since the epoch, of every partition. It is durable when it returns nil. It
+// never falls.
+func (c *Coordinator) RaiseLowBound(ctx context.Context, micros int64) error {
+	a := &c.acceptor
+	if c.o.Registers == nil || micros <= a.low.Load() {
+		return nil
+	}
+	select {
+	case a.raising <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	done := make(chan error, 1)
+	err := a.raiseLow(micros, done)
+	<-a.raising
+	if err == nil {
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("coordinator: low bound of ballots: %w", err)
+	}
+	return nil
+}
+
+// raiseLow begins to store the bound, which holds at once. The caller holds the token of raising.
+func (a *acceptor) raiseLow(micros int64, done chan error) error {
+	low := max(a.low.Load(), micros)
+	b := a.batch(a.c.view().state.RingEpoch)
+	if err := b.SetLowBound(low); err != nil {
+		b.Discard()
+		a.giveBack(b)
+		return err
+	}
+	a.low.Store(low)
+	b.CommitSynced(raised(done))
+	a.giveBack(b)
+	return nil
+}
+
+// raised is a channel as a Committed.
+type raised chan error
+
+// Committed implements Committed.
+func (r raised) Committed(err error) { r <- err }

@@ -1,0 +1,284 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/meta"
+	"github.com/helenusdb/helenus/repair/movement"
+	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/row"
+)
+
+// filled makes a node one that can be sent rows, by streams and comparisons, with short timeouts; at may be nil.
+func filled(o *Options, at func(ctx context.Context, step string) error) {
+	c := o.Config
+	c.ReadTimeout, c.RangeTimeout, c.WriteTimeout, c.CASTimeout, c.CounterTimeout = 5*time.Second, 5*time.Second, 5*time.Second, time.Second, 5*time.Second
+	c.StreamThroughput = 0
+	o.Filler = func(n *Node) movement.Filler { return newFiller(n, at) }
+}
+
+// growing is a trio whose nodes can be sent rows.
+func growing(t *testing.T, first int) *trio {
+	return newTrioWith(t, first, func(_ int, o *Options) { filled(o, nil) })
+}
+
+// spreadRows writes rows so that each is on two of the three replicas only, as after writes at QUORUM whose third replica missed them, and returns
+// their keys with how often each was written.
+func (c *trio) spreadRows(partitions int) (keys []string) {
+	c.t.Helper()
+	each := make([][]row.Mutation, 3)
+	for i := range partitions {
+		key := fmt.Sprintf("spread%05d", i)
+		keys = append(keys, key)
+		m := c.mutation(key, func(f *row.FragmentBuilder) {
+			for j := range 3 {
+				f.Row(ckey(j), cellRow(c.column("v"), int64(1000+i), fmt.Sprint("value ", i, j)))
+			}
+		})
+		for r := range 3 {
+			if r != i%3 {
+				each[r] = append(each[r], m)
+			}
+		}
+	}
+	for r, ms := range each {
+		c.put(ms, r)
+	}
+	return keys
+}
+
+// readAll reads every partition at QUORUM through a node and returns how many rows there are.
+func readAll(t *testing.T, c *trio, n *Node, keys []string) (rows int) {
+	t.Helper()
+	for _, key := range keys {
+		cmd := row.Command{Generation: c.table.Generation, Now: time.Now().Unix(), GCBefore: row.NoTimestamp, Token: ring.Murmur3{}.Token([]byte(key)), Key: []byte(key), Bytes: 1 << 20}
+		r := coordinator.Read{Command: cmd, Level: coordinator.Quorum}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		err := n.coord.ReadPage(ctx, &r)
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		var pr row.PageReader
+		for pr.Init(r.Page.Data); pr.Next(); {
+			var f row.FragmentReader
+			if err := f.Init(pr.Fragment); err != nil {
+				t.Fatal(err)
+			}
+			for f.NextRow() {
+				rows++
+			}
+		}
+	}
+	return rows
+}
+
+// holdsExactly returns nil when a node holds something of every partition that it replicates, but for those that it may lack, and nothing of the others.
+func holdsExactly(c *trio, n *Node, keys []string, lacks func(i int) bool) error {
+	p := n.log.Current().Placement("shop")
+	self, member := p.Ring().Node(n.home.HostID)
+	for i, key := range keys {
+		tok := ring.Murmur3{}.Token([]byte(key))
+		var page row.Page
+		cmd := row.Command{Generation: c.table.Generation, Now: time.Now().Unix(), GCBefore: row.NoTimestamp, Token: tok, Key: []byte(key), Bytes: 1 << 20}
+		if _, err := n.engine.Read(&cmd, &page); err != nil {
+			return err
+		}
+		owns := member && slices.Contains(p.Replicas(tok), self)
+		if has := len(page.Data) > 0; has != owns && !(owns && lacks(i)) {
+			return fmt.Errorf("node %s, partition %s: holds it %v, replicates it %v", n.home.HostID, key, has, owns)
+		}
+	}
+	return nil
+}
+
+// awaitExact waits until holdsExactly. A node of the first three may lack what the writes had left out, and nobody has repaired.
+func (c *trio) awaitExact(n *Node, keys []string) {
+	c.t.Helper()
+	index := slices.Index(c.nodes, n)
+	var last error
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if last = holdsExactly(c, n, keys, func(i int) bool { return i%3 == index }); last == nil {
+			return
+		}
+		if time.Now().After(end) {
+			c.t.Fatal(last)
+		}
+	}
+}
+
+// plug is TCP that can be pulled: from then on nothing leaves and nothing comes in.
+type plug struct {
+	tcp
+	mu     sync.Mutex // held for a few instructions
+	pulled bool
+	open   []net.Conn
+}
+
+func (p *plug) add(c net.Conn) (net.Conn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pulled {
+		_ = c.Close()
+		return nil, errors.New("the plug is pulled")
+	}
+	p.open = append(p.open, c)
+	return c, nil
+}
+
+func (p *plug) pull() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pulled = true
+	for _, c := range p.open {
+		_ = c.Close()
+	}
+}
+
+func (p *plug) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	c, err := p.tcp.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return p.add(c)
+}
+
+func (p *plug) Listen(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := p.tcp.Listen(ctx, addr)
+	return pluggable{l, p}, err
+}
+
+type pluggable struct {
+	net.Listener
+	p *plug
+}
+
+func (l pluggable) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c, err := l.p.add(c); err == nil {
+			return c, nil
+		}
+	}
+}
+
+// TestJoinAndDecommissionMoveRows: a fourth node joins three that hold rows, the whole way, and one of the first leaves. Each row is on two of its three
+// replicas, so a node that took one replica's word would lack some. Afterwards every row is read at QUORUM, and each node holds its ranges and nothing else.
+func TestJoinAndDecommissionMoveRows(t *testing.T) {
+	c := growing(t, 60)
+	keys := c.spreadRows(150)
+	four := testNode(t, 63, host(60), func(o *Options) { o.Config.HintedHandoff = false; filled(o, nil) })
+	ended, stop := run(four)
+	c.stops = append(c.stops, stop)
+	awaitReady(t, four, ended)
+	c.await("the join ends", func() bool {
+		s := c.nodes[0].log.Current()
+		return s.Phase() == meta.None && s.Node(four.home.HostID).State == meta.Normal
+	})
+	all := append(slices.Clone(c.nodes), four)
+	for _, n := range all {
+		c.await("all know", func() bool { return n.log.Current().Phase() == meta.None && n.log.Current().Owns(four.home.HostID) })
+		c.awaitExact(n, keys)
+	}
+	if rows := readAll(t, c, four, keys); rows != 3*len(keys) {
+		t.Errorf("%d rows after the join, want %d", rows, 3*len(keys))
+	}
+	if st := four.streamStats(); len(st.Peers) == 0 || st.Peers[0].RangesIn == 0 {
+		t.Errorf("nothing was streamed: %+v", st)
+	}
+	if found, err := four.streams.store.marked(nil); found || err != nil {
+		t.Errorf("marks are left: %v %v", found, err)
+	}
+
+	gone := c.nodes[1]
+	if status, text := request(t, http.MethodPost, 61, "/api/v1/operations?kind=decommission", nil); status != 200 {
+		t.Fatalf("decommission: %d %s", status, text)
+	}
+	c.await("it has left", func() bool { return c.nodes[0].log.Current().Node(gone.home.HostID).State == meta.Left })
+	for _, n := range []*Node{c.nodes[0], c.nodes[2], four} {
+		c.await("all know", func() bool { return n.log.Current().Phase() == meta.None && !n.log.Current().Owns(gone.home.HostID) })
+		c.awaitExact(n, keys)
+	}
+	if rows := readAll(t, c, c.nodes[2], keys); rows != 3*len(keys) {
+		t.Errorf("%d rows after the decommission, want %d", rows, 3*len(keys))
+	}
+}
+
+// TestJoinSurvivesAKillAtEachStep: the joining node is killed and loses what was not synced at each step of its filling, once at each; started again it
+// goes on, and has all in the end.
+func TestJoinSurvivesAKillAtEachStep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a node again and again")
+	}
+	c := growing(t, 70)
+	keys := c.spreadRows(60)
+	var mu sync.Mutex
+	left := map[string]bool{"clear": true, "cleared": true, "settle": true, "stream": true, "compare": true, "compared": true}
+	fs, wire := vfs.NewCrashableMem(), &plug{}
+	killed := make(chan *vfs.MemFS, 1)
+	at := func(ctx context.Context, step string) error {
+		mu.Lock()
+		kill := left[step] && len(killed) == 0
+		if kill {
+			delete(left, step)
+			wire.pull() // first: nobody is told of what is lost
+			killed <- fs.CrashClone(vfs.CrashCloneCfg{})
+		}
+		mu.Unlock()
+		if kill {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+	start := func() (*Node, chan error, func() error) {
+		n := testNode(t, 73, host(70), func(o *Options) { o.FS, o.Net, o.Config.HintedHandoff = fs, wire, false; filled(o, at) })
+		ended, stop := run(n)
+		return n, ended, stop
+	}
+	n, ended, stop := start()
+	kills := 0
+	for ready := false; !ready; {
+		select {
+		case <-n.Ready():
+			ready = true
+		case err := <-ended:
+			t.Fatalf("after %d kills the node ended: %v", kills, err)
+		case crashed := <-killed:
+			kills++
+			_ = stop() // what it says of its lost network does not matter
+			mu.Lock()
+			fs, wire = crashed, &plug{}
+			mu.Unlock()
+			n, ended, stop = start()
+		case <-time.After(2 * time.Minute):
+			t.Fatalf("after %d kills it does not get on: %+v", kills, n.mover.Progress())
+		}
+	}
+	c.stops = append(c.stops, stop)
+	if len(left) > 0 || kills != 6 {
+		t.Errorf("%d kills; not at %v", kills, left)
+	}
+	c.await("the join ends", func() bool { return n.log.Current().Phase() == meta.None })
+	for _, n := range append(slices.Clone(c.nodes), n) {
+		c.await("all know", func() bool { return n.log.Current().Phase() == meta.None && n.log.Current().Owns(n.home.HostID) })
+		c.awaitExact(n, keys)
+	}
+	if rows := readAll(t, c, n, keys); rows != 3*len(keys) {
+		t.Errorf("%d rows, want %d", rows, 3*len(keys))
+	}
+}
