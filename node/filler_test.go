@@ -181,6 +181,10 @@ func (l pluggable) Accept() (net.Conn, error) {
 func TestJoinAndDecommissionMoveRows(t *testing.T) {
 	c := growing(t, 60)
 	keys := c.spreadRows(150)
+	promised := map[string]int64{}
+	for _, key := range keys[:30] {
+		promised[key] = c.promise(key)
+	}
 	four := testNode(t, 63, host(60), func(o *Options) { o.Config.HintedHandoff = false; filled(o, nil) })
 	ended, stop := run(four)
 	c.stops = append(c.stops, stop)
@@ -200,6 +204,15 @@ func TestJoinAndDecommissionMoveRows(t *testing.T) {
 	if st := four.streamStats(); len(st.Peers) == 0 || st.Peers[0].RangesIn == 0 {
 		t.Errorf("nothing was streamed: %+v", st)
 	}
+	p := four.log.Current().Placement("shop")
+	self, _ := p.Ring().Node(four.home.HostID)
+	for key, ballot := range promised {
+		low, err := four.coord.LatestPromise(c.table.Generation+1, ring.Interval{}) // of no register: the low bound alone
+		tok := ring.Murmur3{}.Token([]byte(key))
+		if err != nil || slices.Contains(p.Replicas(tok), self) && low < ballot {
+			t.Errorf("partition %s: a ballot of %d was promised, and the new replica takes those from %d on (%v)", key, ballot, low, err)
+		}
+	}
 	if found, err := four.streams.store.marked(nil); found || err != nil {
 		t.Errorf("marks are left: %v %v", found, err)
 	}
@@ -215,6 +228,68 @@ func TestJoinAndDecommissionMoveRows(t *testing.T) {
 	}
 	if rows := readAll(t, c, c.nodes[2], keys); rows != 3*len(keys) {
 		t.Errorf("%d rows after the decommission, want %d", rows, 3*len(keys))
+	}
+}
+
+// promise has the replicas of a partition promise a ballot, and returns its time.
+func (c *trio) promise(key string) (micros int64) {
+	c.t.Helper()
+	tok := ring.Murmur3{}.Token([]byte(key))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	op := &coordinator.CAS{Command: row.Command{Generation: c.table.Generation, Now: time.Now().Unix(), GCBefore: row.NoTimestamp, Token: tok, Key: []byte(key), Bytes: 1 << 20},
+		Serial: coordinator.Serial, Commit: coordinator.Quorum, Decide: func(*row.Page, int64, int64) ([]row.Mutation, bool, error) { return nil, false, nil }}
+	if _, err := c.nodes[0].coord.CAS(ctx, op); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, n := range c.nodes {
+		at, err := n.coord.LatestPromise(c.table.Generation, ring.Interval{First: tok, Last: tok})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		micros = max(micros, at)
+	}
+	if micros == 0 {
+		c.t.Fatal("nobody has promised anything")
+	}
+	return micros
+}
+
+// TestPullChangesOnlyTheOneThatPulls: a node gets what two others have, deletions included, and they get nothing; a second time nothing is moved.
+func TestPullChangesOnlyTheOneThatPulls(t *testing.T) {
+	c := newTrio(t, 80)
+	c.load(100)
+	c.plant(80)
+	d := row.Deletion{Timestamp: time.Now().UnixMicro() + 1e6, LocalTime: time.Now().Unix()}
+	c.put([]row.Mutation{c.mutation("dead", func(f *row.FragmentBuilder) { f.Row(ckey(1), cellRow(c.column("v"), 5, "x")) })}, 0)
+	c.put([]row.Mutation{c.mutation("dead", func(f *row.FragmentBuilder) { f.PartitionDeletion(d) })}, 1)
+	c.put([]row.Mutation{c.mutation("only there", func(f *row.FragmentBuilder) { f.Row(ckey(1), cellRow(c.column("v"), 5, "x")) })}, 2)
+	others := []ring.HostID{c.nodes[1].home.HostID, c.nodes[2].home.HostID}
+	before := [2]map[string]string{records(c.t, c.nodes[1], c.table, ring.FullRange()), records(c.t, c.nodes[2], c.table, ring.FullRange())}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	full := ring.Interval{First: ring.MinToken, Last: ring.MaxToken}
+	for try, want := range []bool{true, false} {
+		moved := int64(0)
+		if err := c.nodes[0].repair.Pull(ctx, c.table.Generation, full, others, func(n int64) { moved += n }); err != nil {
+			t.Fatal(err)
+		}
+		if moved > 0 != want {
+			t.Errorf("pull %d moved %d bytes", try+1, moved)
+		}
+	}
+	for i, was := range before {
+		if !sameRecords(was, records(c.t, c.nodes[1+i], c.table, ring.FullRange())) {
+			t.Errorf("replica %d was changed", 1+i)
+		}
+	}
+	tok := ring.Murmur3{}.Token([]byte("only there"))
+	if got := records(t, c.nodes[0], c.table, ring.Range{Start: tok - 1, End: tok}); len(got) != 1 {
+		t.Errorf("%d records came of a partition that one of the others has", len(got))
+	}
+	tok = ring.Murmur3{}.Token([]byte("dead"))
+	if got := records(t, c.nodes[0], c.table, ring.Range{Start: tok - 1, End: tok}); len(got) != 1 {
+		t.Errorf("%d records of a partition that is deleted elsewhere, want its deletion", len(got))
 	}
 }
 

@@ -27,7 +27,7 @@ func host(last int) string {
 }
 
 // testNode is a node in memory on host(last), with real sockets.
-func testNode(t *testing.T, last int, seeds string, more func(*Options)) *Node {
+func testNode(t testing.TB, last int, seeds string, more func(*Options)) *Node {
 	t.Helper()
 	c := config.Default()
 	c.ListenAddress = netip.MustParseAddr(host(last))
@@ -54,7 +54,7 @@ func run(n *Node) (ended chan error, stop func() error) {
 	return ended, func() error { cancel(); return <-ended }
 }
 
-func awaitReady(t *testing.T, n *Node, ended chan error) {
+func awaitReady(t testing.TB, n *Node, ended chan error) {
 	t.Helper()
 	select {
 	case <-n.Ready():

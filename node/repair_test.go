@@ -17,17 +17,17 @@ import (
 
 // trio is a cluster of three nodes with one table of three replicas, rows of which the test writes into the replicas behind the server's back.
 type trio struct {
-	t     *testing.T
+	t     testing.TB
 	nodes []*Node
 	table *schema.Table
 	rng   *rand.Rand
 	stops []func() error
 }
 
-func newTrio(t *testing.T, first int) *trio { return newTrioWith(t, first, nil) }
+func newTrio(t testing.TB, first int) *trio { return newTrioWith(t, first, nil) }
 
 // newTrioWith is newTrio with further options of each node, by its index.
-func newTrioWith(t *testing.T, first int, more func(i int, o *Options)) *trio {
+func newTrioWith(t testing.TB, first int, more func(i int, o *Options)) *trio {
 	t.Helper()
 	c := &trio{t: t, rng: rand.New(rand.NewPCG(uint64(first), 9))}
 	seeds := host(first) + "," + host(first+1) + "," + host(first+2)

@@ -53,9 +53,9 @@ func (c *cut) Read(p []byte) (int, error) {
 }
 
 // large returns rows of about size bytes each, four in a partition.
-func (c *trio) large(partitions, size int) (ms []row.Mutation) {
+func (c *trio) large(from, partitions, size int) (ms []row.Mutation) {
 	value := strings.Repeat("x", size)
-	for i := range partitions {
+	for i := from; i < from+partitions; i++ {
 		ms = append(ms, c.mutation(fmt.Sprintf("large%06d", i), func(f *row.FragmentBuilder) {
 			for j := range 4 {
 				f.Row(ckey(j), cellRow(c.column("v"), int64(1000+i), fmt.Sprint(i, j, value)))
@@ -66,7 +66,7 @@ func (c *trio) large(partitions, size int) (ms []row.Mutation) {
 }
 
 // records returns all that a node holds of the table in a range that does not wrap, as streams would carry it.
-func records(t *testing.T, n *Node, table *schema.Table, rg ring.Range) map[string]string {
+func records(t testing.TB, n *Node, table *schema.Table, rg ring.Range) map[string]string {
 	t.Helper()
 	s, err := n.engine.Snapshot(table.Generation, rg, false)
 	if err != nil {
@@ -109,7 +109,7 @@ func TestStreamsBetweenNodes(t *testing.T) {
 			o.Config.StreamThroughput = 1 << 30
 		}
 	})
-	c.put(c.large(300, 4<<10), 0, 1) // 4.8 MiB
+	c.put(c.large(0, 300, 4<<10), 0, 1) // 4.8 MiB
 	source, target := c.nodes[0], c.nodes[2]
 	if r := source.streams.throttle.Rate(); r != 1<<30 {
 		t.Errorf("the source sends %d bytes a second", r)
