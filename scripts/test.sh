@@ -25,7 +25,7 @@ lint() {
   if [ "$("$CACHE/bin/golangci-lint" version --short 2>/dev/null)" != "${GOLANGCI#v}" ]; then
     GOBIN=$CACHE/bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$GOLANGCI"
   fi
-  "$CACHE/bin/golangci-lint" run --timeout 15m ./...
+  "$CACHE/bin/golangci-lint" run --allow-parallel-runners --timeout 15m ./...
 }
 
 unit() {
