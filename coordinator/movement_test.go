@@ -129,6 +129,7 @@ type movesBefore struct {
 	coordinator.Storage
 	move    func()
 	commits *atomic.Int64
+	refused *atomic.Int64 // batches of mutations that were planned under another RingEpoch
 }
 
 func (s movesBefore) NewBatch() coordinator.Batch { return movesBeforeBatch{s.Storage.NewBatch(), s} }
@@ -145,7 +146,11 @@ func (b movesBeforeBatch) Apply(m *row.Mutation) error {
 
 func (b movesBeforeBatch) ApplyAll(ms []row.Mutation) error {
 	b.s.move()
-	return b.Batch.ApplyAll(ms)
+	err := b.Batch.ApplyAll(ms)
+	if err != nil {
+		b.s.refused.Add(1)
+	}
+	return err
 }
 
 func (b movesBeforeBatch) Commit(done coordinator.Committed) {
@@ -158,7 +163,7 @@ func (b movesBeforeBatch) Commit(done coordinator.Committed) {
 func TestMovement_LocalPaths(t *testing.T) {
 	simulated(t, func(t *testing.T) {
 		var c *cluster
-		var commits atomic.Int64
+		var commits, refused atomic.Int64
 		var moves atomic.Bool
 		c = moving(t, func(o *coordinator.Options) {
 			if o.Self == hostID(0) {
@@ -166,7 +171,7 @@ func TestMovement_LocalPaths(t *testing.T) {
 					if moves.Load() {
 						c.everywhere(c.state)
 					}
-				}, &commits}
+				}, &commits, &refused}
 			}
 		})
 		pk := c.keyJoining(1)
@@ -191,6 +196,7 @@ func TestMovement_LocalPaths(t *testing.T) {
 			eventually(t, x.name, func() bool { return x.has(3) && x.has(0) })
 		}
 		commits.Store(0)
+		refused.Store(0)
 		c.everywhere(c.alone)
 		b := c.nodes[0].coord.NewBurst()
 		w := &waiter{}
@@ -200,8 +206,8 @@ func TestMovement_LocalPaths(t *testing.T) {
 		b.Write(&coordinator.Write{Mutations: []row.Mutation{c.put(c.wide, pk, "c", 1, "z")}, Level: coordinator.One, Done: w})
 		b.Close()
 		w.wg.Wait()
-		if w.err != nil || commits.Load() < 2 {
-			t.Errorf("%d batches for writes of two RingEpochs, %v", commits.Load(), w.err)
+		if w.err != nil || commits.Load() < 2 || refused.Load() != 0 {
+			t.Errorf("%d batches for writes of two RingEpochs, %d refused, %v", commits.Load(), refused.Load(), w.err)
 		}
 	})
 }
@@ -212,7 +218,7 @@ func TestMovement_SessionsDivideBatches(t *testing.T) {
 		var commits atomic.Int64
 		c := moving(t, func(o *coordinator.Options) {
 			if o.Self == hostID(1) {
-				o.Storage = movesBefore{o.Storage, func() {}, &commits}
+				o.Storage = movesBefore{o.Storage, func() {}, &commits, new(atomic.Int64)}
 			}
 		})
 		pk := c.keyJoining(1)
