@@ -122,7 +122,7 @@ func devNodes(o devOptions) ([]*node.Node, error) {
 		cfg.ClusterName, cfg.ListenAddress, cfg.Seeds = "dev", addr, seeds
 		cfg.DataDir = o.nodeDir(i)
 		cfg.BlockCache, cfg.RowCache, cfg.Memtable = 16<<20, 16<<20, 8<<20
-		no := node.Options{Config: cfg, Version: version(), Logger: devLogger(os.Stderr, o.verbose).With("node", seeds[i])}
+		no := node.Options{Config: cfg, Version: version(), Filler: node.Filling, Logger: devLogger(os.Stderr, o.verbose).With("node", seeds[i])}
 		if o.ephemeral {
 			no.FS, cfg.DiskReserve = storage.Memory(), 0
 		}

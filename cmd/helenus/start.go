@@ -41,7 +41,7 @@ func run(c *cobra.Command, cfg *config.Config, clearSuspect bool, replace string
 		return err
 	}
 	limitMemory(cfg)
-	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect, Replace: replace, Now: wallClock()})
+	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect, Replace: replace, Filler: node.Filling, Now: wallClock()})
 	if err != nil {
 		return err
 	}

@@ -173,31 +173,6 @@ func TestFormation_OtherClusterIsRefused(t *testing.T) {
 	fresh.nodes[0].refuses(`"other"`)
 }
 
-// TestFormation_JoinNeedsEmptyTables: until node movement is built, a node joins only while no user table holds a row.
-func TestFormation_JoinNeedsEmptyTables(t *testing.T) {
-	c := newCluster(t, 3)
-	for _, p := range c.nodes[:2] {
-		p.start()
-	}
-	for _, p := range c.nodes[:2] {
-		p.sees(2, startWait)
-	}
-	w := mustDial(t, c.addr(0))
-	w.must(t, "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
-	w.must(t, "CREATE TABLE ks.t (k int PRIMARY KEY, v text)")
-	w.must(t, "INSERT INTO ks.t (k, v) VALUES (1, 'one')")
-	c.nodes[2].refuses("holds rows of a user table")
-	for _, p := range c.nodes[:2] {
-		if s := p.sees(2, startWait); len(s.Nodes) != 2 {
-			t.Errorf("%s counts the refused node: %+v", p.addr, s.Nodes)
-		}
-	}
-	w.must(t, "INSERT INTO ks.t (k, v) VALUES (2, 'two')")
-	w.must(t, "TRUNCATE ks.t")
-	c.nodes[2].start()
-	c.oneCluster()
-}
-
 // TestFormation_DuplicateHostIDIsRefused: a copied data folder is no new node.
 func TestFormation_DuplicateHostIDIsRefused(t *testing.T) {
 	c := newCluster(t, 3).up().settled()
