@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
@@ -87,17 +88,21 @@ func (d ddl) Change(ctx context.Context, build func(*meta.State) (schema.Plan, e
 	ctx, cancel := context.WithTimeout(ctx, d.n.o.Config.DDLTimeout)
 	defer cancel()
 	var plan schema.Plan
+	moves := false
 	s, err := d.n.log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
 		p, err := build(s)
 		if err != nil || len(p.Changes) == 0 {
 			plan = p
 			return nil, false, err
 		}
-		plan = p
-		return &meta.Command{Kind: meta.Schema, Changes: p.Changes, Moves: d.n.moves()}, true, nil
+		plan, moves = p, d.n.moves()
+		return &meta.Command{Kind: meta.Schema, Changes: p.Changes, Moves: moves}, true, nil
 	})
 	if err != nil || len(plan.Changes) == 0 {
 		return plan, nil, err
+	}
+	if moves {
+		plan.Warnings = slices.DeleteFunc(plan.Warnings, func(w string) bool { return w == schema.RepairWarning })
 	}
 	return plan, d.n.awaitAll(s), nil
 }

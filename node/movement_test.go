@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/schema"
 )
 
 // recorder is a Filler that brings nothing, notes what it was asked for, and can be told to wait.
@@ -215,6 +217,20 @@ func TestMovementOfNodes(t *testing.T) {
 	if n := one.log.Current().Node(four.home.HostID); n.State != meta.Left || one.peersOf(t, session) != 0 {
 		t.Errorf("it is %s", n.State)
 	}
+	if raiseWarns(t, session) {
+		t.Error("a new replica is sent its rows, and yet the client is told to repair")
+	}
+}
+
+// raiseWarns raises a replication factor and tells whether the client is told to repair.
+func raiseWarns(t *testing.T, s *gocql.Session) bool {
+	t.Helper()
+	i := s.Query("ALTER KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 2}").Iter()
+	warnings := i.Warnings()
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Contains(warnings, schema.RepairWarning)
 }
 
 // TestOperationsWithoutFiller: where nothing brings rows, operations are refused and ALTER KEYSPACE is in force at once.
@@ -235,6 +251,9 @@ func TestOperationsWithoutFiller(t *testing.T) {
 	var r RebalanceStatus
 	if status, _ := request(t, http.MethodGet, 35, "/api/v1/rebalance", &r); status != 200 || len(r.Moves) != 0 {
 		t.Errorf("%d %+v", status, r)
+	}
+	if !raiseWarns(t, withRow(t, 35)) {
+		t.Error("nobody is told that repair is needed")
 	}
 }
 

@@ -88,6 +88,10 @@ func (c *Catalog) CreateKeyspace(s CreateKeyspace, env Env) (Plan, error) {
 	}, nil
 }
 
+// RepairWarning is Cassandra's of a raised replication factor. Where ranges move there is nothing to warn of: new replicas are sent their rows
+// before they are read.
+const RepairWarning = "When increasing replication factor you need to run a full (-full) repair to distribute the data."
+
 // AlterKeyspace plans ALTER KEYSPACE. Errors are *Error.
 func (c *Catalog) AlterKeyspace(s AlterKeyspace, env Env) (Plan, error) {
 	if err := guard(s.Name, permAlter, keyspaceResource(s.Name)); err != nil {
@@ -112,7 +116,7 @@ func (c *Catalog) AlterKeyspace(s AlterKeyspace, env Env) (Plan, error) {
 	}
 	plan := Plan{Changes: []Change{k.put()}, Event: Event{Updated, TargetKeyspace, s.Name, ""}, Warnings: k.warnings(env)}
 	if k.Strategy.Factor() > old.Strategy.Factor() {
-		plan.Warnings = append(plan.Warnings, "When increasing replication factor you need to run a full (-full) repair to distribute the data.")
+		plan.Warnings = append(plan.Warnings, RepairWarning)
 	}
 	return plan, nil
 }
