@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -257,15 +258,18 @@ func (n *Node) replicasWithin(keyspace string, tokens ring.Interval) (out []ring
 	return out
 }
 
-// waiting is repair.Options.Waiting. Hints for nodes that have left go to whoever owns their rows now, hence maybe to one of replicas; batches to anybody.
-func (n *Node) waiting(replicas []ring.HostID) (since int64, some bool, err error) {
-	s := n.log.Current()
-	wanted := func(id ring.HostID) bool {
-		m := s.Node(id)
-		return slices.Contains(replicas, id) || m == nil || m.State == meta.Left
-	}
+// waiting is repair.Options.Waiting. Whose rows a hint is of is not looked at: one whose target does not replicate them any more, or has left, goes to all that do
+// (coordinator.deliver), and so does a batch. Batches are looked at first, since one that is made again becomes hints before it goes.
+func (n *Node) waiting([]ring.HostID) (since int64, some bool, err error) {
 	oldest := int64(math.MaxInt64)
 	hinted, batches := n.engine.Space(storage.SpaceHints), n.engine.Space(storage.SpaceBatchlog)
+	err = batches.Scan(nil, nil, func(key, _ []byte) bool {
+		if len(key) != len(batchlog.ID{}) {
+			return true
+		}
+		oldest = min(oldest, batchlog.ID(key).Time().Unix())
+		return false
+	})
 	for at := []byte{}; at != nil && err == nil; {
 		next := []byte(nil)
 		err = hinted.Scan(at, nil, func(key, _ []byte) bool {
@@ -273,25 +277,20 @@ func (n *Node) waiting(replicas []ring.HostID) (since int64, some bool, err erro
 			if !ok {
 				return true
 			}
-			if wanted(to) {
-				oldest = min(oldest, made.Unix())
-			}
+			oldest = min(oldest, made.Unix())
 			next = after(to)
 			return false
 		})
 		at = next
 	}
-	if err == nil {
-		err = batches.Scan(nil, nil, func(key, _ []byte) bool {
-			if len(key) != len(batchlog.ID{}) {
-				return true
-			}
-			oldest = min(oldest, batchlog.ID(key).Time().Unix())
-			return false
-		})
+	if now := n.log.Current(); err == nil && now.Phase() == meta.Switched && now.Node(n.home.HostID).State == meta.Leaving { // before it was, nothing was given away
+		err = errHandsOver
 	}
 	return oldest, oldest != math.MaxInt64, err
 }
+
+// errHandsOver is the answer of a node whose hints may be under way to one that has answered before.
+var errHandsOver = errors.New("node: it leaves the cluster and hands its hints over")
 
 // after returns the first key behind all of a target's; nil: there can be none.
 func after(id ring.HostID) []byte {

@@ -35,11 +35,17 @@ func (n *Node) makeMover(context.Context) (err error) {
 	return err
 }
 
+func (n *Node) startMembership(context.Context) error {
+	n.services.start("membership", n.watchMembership, nil)
+	return nil
+}
+
+// startMover comes after catchUp: by metadata whose end is missing this node would take ranges that it owns, or has filled, for those of others or for
+// empty ones, and delete them.
 func (n *Node) startMover(context.Context) error {
 	if n.mover != nil {
 		n.services.start("movement", n.mover.Run, nil)
 	}
-	n.services.start("membership", n.watchMembership, nil)
 	return nil
 }
 

@@ -146,8 +146,8 @@ func (n *Node) start(ctx context.Context) error {
 func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.makeStreams, n.makeMover, n.startTransport, n.tryPorts, n.form, n.startLog,
-		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.startStreams, n.startMover, n.announce, n.makeCQL, n.startAdmin,
-		n.catchUp, n.awaitRanges, n.startCQL,
+		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.startStreams, n.startMembership, n.announce, n.makeCQL, n.startAdmin,
+		n.catchUp, n.startMover, n.awaitRanges, n.startCQL,
 	} {
 		if err := step(ctx); err != nil {
 			return err

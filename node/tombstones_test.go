@@ -394,6 +394,18 @@ func TestTombstones_HintPending(t *testing.T) {
 	}
 }
 
+// TestTombstones_AnyHintCounts: a hint for a node that does not replicate the rows any more goes to all that do, so it counts for them.
+func TestTombstones_AnyHintCounts(t *testing.T) {
+	g := newGraveyard(t, 177)
+	written := g.rows(1)
+	at := g.now(0)().Add(-time.Hour)
+	g.hint(1, 2, &written[0], at)
+	since, some, err := g.nodes[1].waiting([]ring.HostID{g.nodes[0].home.HostID, g.nodes[1].home.HostID})
+	if err != nil || !some || since != at.Unix() {
+		t.Errorf("it waits since %d, %v, %v; want %d", since, some, err, at.Unix())
+	}
+}
+
 // replicaDown deletes rows while node 2 is down, repairs and purges without it, and returns how many rows are alive when it is back and repaired.
 func replicaDown(t *testing.T, first int) (kept, alive int) {
 	g := newGraveyard(t, first)

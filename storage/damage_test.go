@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -185,4 +186,49 @@ func lookAtAll(t *testing.T, e *Engine, rows int, value func(int) string, where 
 		}
 	}
 	return failed
+}
+
+// TestScenario_W12_DamageKeepsNoCoreBusy: what works in the background meets a damaged block again after a pause, not all the time.
+func TestScenario_W12_DamageKeepsNoCoreBusy(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	met := false
+	for range 20 {
+		fs := vfs.NewMem()
+		o := testOptions(fs)
+		o.RowCacheBytes, o.Metrics = -1, new(Metrics)
+		e := openTest(t, o)
+		fill := func(from string) {
+			for i := range 50 {
+				write(t, e, put(genPlain, pkey(i), "", 1, from))
+			}
+			if err := e.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fill("one")
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		tables := filesOf(t, fs, ".sst")
+		flipBit(t, fs, tables[rnd.IntN(len(tables))], rnd)
+		e, err := Open(t.Context(), o)
+		if err != nil {
+			continue // what is damaged is looked at by Open
+		}
+		fill("two")
+		fill("three")
+		fill("four")
+		time.Sleep(300 * time.Millisecond)
+		errs := o.Metrics.BackgroundErrors.Load()
+		met = met || errs > 0
+		if errs > 6 { // statistics once, and compactions until they keep away
+			t.Errorf("%d background errors in 300 ms", errs)
+		}
+		if err := e.Close(); err != nil && !pebble.IsCorruptionError(err) {
+			t.Error(err)
+		}
+	}
+	if !met {
+		t.Error("nothing met the damage: this test shows nothing")
+	}
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -64,7 +67,38 @@ func (e *Engine) backgroundError(err error) {
 		e.opts.Logger.Error("storage: the disk is full, writes are refused", "error", err)
 	case pebble.IsCorruptionError(err):
 		e.opts.Logger.Error("storage: background work met damaged data", "error", err)
+		if lookingAtTables() {
+			e.pause(damagedPause)
+		}
 	default:
 		e.fail(fmt.Errorf("storage: background work: %w", err))
+	}
+}
+
+// damagedPause is how long Pebble's collector of table statistics is held up when it met damaged data. It would ask for the same table again at once, and keep a
+// core busy until the file is replaced. Compactions, and reads, keep away from the damaged span by themselves.
+const damagedPause = 10 * time.Second
+
+// pause waits, or until the engine is closed.
+func (e *Engine) pause(d time.Duration) {
+	select {
+	case <-e.ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// lookingAtTables tells whether it is called, at some remove, by that collector. Unlike flushes and compactions it reports what failed without holding a
+// lock, so that it may be held up; who reports is not said otherwise.
+func lookingAtTables() bool {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, ".(*DB).collectTableStats") {
+			return true
+		}
+		if !more {
+			return false
+		}
 	}
 }

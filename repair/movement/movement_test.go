@@ -291,9 +291,10 @@ type world struct {
 	fails  bool // fills and proposals fail now and then
 	copied int  // ranges
 	byNode map[ring.HostID]int
-	lags   map[ring.HostID]bool // have not heard of any plan
-	strict bool                 // nobody dies: ranges are compared again only when all have heard of the switch
-	again  map[ring.HostID]int  // ranges that were compared after every member alive had heard of the switch
+	lags   map[ring.HostID]bool                            // have not heard of any plan
+	strict bool                                            // nobody dies: ranges are compared again only when all have heard of the switch
+	saving func(ctx context.Context, id ring.HostID) error // nil: nothing happens before records are saved. Set before the movers that it is about run
+	again  map[ring.HostID]int                             // ranges that were compared after every member alive had heard of the switch
 }
 
 type process struct {
@@ -447,7 +448,12 @@ func (d disk) Load() ([]byte, error) {
 	return d.w.runs[d.id].disk, nil
 }
 
-func (d disk) Save(_ context.Context, b []byte) error {
+func (d disk) Save(ctx context.Context, b []byte) error {
+	if d.w.saving != nil {
+		if err := d.w.saving(ctx, d.id); err != nil {
+			return err
+		}
+	}
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	d.w.runs[d.id].disk = b
@@ -585,6 +591,36 @@ func TestMoverResumes(t *testing.T) {
 		}
 		w.start(host(6))
 		w.until("the movement ends", func() bool { return w.Current().Phase() == meta.None })
+	})
+}
+
+// TestMoverSavesWhileThePlanChanges: a plan that comes while it is remembered that a range was emptied is nothing that ends a node.
+func TestMoverSavesWhileThePlanChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, cluster(t, oneDC(5), simple("3")...))
+		defer w.halt()
+		saves := 0
+		w.saving = func(ctx context.Context, id ring.HostID) error {
+			if id != host(6) {
+				return nil
+			}
+			if saves++; saves == 2 { // the first one is of the plan
+				if err := w.do(join(7)); err != nil {
+					t.Error(err)
+				}
+			}
+			return ctx.Err()
+		}
+		if err := w.do(join(6)); err != nil {
+			t.Fatal(err)
+		}
+		w.start(host(6))
+		time.Sleep(100 * time.Millisecond)
+		w.start(host(7))
+		w.until("the movement ends", func() bool { return w.Current().Phase() == meta.None })
+		if saves < 3 {
+			t.Errorf("%d saves: this test shows nothing", saves)
+		}
 	})
 }
 

@@ -322,7 +322,10 @@ func (m *Mover) fillAll(ctx context.Context, s *meta.State, todo []Fill, p Progr
 					continue
 				}
 				m.records.Begun = with(m.records.Begun, f.Keyspace, f.Ranges)
-				if err = m.save(ctx); err != nil {
+				if e := m.save(ctx); e != nil {
+					if ctx.Err() == nil { // else the plan is not the newest any more: the records are saved with the next
+						err = e
+					}
 					break
 				}
 			}
