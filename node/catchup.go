@@ -28,7 +28,7 @@ func (n *Node) catchUp(ctx context.Context) error {
 	defer pulls.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan ring.HostID)
+	answers, dismissed := make(chan ring.HostID), make(chan *formation.Refused)
 	asked, answered := map[ring.HostID]bool{n.home.HostID: true}, map[ring.HostID]bool{}
 	patience := time.NewTimer(catchUpPatience)
 	defer patience.Stop()
@@ -41,12 +41,14 @@ func (n *Node) catchUp(ctx context.Context) error {
 		for _, m := range n.log.Current().Members() {
 			if !asked[m.ID] {
 				asked[m.ID] = true
-				pulls.Go(func() { n.pull(ctx, m.ID, answers) })
+				pulls.Go(func() { n.pull(ctx, m.ID, answers, dismissed) })
 			}
 		}
 		select {
 		case id := <-answers:
 			answered[id] = true
+		case left := <-dismissed:
+			return left
 		case <-again.C:
 		case <-patience.C:
 			if !n.log.Short() {
@@ -79,8 +81,8 @@ func (n *Node) askSeeds(ctx context.Context) {
 	}
 }
 
-// pull says on answers that this node has all that the member has, as soon as that is so.
-func (n *Node) pull(ctx context.Context, member ring.HostID, answers chan<- ring.HostID) {
+// pull says on answers that this node has all that the member has, as soon as that is so, or on dismissed that the member knows this node to have left.
+func (n *Node) pull(ctx context.Context, member ring.HostID, answers chan<- ring.HostID, dismissed chan<- *formation.Refused) {
 	for {
 		one, cancel := context.WithTimeout(ctx, pullTime)
 		err := n.log.CatchUp(one, member)
@@ -88,6 +90,13 @@ func (n *Node) pull(ctx context.Context, member ring.HostID, answers chan<- ring
 		if err == nil {
 			select {
 			case answers <- member:
+			case <-ctx.Done():
+			}
+			return
+		}
+		if left := formation.Dismissed(err); left != nil {
+			select {
+			case dismissed <- left:
 			case <-ctx.Done():
 			}
 			return

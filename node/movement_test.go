@@ -172,6 +172,10 @@ func TestMovementOfNodes(t *testing.T) {
 		t.Errorf("%s after %d ranges", s.Node(two.home.HostID).State, rec.count("ks"))
 	}
 
+	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations?kind=move&token=5", nil); status != 400 || !strings.Contains(text, "name as many") {
+		t.Errorf("one token for a node of several: %d %s", status, text)
+	}
+
 	// The second dies, and a third one takes its place.
 	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations?kind=remove&host="+host(31), nil); status != 400 || !strings.Contains(text, "is alive") {
 		t.Errorf("removal of a live node: %d %s", status, text)

@@ -134,6 +134,9 @@ func (n *Node) StartOperation(ctx context.Context, q OperationRequest) error {
 		if err := fits(kind, id, n.alive(id)); err != nil {
 			return nil, false, err
 		}
+		if m := s.Node(id); kind == meta.Move && !q.Force && len(q.Tokens) != len(m.Tokens) {
+			return nil, false, &meta.Refused{Reason: fmt.Sprintf("host id %s has %d tokens, and those that are named take the place of all of them: name as many, not %d", id, len(m.Tokens), len(q.Tokens))}
+		}
 		return &meta.Command{Kind: meta.StartOperation, OperationKind: kind, Node: meta.Node{ID: id, Next: q.Tokens}, Force: q.Force}, true, nil
 	})
 	if err != nil {

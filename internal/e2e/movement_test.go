@@ -81,6 +81,10 @@ func TestNodesComeAndGo(t *testing.T) {
 	sixth.start()
 	c.nodes[0].sees(4, moveWait)
 	t.Log("a dead node was replaced by one that was killed meanwhile")
+	dead.start()
+	if code := dead.exited(startWait); code != exitRefused || !contains(dead.log.String(), "it has left the cluster") {
+		t.Errorf("the node that was replaced comes back and ends with %d", code)
+	}
 
 	client.says("paused", programWait)
 	if _, err := in.Write([]byte("healed\n")); err != nil {

@@ -159,6 +159,9 @@ func join(ctx context.Context, o Options, through *Hello) (state []byte, retry b
 	switch {
 	case err != nil:
 		var re *rpc.Refusal
+		if left := Dismissed(err); left != nil {
+			return nil, false, left
+		}
 		if errors.As(err, &re) {
 			return nil, true, fmt.Errorf("%s refuses the connection: %w", through.Internode, err)
 		}
@@ -171,6 +174,18 @@ func join(ctx context.Context, o Options, through *Hello) (state []byte, retry b
 	return body, false, nil
 }
 
+const hasLeft = "it has left the cluster; wipe its data folder to join as a new node"
+
+// Dismissed returns the refusal of a node to which a call to a member ended with err because the cluster has let it go, while it was down or cut off; nil for
+// any other error. The word of one member is enough: who has left never comes back.
+func Dismissed(err error) *Refused {
+	var r *rpc.Refusal
+	if errors.As(err, &r) && r.Remote && r.Code == rpc.RefusedNotMember {
+		return &Refused{hasLeft}
+	}
+	return nil
+}
+
 // Check compares what a node that has been part of a cluster knows with its configuration and with what the seeds and
 // its former address answer now; *Refused when it must not start.
 func Check(ctx context.Context, o Options, s *meta.State) error {
@@ -181,7 +196,7 @@ func Check(ctx context.Context, o Options, s *meta.State) error {
 	case s.ClusterName != o.ClusterName:
 		return &Refused{fmt.Sprintf("its data belongs to cluster %q, the configuration says %q", s.ClusterName, o.ClusterName)}
 	case me.State == meta.Left:
-		return &Refused{"it has left the cluster; wipe its data folder to join as a new node"}
+		return &Refused{hasLeft}
 	case me.DC != o.Self.DC || me.Rack != o.Self.Rack:
 		return &Refused{fmt.Sprintf("it joined as %s/%s, and data centre and rack cannot change to %s/%s", me.DC, me.Rack, o.Self.DC, o.Self.Rack)}
 	case o.Partitioner != "" && s.Partitioner != o.Partitioner:
