@@ -85,6 +85,7 @@ type metaRun struct {
 	model   *model
 	now     int64
 	gens    []schema.Generation // not dropped
+	purged  map[schema.Generation]bool
 	log     []string
 	crashes int
 }
@@ -531,6 +532,10 @@ func (r *metaRun) abandonIngest(from *Engine, gen schema.Generation, after []byt
 func (r *metaRun) purge() {
 	gen := pick(r.rng, r.gens...)
 	r.note("purge gen %d at %d", gen, r.now)
+	if r.purged == nil {
+		r.purged = map[schema.Generation]bool{}
+	}
+	r.purged[gen] = true
 	s, err := r.engine.Purge(context.Background(), gen)
 	if err != nil || s.Postponed != 0 {
 		r.t.Errorf("purge: %+v %v", s, err)
