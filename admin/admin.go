@@ -31,10 +31,8 @@ type Options struct {
 	// Status is encoded as JSON for /api/v1/status.
 	Status  func() any
 	Metrics []Metric
-	// Collect, when set, adds what there is one of per table: see TableMetric.
-	Collect func() []TableMetric
-	// CollectPeers, when set, adds what there is one of per other node: see PeerMetric.
-	CollectPeers func() []PeerMetric
+	// Collect, when set, adds what there is one of per table, per node and the like, at each look: see Sample.
+	Collect func() []Sample
 	// Endpoints are the operator's commands.
 	Endpoints []Endpoint
 	// Streams are the commands that answer as they go.
@@ -80,12 +78,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
 	if o.Collect != nil {
-		if err := s.registry.Register(tableCollector{o.Collect}); err != nil {
-			return nil, fmt.Errorf("admin: %w", err)
-		}
-	}
-	if o.CollectPeers != nil {
-		if err := s.registry.Register(peerCollector{o.CollectPeers}); err != nil {
+		if err := s.registry.Register(sampleCollector{o.Collect}); err != nil {
 			return nil, fmt.Errorf("admin: %w", err)
 		}
 	}

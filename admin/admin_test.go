@@ -84,12 +84,12 @@ func TestEndpoints(t *testing.T) {
 		{Method: "GET", Path: "bad", Do: func(context.Context, url.Values) (any, error) { return nil, &BadRequest{"no such thing"} }},
 		{Method: "GET", Path: "broken", Do: func(context.Context, url.Values) (any, error) { return nil, errors.New("it broke") }},
 		{Method: "POST", Path: "do", Do: func(context.Context, url.Values) (any, error) { did++; return struct{}{}, nil }}},
-		Collect: func() []TableMetric {
-			return []TableMetric{{Name: "helenus_table_reads_total", Help: "r", Keyspace: "shop", Table: "a", Value: 7},
-				{Name: "helenus_table_seconds", Help: "h", Keyspace: "shop", Table: "a", Buckets: map[float64]uint64{0.001: 3}, Count: 4, Sum: 0.5}}
-		},
-		CollectPeers: func() []PeerMetric {
-			return []PeerMetric{{Name: "helenus_stream_in_bytes_total", Help: "b", Peer: "one", Value: 9}, {Name: "helenus_stream_in_bytes_total", Help: "b", Peer: "two", Value: 8}}
+		Collect: func() []Sample {
+			table, shop, peer := []string{"keyspace", "table"}, []string{"shop", "a"}, []string{"peer"}
+			return []Sample{{Name: "helenus_table_reads_total", Help: "r", Labels: table, Values: shop, Value: 7},
+				{Name: "helenus_table_seconds", Help: "h", Labels: table, Values: shop, Buckets: map[float64]uint64{0.001: 3}, Count: 4, Sum: 0.5},
+				{Name: "helenus_stream_in_bytes_total", Help: "b", Labels: peer, Values: []string{"one"}, Value: 9},
+				{Name: "helenus_stream_in_bytes_total", Help: "b", Labels: peer, Values: []string{"two"}, Value: 8}}
 		}})
 	if err != nil {
 		t.Fatal(err)

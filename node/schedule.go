@@ -191,50 +191,47 @@ func known(at int64) *int64 {
 	return &at
 }
 
-// scheduleMetrics are those of the scheduler.
+// scheduleMetrics are the counters of the scheduler.
 func (n *Node) scheduleMetrics() []admin.Metric {
 	m, r := n.scheduler.Metrics(), n.repair.Metrics()
 	counter := func(name, help string, load func() int64) admin.Metric {
 		return admin.Metric{Name: name, Help: help, Kind: admin.Counter, Value: func() float64 { return float64(load()) }}
 	}
-	gauge := func(name, help string, value func() float64) admin.Metric {
-		return admin.Metric{Name: name, Help: help, Kind: admin.Gauge, Value: value}
-	}
-	out := []admin.Metric{
-		gauge("helenus_repair_oldest_seconds", "age of the last repair of the range that was repaired longest ago, of those that this node is the first replica of and that were repaired", n.oldestRepair),
-		gauge("helenus_repair_ranges", "ranges of tables that this node is the first replica of, with more than one replica", func() float64 { return float64(len(n.scheduler.Status())) }),
+	return []admin.Metric{
 		counter("helenus_repair_scheduled_total", "sessions that the scheduler has led", m.Sessions.Load),
 		counter("helenus_repair_scheduled_failed_total", "those of them that failed", m.Failed.Load),
 		counter("helenus_repair_stepped_back_total", "times that a scheduled session was put off or paused because the node was busy", m.SteppedBack.Load),
 		counter("helenus_repair_differences_total", "small intervals in which sessions that this node has led found replicas different", r.Different.Load),
 		counter("helenus_repair_unheard_total", "sessions of which a replica has not heard that they succeeded: it purges later", r.Unheard.Load),
 	}
-	for _, reason := range keptReasons {
-		g := gauge("helenus_tombstones_kept_ranges", "ranges by tombstone_gc repair that keep their tombstones, by why", func() float64 { return n.keptRanges(reason) })
-		g.Label = "reason=" + reason
-		out = append(out, g)
-	}
-	return out
 }
 
-func (n *Node) oldestRepair() float64 {
-	oldest := n.o.Now().Unix()
-	now := oldest
-	for _, j := range n.scheduler.Status() {
+// rangeMetrics say how the ranges stand that this node is the first replica of, all by one look at them.
+func (n *Node) rangeMetrics() []admin.Sample {
+	jobs, now := n.scheduler.Status(), n.o.Now().Unix()
+	oldest, kept := now, map[string]int{}
+	for i := range jobs {
+		j := &jobs[i]
 		if j.At != history.None {
 			oldest = min(oldest, j.At)
 		}
-	}
-	return float64(now - oldest)
-}
-
-func (n *Node) keptRanges(reason string) (count float64) {
-	for _, j := range n.scheduler.Status() {
-		if mode, _ := n.modeOf(j.Generation); mode == schema.TombstoneGCRepair && n.keeps(&j) && n.keptBecause(&j) == reason {
-			count++
+		if mode, _ := n.modeOf(j.Generation); mode == schema.TombstoneGCRepair && n.keeps(j) {
+			kept[n.keptBecause(j)]++
 		}
 	}
-	return count
+	gauge := func(name, help string, v int64) admin.Sample {
+		return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: float64(v)}
+	}
+	out := []admin.Sample{
+		gauge("helenus_repair_oldest_seconds", "age of the last repair of the range that was repaired longest ago, of those that this node is the first replica of and that were repaired", now-oldest),
+		gauge("helenus_repair_ranges", "ranges of tables that this node is the first replica of, with more than one replica", int64(len(jobs))),
+	}
+	for _, reason := range keptReasons {
+		g := gauge("helenus_tombstones_kept_ranges", "ranges by tombstone_gc repair that keep their tombstones, by why", int64(kept[reason]))
+		g.Labels, g.Values = []string{"reason"}, []string{reason}
+		out = append(out, g)
+	}
+	return out
 }
 
 // repairRows are the rows of system_views.repairs: one for each range that this node is the first replica of.

@@ -359,9 +359,9 @@ func TestOperatorCommands(t *testing.T) {
 	if ask("gossipinfo", nil, &gossip); len(gossip) != 1 || !gossip[0].Alive || gossip[0].HostID != info.ID {
 		t.Errorf("gossipinfo: %+v", gossip)
 	}
-	byName := map[string]admin.TableMetric{}
+	byName := map[string]admin.Sample{}
 	for _, m := range n.tableMetrics() {
-		byName[m.Name+" "+m.Keyspace+"."+m.Table] = m
+		byName[m.Name+" "+strings.Join(m.Values, ".")] = m
 	}
 	if m := byName["helenus_table_writes_total shop.t"]; m.Value != 40 {
 		t.Errorf("/metrics: %+v", m)

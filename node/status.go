@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -106,7 +107,8 @@ func (n *Node) startAdmin(context.Context) error {
 	}
 	s, err := admin.New(admin.Options{Addr: addr.String(), Listen: n.o.Net.Listen, Ready: n.servesClients,
 		Status: func() any { return n.Status() }, Metrics: n.metrics(),
-		Collect: n.tableMetrics, CollectPeers: n.streamMetrics, Endpoints: append(n.endpoints(), n.operationEndpoints()...), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
+		Collect:   func() []admin.Sample { return slices.Concat(n.tableMetrics(), n.streamMetrics(), n.rangeMetrics()) },
+		Endpoints: append(n.endpoints(), n.operationEndpoints()...), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

@@ -264,7 +264,7 @@ func (n *Node) streamStats() StreamStats {
 const streamPeersMax = 256
 
 // streamMetrics are bytes and ranges of streams for each peer.
-func (n *Node) streamMetrics() []admin.PeerMetric {
+func (n *Node) streamMetrics() []admin.Sample {
 	type column struct {
 		name, help string
 		of         func(*StreamPeer) int64
@@ -284,10 +284,10 @@ func (n *Node) streamMetrics() []admin.PeerMetric {
 		o.BytesIn, o.BytesOut, o.RangesIn, o.RangesOut = o.BytesIn+p.BytesIn, o.BytesOut+p.BytesOut, o.RangesIn+p.RangesIn, o.RangesOut+p.RangesOut
 		o.Resumed, o.Failed = o.Resumed+p.Resumed, o.Failed+p.Failed
 	}
-	var out []admin.PeerMetric
+	var out []admin.Sample
 	for i := range peers[:min(len(peers), streamPeersMax)] {
 		for _, c := range columns {
-			out = append(out, admin.PeerMetric{Name: c.name, Help: c.help, Peer: peers[i].HostID, Value: float64(c.of(&peers[i]))})
+			out = append(out, admin.Sample{Name: c.name, Help: c.help, Labels: []string{"peer"}, Values: []string{peers[i].HostID}, Value: float64(c.of(&peers[i]))})
 		}
 	}
 	return out

@@ -244,7 +244,7 @@ type tableFigures struct {
 }
 
 // tableMetrics are the figures of user tables, when Prometheus asks.
-func (n *Node) tableMetrics() []admin.TableMetric {
+func (n *Node) tableMetrics() []admin.Sample {
 	var all []*schema.Table
 	for _, k := range n.log.Current().Catalog.Keyspaces() {
 		if !k.System() {
@@ -266,7 +266,7 @@ func (n *Node) tableMetrics() []admin.TableMetric {
 			figures = append(figures, f)
 		}
 	}
-	var out []admin.TableMetric
+	var out []admin.Sample
 	for _, f := range figures {
 		out = f.append(out)
 	}
@@ -290,16 +290,18 @@ func (n *Node) addFigures(f *tableFigures, t *schema.Table) {
 	}
 }
 
-func (f *tableFigures) append(out []admin.TableMetric) []admin.TableMetric {
+var tableLabels = []string{"keyspace", "table"}
+
+func (f *tableFigures) append(out []admin.Sample) []admin.Sample {
 	one := func(name, help string, kind admin.Kind, v float64) {
-		out = append(out, admin.TableMetric{Name: name, Help: help, Kind: kind, Keyspace: f.keyspace, Table: f.table, Value: v})
+		out = append(out, admin.Sample{Name: name, Help: help, Kind: kind, Labels: tableLabels, Values: []string{f.keyspace, f.table}, Value: v})
 	}
 	histogram := func(name, help string, s *latency.Snapshot) {
 		buckets := map[float64]uint64{}
 		for i, c := range s.Within(latencyBounds[:]) {
 			buckets[latencyBounds[i].Seconds()] = c
 		}
-		out = append(out, admin.TableMetric{Name: name, Help: help, Keyspace: f.keyspace, Table: f.table, Buckets: buckets, Count: s.Count, Sum: s.Sum.Seconds()})
+		out = append(out, admin.Sample{Name: name, Help: help, Labels: tableLabels, Values: []string{f.keyspace, f.table}, Buckets: buckets, Count: s.Count, Sum: s.Sum.Seconds()})
 	}
 	one("helenus_table_reads_total", "read commands that this node's store answered", admin.Counter, float64(f.reads))
 	one("helenus_table_writes_total", "mutations that this node's store took", admin.Counter, float64(f.writes))

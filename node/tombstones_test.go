@@ -284,7 +284,7 @@ func TestTombstones_NodeDown(t *testing.T) {
 	if s := g.nodes[0].repairStatus(); len(s.Tables) != 1 || s.Tables[0].Kept != s.Tables[0].Ranges || s.Tables[0].Repaired != 0 || !strings.Contains(s.Tables[0].Why, "is down") {
 		t.Errorf("status: %+v", s)
 	}
-	if v := g.nodes[0].keptRanges("replica-down"); v == 0 {
+	if v := rangeMetric(g.nodes[0], "helenus_tombstones_kept_ranges", "replica-down"); v == 0 {
 		t.Error("no metric says why tombstones stay")
 	}
 	g.back(2)
