@@ -77,11 +77,7 @@ func (f *filler) Clear(ctx context.Context, c movement.Fill) error {
 // tables are those of a fill that are still there. A table that was truncated has another generation since, whose rows came to this node as they
 // were written.
 func (f *filler) tables(c movement.Fill) []*schema.Table {
-	catalog := f.n.log.Current().Catalog
-	return slices.DeleteFunc(slices.Clone(c.Tables), func(t *schema.Table) bool {
-		_, ok := catalog.TableByGeneration(t.Generation)
-		return !ok
-	})
+	return slices.DeleteFunc(slices.Clone(c.Tables), func(t *schema.Table) bool { return !f.there(t) })
 }
 
 // Fill implements movement.Filler.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -53,14 +52,7 @@ func (s historyStore) Commit(ctx context.Context, changes []history.Write) error
 			return err
 		}
 	}
-	done := make(chan error, 1)
-	b.CommitSynced(coordinatorDone(done))
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done(): // it may still become durable, and then it is true
-		return ctx.Err()
-	}
+	return commitSynced(ctx, func(c committed) { b.CommitSynced(c) })
 }
 
 // forgetTables removes what is recorded of tables that the catalog has given out and does not have any more.
@@ -204,12 +196,14 @@ func (n *Node) counts(e *history.Entry, replicas []ring.HostID) bool {
 	return e.Covers(replicas) && !slices.ContainsFunc(replicas, func(id ring.HostID) bool { return !n.sound(id) })
 }
 
+// placements returns where a keyspace is, and where it is going to be or has been; none for one that is not replicated.
+func placements(s *meta.State, keyspace string) []*ring.Placement {
+	return slices.DeleteFunc([]*ring.Placement{s.Placement(keyspace), s.OtherPlacement(keyspace)}, func(p *ring.Placement) bool { return p == nil })
+}
+
 // replicasOf appends the replicas of a token, those that are becoming one too; none for a keyspace that is not replicated.
 func replicasOf(dst []ring.HostID, s *meta.State, keyspace string, token ring.Token) []ring.HostID {
-	for _, p := range []*ring.Placement{s.Placement(keyspace), s.OtherPlacement(keyspace)} {
-		if p == nil {
-			continue
-		}
+	for _, p := range placements(s, keyspace) {
 		for _, i := range p.Replicas(token) {
 			if id := p.Ring().Nodes()[i].ID; !slices.Contains(dst, id) {
 				dst = append(dst, id)
@@ -240,10 +234,7 @@ func (n *Node) intervalBound(t *schema.Table, tokens ring.Interval, now int64) i
 // replicasWithin returns all that are, or are becoming, a replica of some of the tokens.
 func (n *Node) replicasWithin(keyspace string, tokens ring.Interval) (out []ring.HostID) {
 	s, within := n.log.Current(), rangeOf(tokens)
-	for _, p := range []*ring.Placement{s.Placement(keyspace), s.OtherPlacement(keyspace)} {
-		if p == nil {
-			continue
-		}
+	for _, p := range placements(s, keyspace) {
 		for i := range p.Ring().Segments() {
 			if !p.Ring().Segment(i).Intersects(within) {
 				continue
@@ -278,7 +269,7 @@ func (n *Node) waiting([]ring.HostID) (since int64, some bool, err error) {
 				return true
 			}
 			oldest = min(oldest, made.Unix())
-			next = after(to)
+			next = successor(to[:])
 			return false
 		})
 		at = next
@@ -291,14 +282,3 @@ func (n *Node) waiting([]ring.HostID) (since int64, some bool, err error) {
 
 // errHandsOver is the answer of a node whose hints may be under way to one that has answered before.
 var errHandsOver = errors.New("node: it leaves the cluster and hands its hints over")
-
-// after returns the first key behind all of a target's; nil: there can be none.
-func after(id ring.HostID) []byte {
-	key := bytes.Clone(id[:])
-	for i := len(key) - 1; i >= 0; i-- {
-		if key[i]++; key[i] != 0 {
-			return key
-		}
-	}
-	return nil
-}

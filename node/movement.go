@@ -66,10 +66,7 @@ func (f fillRecords) Save(ctx context.Context, records []byte) error {
 		b.Discard()
 		return err
 	}
-	if err := f.n.engine.CommitWait(ctx, b); err != nil || f.n.o.Config.CommitSync != "periodic" {
-		return err
-	}
-	return f.n.engine.Sync()
+	return commitSynced(ctx, func(c committed) { b.CommitSynced(c) })
 }
 
 // handoverEvery is how often a node that leaves looks whether its hints and batches have gone.

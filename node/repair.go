@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/helenusdb/helenus/admin"
-	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/repair"
 	"github.com/helenusdb/helenus/ring"
@@ -54,7 +53,7 @@ func (s repairStore) Apply(ctx context.Context, ms []row.Mutation) error {
 	for i := range ms {
 		err := b.Apply(&ms[i])
 		if errors.Is(err, storage.ErrTooLarge) && b.Len() > 0 {
-			if err := s.commit(ctx, b); err != nil {
+			if err := commitSynced(ctx, func(c committed) { b.CommitSynced(c) }); err != nil {
 				return err
 			}
 			err = b.Apply(&ms[i])
@@ -64,26 +63,26 @@ func (s repairStore) Apply(ctx context.Context, ms []row.Mutation) error {
 			return err
 		}
 	}
-	return s.commit(ctx, b)
+	return commitSynced(ctx, func(c committed) { b.CommitSynced(c) })
 }
 
-func (s repairStore) commit(ctx context.Context, b *batch) error {
-	done := make(chan error, 1)
-	b.CommitSynced(coordinatorDone(done))
+// commitSynced calls commit, a batch's CommitSynced, and returns when the batch is durable, under commit_sync periodic too. With ctx's error it may still
+// become so.
+func commitSynced(ctx context.Context, commit func(committed)) error {
+	done := make(committed, 1)
+	commit(done)
 	select {
 	case err := <-done:
 		return err
-	case <-ctx.Done(): // it may still become durable; it is not counted
+	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// coordinatorDone is a channel as a coordinator.Committed.
-type coordinatorDone chan error
+// committed is a channel as a storage.Committed and a coordinator.Committed.
+type committed chan error
 
-func (c coordinatorDone) Committed(err error) { c <- err }
-
-var _ coordinator.Committed = coordinatorDone(nil)
+func (c committed) Committed(err error) { c <- err }
 
 func (s repairStore) Dropped(gen schema.Generation) func(col schema.ColumnID, ts int64) bool {
 	return s.e.DroppedColumns(gen)

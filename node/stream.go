@@ -27,7 +27,7 @@ type streams struct {
 }
 
 func (n *Node) makeStreams(context.Context) error {
-	st := streamStore{e: n.engine, periodic: n.o.Config.CommitSync == "periodic"}
+	st := streamStore{n.engine}
 	n.streams = streams{ledger: stream.NewLedger(), throttle: stream.NewThrottle(int64(n.o.Config.StreamThroughput)), store: st}
 	n.streams.server = stream.NewServer(stream.ServerOptions{Source: st, Members: streamMembers{n}, Ledger: n.streams.ledger,
 		Throttle: n.streams.throttle, Logger: n.o.Logger})
@@ -94,8 +94,7 @@ func (m streamMembers) Admit(ctx context.Context, table schema.Generation, rg ri
 
 // streamStore is storage as both halves of streaming see it.
 type streamStore struct {
-	e        *storage.Engine
-	periodic bool // commit_sync: a commit is acknowledged before it is durable
+	e *storage.Engine
 }
 
 // Snapshot implements stream.Source.
@@ -185,10 +184,7 @@ func (s streamStore) change(ctx context.Context, fill func(*storage.Batch) error
 		b.Discard()
 		return err
 	}
-	if err := s.e.CommitWait(ctx, b); err != nil || !s.periodic {
-		return err
-	}
-	return s.e.Sync()
+	return commitSynced(ctx, func(c committed) { b.CommitSynced(c) })
 }
 
 // successor returns the first key behind all that begin with prefix; nil: there is none.
@@ -239,15 +235,9 @@ type StreamPeer struct {
 
 func (n *Node) streamStats() StreamStats {
 	s := n.log.Current()
-	address := func(id ring.HostID) string {
-		if m := s.Node(id); m != nil {
-			return m.Internode.Addr().String()
-		}
-		return id.String()
-	}
 	out := StreamStats{Active: []StreamInfo{}, Peers: []StreamPeer{}}
 	for _, p := range n.streams.ledger.Active() {
-		i := StreamInfo{Stream: schema.ID(p.Stream).String(), HostID: p.Peer.String(), Address: address(p.Peer), Outgoing: p.Outgoing, Range: p.Range.String(),
+		i := StreamInfo{Stream: schema.ID(p.Stream).String(), HostID: p.Peer.String(), Address: n.addressOf(p.Peer), Outgoing: p.Outgoing, Range: p.Range.String(),
 			Bytes: p.Bytes, Expected: p.Expected, Rows: p.Records, Resumed: p.Resumed, Error: p.Error}
 		if t, ok := s.Catalog.TableByGeneration(p.Table); ok {
 			i.Keyspace, i.Table = t.Keyspace, t.Name
@@ -255,7 +245,7 @@ func (n *Node) streamStats() StreamStats {
 		out.Active = append(out.Active, i)
 	}
 	for _, p := range n.streams.ledger.Peers() {
-		out.Peers = append(out.Peers, StreamPeer{p.ID.String(), address(p.ID), p.BytesIn, p.BytesOut, p.RangesIn, p.RangesOut, p.Resumes, p.FailedIn})
+		out.Peers = append(out.Peers, StreamPeer{p.ID.String(), n.addressOf(p.ID), p.BytesIn, p.BytesOut, p.RangesIn, p.RangesOut, p.Resumes, p.FailedIn})
 	}
 	return out
 }
