@@ -251,7 +251,7 @@ func (n *Node) replicasWithin(keyspace string, tokens ring.Interval) (out []ring
 
 // waiting is repair.Options.Waiting. Whose rows a hint is of is not looked at: one whose target does not replicate them any more, or has left, goes to all that do
 // (coordinator.deliver), and so does a batch. Batches are looked at first, since one that is made again becomes hints before it goes.
-func (n *Node) waiting([]ring.HostID) (since int64, some bool, err error) {
+func (n *Node) waiting() (since int64, some bool, err error) {
 	oldest := int64(math.MaxInt64)
 	hinted, batches := n.engine.Space(storage.SpaceHints), n.engine.Space(storage.SpaceBatchlog)
 	err = batches.Scan(nil, nil, func(key, _ []byte) bool {

@@ -109,10 +109,8 @@ type finishRequest struct {
 	tokens     ring.Interval
 }
 
-// waitingRequest asks a member for the oldest hint or batch that waits there and may bring old rows to replicas.
-type waitingRequest struct {
-	replicas []ring.HostID
-}
+// waitingRequest asks a member for the oldest hint or batch that waits there.
+type waitingRequest struct{}
 
 // waitingAnswer says when the oldest was written, in seconds since the epoch; noneWaits: there is none.
 type waitingAnswer struct {
@@ -228,13 +226,12 @@ func readReplicas(r *rpc.Reader) (ids []ring.HostID) {
 	return ids
 }
 
-func (q *waitingRequest) append(dst []byte) []byte { return appendReplicas(begin(dst, 1), q.replicas) }
+func (q *waitingRequest) append(dst []byte) []byte { return begin(dst, 0) }
 
 func decodeWaiting(src []byte) (q waitingRequest, err error) {
 	r := rpc.NewReader(src)
-	ok := open(&r) == 1
-	q.replicas = readReplicas(&r)
-	return q, closed(&r, ok && q.replicas != nil)
+	ok := open(&r) == 0
+	return q, closed(&r, ok)
 }
 
 func (a *waitingAnswer) append(dst []byte) []byte { return rpc.AppendInt(begin(dst, 1), a.since) }

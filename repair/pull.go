@@ -11,12 +11,15 @@ import (
 
 // This file is what a node needs that fills a range (docs/design/0009-movement.md): it is compared with others, and only it is changed.
 
-// begin counts something that is led besides a repair; done ends it. ErrStopped.
-func (s *Service) begin(parent context.Context) (ctx context.Context, done func(), err error) {
+// begin counts something that is led besides a repair; done ends it. exclusive: not while an operator's repair goes on. Errors: ErrStopped, ErrBusy.
+func (s *Service) begin(parent context.Context, exclusive bool) (ctx context.Context, done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || !s.started {
+	switch {
+	case s.ended || !s.started:
 		return nil, nil, ErrStopped
+	case exclusive && s.leading:
+		return nil, nil, ErrBusy
 	}
 	s.running.Add(1)
 	ctx, cancel := context.WithTimeout(parent, s.o.RangeTimeout)
@@ -28,7 +31,7 @@ func (s *Service) begin(parent context.Context) (ctx context.Context, done func(
 // ones is visible, and the conditional writes that they have accepted are finished. It returns the latest ballot, µs since the epoch, that one of
 // them has promised. It is one of the others' errors that comes back, in their order.
 func (s *Service) Settle(ctx context.Context, gen schema.Generation, tokens ring.Interval, others []ring.HostID) (promised int64, err error) {
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.begin(ctx, false)
 	if err != nil {
 		return 0, err
 	}
@@ -49,7 +52,7 @@ func (s *Service) Pull(ctx context.Context, gen schema.Generation, tokens ring.I
 	if len(others) == 0 {
 		return nil
 	}
-	ctx, done, err := s.begin(ctx)
+	ctx, done, err := s.begin(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -179,21 +179,11 @@ func (s *Scheduler) why(j *Job) string {
 
 // scheduled repairs one range, with pauses before its steps. Errors: ErrBusy while an operator's repair goes on, ErrStopped, and what keeps the range from being repaired.
 func (s *Service) scheduled(ctx context.Context, t Task, pause func(context.Context)) (*TableReport, error) {
-	s.mu.Lock()
-	switch {
-	case s.ended || !s.started:
-		s.mu.Unlock()
-		return nil, ErrStopped
-	case s.leading:
-		s.mu.Unlock()
-		return nil, ErrBusy
+	ctx, done, err := s.begin(ctx, true)
+	if err != nil {
+		return nil, err
 	}
-	s.running.Add(1)
-	s.mu.Unlock()
-	defer s.running.Done()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
+	defer done()
 	report, _ := newReport([]Task{t})
 	table := report.Tables[0]
 	return table, s.task(ctx, &Spec{Primary: true, pause: pause}, &t, table, s.o.Cluster.Epoch())

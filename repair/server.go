@@ -63,8 +63,8 @@ type local struct{ o *Options }
 
 func (l local) host() ring.HostID { return l.o.Self }
 
-func (l local) waiting(_ context.Context, q *waitingRequest) (a waitingAnswer, err error) {
-	since, some, err := l.o.Waiting(q.replicas)
+func (l local) waiting(context.Context, *waitingRequest) (a waitingAnswer, err error) {
+	since, some, err := l.o.Waiting()
 	if a.since = noneWaits; some {
 		a.since = since
 	}

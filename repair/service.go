@@ -88,9 +88,8 @@ type Options struct {
 	// row.NoTimestamp: there are some that it would not purge however old they are. Required.
 	GCBefore func(t *schema.Table, tokens ring.Interval, now int64) int64
 	History  History // required
-	// Waiting returns when the oldest hint or batch was written, in seconds since the epoch, that waits on this node and may bring rows to one of replicas; false:
-	// none waits. Required.
-	Waiting func(replicas []ring.HostID) (since int64, some bool, err error)
+	// Waiting returns when the oldest hint or batch was written, in seconds since the epoch, that waits on this node, whoever it is for; false: none waits. Required.
+	Waiting func() (since int64, some bool, err error)
 	Alive   func(ring.HostID) bool // required
 
 	CallTimeout  time.Duration // of one request; default 30 s

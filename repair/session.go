@@ -153,14 +153,10 @@ func (s *session) vouch(ctx context.Context) int64 {
 	return min(s.start, before)
 }
 
-// waiting returns when the oldest hint or batch was written that waits anywhere and may bring rows to the replicas.
+// waiting returns when the oldest hint or batch was written that waits anywhere.
 func (s *session) waiting(ctx context.Context) (int64, error) {
-	var ids []ring.HostID
 	for _, r := range s.replicas {
-		ids = append(ids, r.host())
-	}
-	for _, id := range ids {
-		if !s.o.Cluster.Sound(id) {
+		if id := r.host(); !s.o.Cluster.Sound(id) {
 			return 0, fmt.Errorf("repair: replica %s may have lost the end of a log", id)
 		}
 	}
@@ -168,7 +164,7 @@ func (s *session) waiting(ctx context.Context) (int64, error) {
 	oldest, errs := make([]int64, len(members)), make([]error, len(members))
 	var wg sync.WaitGroup
 	for i, id := range members {
-		wg.Go(func() { oldest[i], errs[i] = s.waitingOn(ctx, id, ids) })
+		wg.Go(func() { oldest[i], errs[i] = s.waitingOn(ctx, id) })
 	}
 	wg.Wait()
 	for i, id := range members {
@@ -186,8 +182,8 @@ func (s *session) waiting(ctx context.Context) (int64, error) {
 	return before, nil
 }
 
-func (s *session) waitingOn(ctx context.Context, id ring.HostID, replicas []ring.HostID) (int64, error) {
-	q := waitingRequest{replicas}
+func (s *session) waitingOn(ctx context.Context, id ring.HostID) (int64, error) {
+	var q waitingRequest
 	if id == s.o.Self {
 		a, err := local{s.o}.waiting(ctx, &q)
 		return a.since, err

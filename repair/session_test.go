@@ -85,7 +85,7 @@ func (f peerFunc) Call(ctx context.Context, _ ring.HostID, _ rpc.Class, verb rpc
 func service(store Store, t Transport) (*Service, *fakeCluster) {
 	c := &fakeCluster{epoch: 1, tasks: []Task{{Keyspace: "ks", Table: "t", Generation: gen, Tokens: whole, Replicas: []ring.HostID{me, other}}}}
 	return New(Options{Self: me, Transport: t, Store: store, Cluster: c, GCBefore: func(_ *schema.Table, _ ring.Interval, now int64) int64 { return now - 100 },
-		History: &fakeHistory{}, Waiting: func([]ring.HostID) (int64, bool, error) { return 0, false, nil },
+		History: &fakeHistory{}, Waiting: func() (int64, bool, error) { return 0, false, nil },
 		Alive: func(ring.HostID) bool { return true }}), c
 }
 
@@ -302,12 +302,7 @@ func TestRecord(t *testing.T) {
 	}
 	waits := func(since int64, err error) func(_, theirs *Service, _ *fakeCluster) {
 		return func(_, theirs *Service, _ *fakeCluster) {
-			theirs.o.Waiting = func(ids []ring.HostID) (int64, bool, error) {
-				if len(ids) != 2 || ids[0] != me || ids[1] != other {
-					t.Errorf("asked for what waits for %v", ids)
-				}
-				return since, true, err
-			}
+			theirs.o.Waiting = func() (int64, bool, error) { return since, true, err }
 		}
 	}
 	timeout := func(s, _ *Service, c *fakeCluster) {
