@@ -52,7 +52,7 @@ func (c *Coordinator) commitAll(g *assembly, at Register, p paxos.Proposal) *com
 		c.owing.Add(1)
 	}
 	run.open = len(replicas)
-	run.t.view.era.requests.Add(1)
+	run.t.view.era.Enter()
 	run.send(g.t, replicas)
 	return run
 }
@@ -141,7 +141,7 @@ func (run *commitRun) ended() {
 	run.open--
 	last := run.open == 0
 	if last {
-		run.t.view.era.requests.Add(-1)
+		run.t.view.era.Leave()
 	}
 	for _, w := range run.waiters {
 		if last && !w.told {
@@ -172,8 +172,8 @@ func (run *commitRun) sendAnew(t *tablePlan, by *peer) {
 	}
 	replicas, _ := now.replicas(nil, run.at.Token)
 	run.mu.Lock()
-	run.t.view.era.requests.Add(-1)
-	now.view.era.requests.Add(1)
+	run.t.view.era.Leave()
+	now.view.era.Enter()
 	run.t, run.anew = now, false
 	run.open += len(replicas)
 	for _, w := range run.waiters {

@@ -94,8 +94,8 @@ func (r *casRun) attempt() {
 	}
 	yield := r.c.takeTurn(r.ctx, g, r.q.key, r.me)
 	defer yield()
-	t.view.era.requests.Add(1)
-	defer t.view.era.requests.Add(-1)
+	t.view.era.Enter()
+	defer t.view.era.Leave()
 	a := casAttempt{r: r, c: r.c, t: t, g: g, at: Register{r.me.cmd.Generation, r.me.cmd.Token, r.me.cmd.Key}}
 	a.run()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/coordinator/hints"
+	"github.com/helenusdb/helenus/internal/eras"
 	"github.com/helenusdb/helenus/internal/hlc"
 	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
@@ -163,7 +164,7 @@ type Coordinator struct {
 	o         Options
 	peers     peerSet
 	current   atomic.Pointer[view]
-	eras      eras
+	eras      eras.Eras // reads, writes and ballots that this node coordinates
 	hints     *hints.Hints
 	batchlog  *batchlog.Log
 	batches   atomic.Uint32 // number of the last logged batch
@@ -283,6 +284,13 @@ func (c *Coordinator) settle() {
 			return
 		}
 	}
+}
+
+// Settled returns when no read, write or ballot is under way any more that this node began to coordinate under an older RingEpoch than this one,
+// which its metadata have reached: every answer that a replica owes is here, or will not come. A request that was planned before and has not
+// begun yet is not waited for: whatever it asks for is refused. The error is that of ctx.
+func (c *Coordinator) Settled(ctx context.Context, ringEpoch uint64) error {
+	return c.eras.Wait(ctx, ringEpoch)
 }
 
 // Metrics returns the counters.

@@ -199,7 +199,7 @@ func (op *readOp) begin(c *Coordinator, t *tablePlan, r *Read, q *quota) {
 	op.asks = *q
 	op.waiting, op.data, op.fails = 0, nil, nil
 	op.trace.Hold()
-	op.view.era.requests.Add(1)
+	op.view.era.Enter()
 	op.late, op.stale, op.newer = false, false, ring.HostID{}
 	op.asked, op.spares = op.askedIn[:0], op.spareIn[:0]
 	op.refs.Store(1)
@@ -686,7 +686,7 @@ func (op *readOp) release() {
 		}
 	}
 	op.trace.Release()
-	op.view.era.requests.Add(-1)
+	op.view.era.Leave()
 	op.view, op.plan, op.fails, op.trace, op.data, op.quota, op.asks = nil, nil, nil, nil, nil, quota{}, quota{}
 	op.c.reads.Put(op)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/helenusdb/helenus/internal/eras"
 	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
@@ -18,7 +19,7 @@ type view struct {
 	members []*peer // by index in state.Ring
 	future  []*peer // by index in state.Other
 	self    *peer
-	era     *era // of its RingEpoch
+	era     *eras.Era // of its RingEpoch
 	localDC string
 	tables  atomic.Pointer[map[schema.Generation]*tablePlan]
 }
@@ -84,7 +85,7 @@ func (c *Coordinator) view() *view {
 }
 
 func (c *Coordinator) newView(s *meta.State) *view {
-	v := &view{state: s, self: c.peers.of(c.o.Self), era: c.eras.of(s.RingEpoch)}
+	v := &view{state: s, self: c.peers.of(c.o.Self), era: c.eras.Of(s.RingEpoch)}
 	if n := s.Node(c.o.Self); n != nil {
 		v.localDC = n.DC
 	}

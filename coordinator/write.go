@@ -182,7 +182,7 @@ func (op *writeOp) begin(c *Coordinator, v *view, w *Write, again bool) {
 	op.deadline = op.began.Add(timeout)
 	op.sending, op.stale, op.anew, op.open, op.newer = true, false, false, 0, ring.HostID{}
 	op.trace.Hold()
-	v.era.requests.Add(1)
+	v.era.Enter()
 	op.refs.Store(1)
 	op.parts = op.parts[:0]
 	if !op.unhinted {
@@ -691,7 +691,7 @@ func (op *writeOp) release() {
 		}
 	}
 	op.trace.Release()
-	op.view.era.requests.Add(-1)
+	op.view.era.Leave()
 	op.view, op.trace, op.among = nil, nil, nil
 	if !op.unhinted {
 		op.c.owing.Add(-1)

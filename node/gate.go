@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/helenusdb/helenus/coordinator"
+	"github.com/helenusdb/helenus/internal/eras"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -25,16 +22,7 @@ import (
 // let in before a state came is visible. It costs a write batch two atomic additions, and a mutation two atomic loads.
 type gate struct {
 	current func() *meta.State
-	newest  atomic.Pointer[planned] // of planned; nil: none yet
-
-	mu      sync.Mutex // guards planned; held for an instant
-	planned []*planned // of the present RingEpoch, and of others while they have batches inside
-}
-
-// planned counts the batches of one RingEpoch.
-type planned struct {
-	ringEpoch uint64
-	inside    atomic.Int64 // that have rows or registers that are not visible yet
+	eras    eras.Eras // batches that have rows or registers that are not visible yet
 }
 
 // errJoining refuses a write to a user table. Newer metadata follow, with which it may be tried again.
@@ -53,66 +41,23 @@ func (g *gate) admits(ringEpoch uint64, user bool) error {
 
 // enter counts first and looks then: a batch that drain does not count sees the state that drain waited for. It looks
 // before too, so that batches that are turned away do not keep drain from seeing that nobody is inside.
-func (g *gate) enter(ringEpoch uint64, user bool) (*planned, error) {
+func (g *gate) enter(ringEpoch uint64, user bool) (*eras.Era, error) {
 	if err := g.admits(ringEpoch, user); err != nil {
 		return nil, err
 	}
-	p := g.count(ringEpoch)
+	e := g.eras.Of(ringEpoch)
+	e.Enter()
 	if err := g.admits(ringEpoch, user); err != nil {
-		p.leave()
+		e.Leave()
 		return nil, err
 	}
-	return p, nil
-}
-
-// count counts one more batch of a RingEpoch.
-func (g *gate) count(ringEpoch uint64) *planned {
-	if p := g.newest.Load(); p != nil && p.ringEpoch == ringEpoch {
-		p.inside.Add(1)
-		return p
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := g.current().RingEpoch
-	// Who still holds what is dropped here, and counts there, is turned away when it looks.
-	g.planned = slices.DeleteFunc(g.planned, func(p *planned) bool { return p.ringEpoch < now && p.inside.Load() == 0 })
-	i := slices.IndexFunc(g.planned, func(p *planned) bool { return p.ringEpoch == ringEpoch })
-	if i < 0 {
-		i = len(g.planned)
-		g.planned = append(g.planned, &planned{ringEpoch: ringEpoch})
-	}
-	p := g.planned[i]
-	p.inside.Add(1)
-	if ringEpoch == now {
-		g.newest.Store(p)
-	}
-	return p
-}
-
-func (p *planned) leave() { p.inside.Add(-1) }
-
-// before counts the batches inside that were planned under an older RingEpoch.
-func (g *gate) before(ringEpoch uint64) (n int64) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, p := range g.planned {
-		if p.ringEpoch < ringEpoch {
-			n += p.inside.Load()
-		}
-	}
-	return n
+	return e, nil
 }
 
 // drain returns when every batch is visible that was planned under an older RingEpoch than this one, which the current state has reached.
 func (g *gate) drain(ctx context.Context, ringEpoch uint64) error {
-	t := time.NewTicker(time.Millisecond)
-	defer t.Stop()
-	for g.before(ringEpoch) != 0 {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("node: writes under way: %w", ctx.Err())
-		case <-t.C:
-		}
+	if err := g.eras.Wait(ctx, ringEpoch); err != nil {
+		return fmt.Errorf("node: writes under way: %w", err)
 	}
 	return nil
 }
@@ -124,8 +69,8 @@ func (g *gate) drainAll(ctx context.Context) error { return g.drain(ctx, math.Ma
 type batch struct {
 	*storage.Batch
 	gate      *gate
-	ringEpoch uint64   // under which its content was planned
-	inside    *planned // nil: nothing in it has passed the gate
+	ringEpoch uint64    // under which its content was planned
+	inside    *eras.Era // nil: nothing in it has passed the gate
 }
 
 // Planned implements coordinator.Batch.
@@ -197,7 +142,7 @@ func (b *batch) Discard() {
 
 func (b *batch) leave() {
 	if b.inside != nil {
-		b.inside.leave()
+		b.inside.Leave()
 		b.inside = nil
 	}
 }

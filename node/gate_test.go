@@ -63,7 +63,7 @@ func TestGate(t *testing.T) {
 					}
 					if p, err := g.enter(current.Load().RingEpoch, true); err == nil {
 						visible.Add(1)
-						p.leave()
+						p.Leave()
 					}
 				}
 			})
@@ -131,15 +131,12 @@ func TestGateRefusesOtherPlans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := g.before(after.RingEpoch); n != 1 {
+	if n := g.eras.Before(after.RingEpoch); n != 1 {
 		t.Errorf("%d batches of older plans", n)
 	}
 	b.leave()
 	if err := g.drain(context.Background(), after.RingEpoch); err != nil {
 		t.Error(err)
 	}
-	p.leave()
-	if n := len(g.planned); n > 2 {
-		t.Errorf("%d counters are kept", n)
-	}
+	p.Leave()
 }
