@@ -304,18 +304,8 @@ func (t *tablePlan) quota(level Level) quota {
 	if level == EachQuorum && (t.placement == nil || t.placement.Strategy().Class != ring.NetworkTopologyStrategy) {
 		level = Quorum
 	}
-	switch level {
-	case Any, One, LocalOne:
-		q.need = 1
-	case Two:
-		q.need = 2
-	case Three:
-		q.need = 3
-	case All:
-		q.need = t.rf
-	case LocalQuorum, LocalSerial:
-		q.need = t.localRF/2 + 1
-	case EachQuorum:
+	switch {
+	case level == EachQuorum:
 		if len(t.dcs) > dcsMax {
 			q.need = math.MaxInt32
 			return q
@@ -325,14 +315,31 @@ func (t *tablePlan) quota(level Level) quota {
 			q.left[i] = uint16(d.rf/2 + 1)
 			q.need += d.rf/2 + 1
 		}
-	default: // Quorum, Serial
-		q.need = t.rf/2 + 1
-		if planted.On(planted.QuorumOneLess) {
-			q.need = t.rf / 2
+	case q.local:
+		q.need = needOf(level, t.localRF)
+	default:
+		q.need = needOf(level, t.rf)
+		if (level == Quorum || level == Serial) && planted.On(planted.QuorumOneLess) {
+			q.need--
 		}
 	}
 	q.need = max(q.need, 1)
 	return q
+}
+
+// needOf is how many of rf replicas a level asks for, EACH_QUORUM as if it were QUORUM.
+func needOf(level Level, rf int) int {
+	switch level {
+	case Any, One, LocalOne:
+		return 1
+	case Two:
+		return 2
+	case Three:
+		return 3
+	case All:
+		return rf
+	}
+	return rf/2 + 1
 }
 
 // quotaOf returns what a write, or a read once reads have moved, needs of the replicas of a token, the first of which are natural.
@@ -395,19 +402,10 @@ func (q *quota) ofOthers(t *tablePlan) int {
 	if q.local {
 		rf = t.other.localRF
 	}
-	switch {
-	case rf == 0:
+	if rf == 0 {
 		return math.MinInt32
-	case q.level == One || q.level == LocalOne:
-		return 1
-	case q.level == Two:
-		return min(2, rf)
-	case q.level == Three:
-		return min(3, rf)
-	case q.level == All:
-		return rf
 	}
-	return rf/2 + 1
+	return min(needOf(q.level, rf), rf)
 }
 
 // acknowledgements is how many of u replicas have to answer so that of two sets of them, whose union they are, no more are missing than each

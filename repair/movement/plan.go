@@ -179,9 +179,15 @@ func choose(s *meta.State, self ring.HostID, keyspace string, m *ring.Movement, 
 		return Fill{}, &TooFew{keyspace, m.Range, len(here) + len(there) + mine, need + mine, ""}
 	}
 	loses := func(id ring.HostID) bool { return slices.Contains(m.Losses, id) }
+	rank := func(id ring.HostID) int {
+		if loses(id) {
+			return 0
+		}
+		return 1
+	}
 	for _, ids := range [][]ring.HostID{here, there} {
 		spread(ids, m.Range) // neighbouring ranges have other sources
-		slices.SortStableFunc(ids, func(a, b ring.HostID) int { return -compareBool(loses(a), loses(b)) })
+		slices.SortStableFunc(ids, func(a, b ring.HostID) int { return cmp.Compare(rank(a), rank(b)) })
 	}
 	ids := chosen(here, there, need, needHere, loses)
 	if mine == 1 {
@@ -211,16 +217,6 @@ func chosen(here, there []ring.HostID, need, needHere int, must func(ring.HostID
 		}
 	}
 	return ids
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }
 
 func sources(b int) int {
