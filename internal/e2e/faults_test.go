@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -162,24 +163,43 @@ func TestFaults(t *testing.T) {
 		p.env = append(p.env, "FAULT_CLOCK="+c.clockFile(i))
 	}
 	c.up().settled()
-	load := exec.Command(python(t), "testdata/faults.py", c.hosts(), "--seconds", fmt.Sprint(long.Seconds()), "--seed", fmt.Sprint(seed), "--features", faultFeatures)
-	in, err := load.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := launch(t, load)
-	client.says("running", programWait)
+	client := startFaultLedger(t, c.hosts(), long, seed)
 	b.run(long)
 	t.Logf("faults in %s: %v (the order is random: seed %d)", long, b.count, seed)
 	client.says("paused", programWait)
 	c.settled()
-	if _, err := in.Write([]byte("healed\n")); err != nil {
-		t.Error(err)
+	client.healed()
+}
+
+// faultLedger is a stock driver that keeps a ledger of what a cluster acknowledged while somebody breaks it: testdata/faults.py.
+type faultLedger struct {
+	*script
+	t  *testing.T
+	in io.Writer
+}
+
+// startFaultLedger returns when its load runs.
+func startFaultLedger(t *testing.T, hosts string, long time.Duration, seed uint64) *faultLedger {
+	t.Helper()
+	cmd := exec.Command(python(t), "testdata/faults.py", hosts, "--seconds", fmt.Sprint(long.Seconds()), "--seed", fmt.Sprint(seed), "--features", faultFeatures)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	out := client.succeeds(10 * time.Minute)
-	for _, line := range strings.Split(out, "\n") {
+	l := &faultLedger{launch(t, cmd), t, in}
+	l.says("running", programWait)
+	return l
+}
+
+// healed has it check everything once more, after it said that it paused and all nodes are back.
+func (l *faultLedger) healed() {
+	l.t.Helper()
+	if _, err := l.in.Write([]byte("healed\n")); err != nil {
+		l.t.Error(err)
+	}
+	for _, line := range strings.Split(l.succeeds(10*time.Minute), "\n") {
 		if strings.HasPrefix(line, "count") || strings.HasPrefix(line, "done") {
-			t.Log(line)
+			l.t.Log(line)
 		}
 	}
 }

@@ -40,13 +40,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	if out, err := exec.Command(c.nodes[0].bin, "bench", "--hosts", c.hosts(), "--setup", "--rf", "3", "--cl", "QUORUM", "--rows", "30000", "--op", "load").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	load := exec.Command(python(t), "testdata/faults.py", c.hosts(), "--seconds", "45", "--features", "registers,batches,counters,cas")
-	in, err := load.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := launch(t, load)
-	client.says("running", programWait)
+	client := startFaultLedger(t, c.hosts(), 45*time.Second, uint64(time.Now().UnixNano()))
 
 	fourth := c.joins(slow...)
 	fourth.waitLog("is sent its rows", startWait)
@@ -87,15 +81,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	}
 
 	client.says("paused", programWait)
-	if _, err := in.Write([]byte("healed\n")); err != nil {
-		t.Error(err)
-	}
-	out := client.succeeds(10 * time.Minute)
-	for _, line := range strings.Split(out, "\n") {
-		if strings.HasPrefix(line, "count") || strings.HasPrefix(line, "done") {
-			t.Log(line)
-		}
-	}
+	client.healed()
 	rows, err := mustDial(t, sixth.addr).query(protocol.All, "SELECT count(*) FROM bench.kv")
 	if err != nil || binary.BigEndian.Uint64(rows[0][0]) != 30000 {
 		t.Errorf("rows of 30000: %x, %v", rows, err)
