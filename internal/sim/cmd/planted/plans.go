@@ -31,7 +31,7 @@ func (p plan) withDefaults(e *planted.Entry) plan {
 
 // plans are those that differ from the default.
 var plans = map[planted.Bug]plan{
-	planted.AckBeforeSync:           {scenarios: []string{"crashes"}},
+	planted.AckBeforeSync:           {scenarios: []string{"single"}},
 	planted.ReadBeforeSync:          {scenarios: []string{"single"}},
 	planted.SyncErrorIgnored:        {scenarios: []string{"disks"}},
 	planted.AckBeforeApply:          {scenarios: []string{"single"}, dense: true},
