@@ -63,6 +63,7 @@ type Metric struct {
 type Server struct {
 	o        Options
 	registry *prometheus.Registry
+	listener net.Listener
 }
 
 // New returns a server that does not listen yet.
@@ -85,16 +86,20 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Run listens and serves until ctx ends.
-func (s *Server) Run(ctx context.Context) error {
-	l, err := s.o.Listen(ctx, s.o.Addr)
-	if err != nil {
+// Listen opens the port: who connects from here on is served once Run does.
+func (s *Server) Listen(ctx context.Context) (err error) {
+	if s.listener, err = s.o.Listen(ctx, s.o.Addr); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
+	s.o.Logger.Info("admin interface listens", "addr", s.listener.Addr().String())
+	return nil
+}
+
+// Run serves until ctx ends, after Listen.
+func (s *Server) Run(ctx context.Context) error {
 	h := &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: headerBytes}
 	failed := make(chan error, 1)
-	go func() { failed <- h.Serve(l) }()
-	s.o.Logger.Info("admin interface listens", "addr", l.Addr().String())
+	go func() { failed <- h.Serve(s.listener) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("admin: %w", err)

@@ -17,14 +17,9 @@ import (
 
 func TestServes(t *testing.T) {
 	var ready atomic.Bool
-	addr := make(chan string, 1)
 	s, err := New(Options{Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
 		Listen: func(ctx context.Context, a string) (net.Listener, error) {
-			l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a)
-			if err == nil {
-				addr <- l.Addr().String()
-			}
-			return l, err
+			return (&net.ListenConfig{}).Listen(ctx, "tcp", a)
 		},
 		Ready:  func() (bool, string) { return ready.Load(), "joining" },
 		Status: func() any { return map[string]int{"nodes": 3} },
@@ -39,10 +34,13 @@ func TestServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + s.listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	base := "http://" + <-addr
 	get := func(path string) (int, string) {
 		res, err := http.Get(base + path)
 		if err != nil {

@@ -100,7 +100,7 @@ func (n *Node) nodeStatus(m meta.Node, owned map[string]float64) NodeStatus {
 	return st
 }
 
-func (n *Node) startAdmin(context.Context) error {
+func (n *Node) startAdmin(ctx context.Context) error {
 	addr := n.o.Config.Admin()
 	if addr.Port() == 0 {
 		return nil
@@ -110,6 +110,9 @@ func (n *Node) startAdmin(context.Context) error {
 		Collect:   func() []admin.Sample { return slices.Concat(n.tableMetrics(), n.streamMetrics(), n.rangeMetrics()) },
 		Endpoints: append(n.endpoints(), n.operationEndpoints()...), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
 	if err != nil {
+		return err
+	}
+	if err := s.Listen(ctx); err != nil {
 		return err
 	}
 	n.services.start("admin interface", s.Run, nil)
