@@ -64,7 +64,7 @@ func readAll(t *testing.T, c *trio, n *Node, keys []string) (rows int) {
 	for _, key := range keys {
 		cmd := row.Command{Generation: c.table.Generation, Now: time.Now().Unix(), GCBefore: row.NoTimestamp, Token: ring.Murmur3{}.Token([]byte(key)), Key: []byte(key), Bytes: 1 << 20}
 		r := coordinator.Read{Command: cmd, Level: coordinator.Quorum}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		err := n.coord.ReadPage(ctx, &r)
 		cancel()
 		if err != nil {
@@ -235,7 +235,7 @@ func TestJoinAndDecommissionMoveRows(t *testing.T) {
 func (c *trio) promise(key string) (micros int64) {
 	c.t.Helper()
 	tok := ring.Murmur3{}.Token([]byte(key))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	op := &coordinator.CAS{Command: row.Command{Generation: c.table.Generation, Now: time.Now().Unix(), GCBefore: row.NoTimestamp, Token: tok, Key: []byte(key), Bytes: 1 << 20},
 		Serial: coordinator.Serial, Commit: coordinator.Quorum, Decide: func(*row.Page, int64, int64) ([]row.Mutation, bool, error) { return nil, false, nil }}
@@ -266,7 +266,7 @@ func TestPullChangesOnlyTheOneThatPulls(t *testing.T) {
 	c.put([]row.Mutation{c.mutation("only there", func(f *row.FragmentBuilder) { f.Row(ckey(1), cellRow(c.column("v"), 5, "x")) })}, 2)
 	others := []ring.HostID{c.nodes[1].home.HostID, c.nodes[2].home.HostID}
 	before := [2]map[string]string{records(c.t, c.nodes[1], c.table, ring.FullRange()), records(c.t, c.nodes[2], c.table, ring.FullRange())}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	full := ring.Interval{First: ring.MinToken, Last: ring.MaxToken}
 	for try, want := range []bool{true, false} {

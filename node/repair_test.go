@@ -81,7 +81,7 @@ func (c *trio) await(what string, ok func() bool) {
 func (c *trio) change(build func(s *meta.State, env schema.Env) (schema.Plan, error)) {
 	c.t.Helper()
 	n := c.nodes[0]
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	for {
 		_, _, err := ddl{n}.Change(ctx, func(s *meta.State) (schema.Plan, error) {
@@ -219,7 +219,7 @@ func (c *trio) load(partitions int) {
 // repair runs one led by a node.
 func (c *trio) repair(leader int, spec repair.Spec) *repair.Report {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	r, err := c.nodes[leader].repair.Repair(ctx, spec, nil)
 	if err != nil {

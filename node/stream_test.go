@@ -115,7 +115,7 @@ func TestStreamsBetweenNodes(t *testing.T) {
 		t.Errorf("the source sends %d bytes a second", r)
 	}
 	link.cuts.Store(2)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	q := stream.Request{Stream: stream.ID{1, 2}, From: source.home.HostID, Table: c.table.Generation, Range: ring.FullRange()}
 	if err := target.streams.fetcher.Fetch(ctx, q, nil); err != nil {
@@ -150,7 +150,7 @@ func TestStreamsBetweenNodes(t *testing.T) {
 // TestStreamsAreRefused: a source says no for a table that it does not know and for ranges that it is not read for.
 func TestStreamsAreRefused(t *testing.T) {
 	c := newTrio(t, 54)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	q := stream.Request{From: c.nodes[0].home.HostID, Table: c.table.Generation + 1, Range: ring.FullRange()}
 	if err := c.nodes[1].streams.fetcher.Fetch(ctx, q, nil); !errors.Is(err, stream.ErrUnknownTable) {

@@ -179,7 +179,7 @@ func (g *graveyard) deletions(n int) (ms []row.Mutation) {
 // mend repairs all ranges, led by one node, and returns how many could not be.
 func (g *graveyard) mend(leader int) (failed int64) {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	r, err := g.nodes[leader].repair.Repair(ctx, repair.Spec{Keyspace: "shop"}, nil)
 	if err != nil {

@@ -25,6 +25,7 @@ const FormatMajorVersion pebble.FormatMajorVersion = 24
 type Engine struct {
 	opts    Options
 	db      *pebble.DB
+	logs    *logSpace
 	lock    *pebble.Lock
 	stripes []stripe
 	pipe    *pipeline
@@ -113,7 +114,12 @@ func (e *Engine) open() error {
 	if err != nil {
 		return err
 	}
-	if e.db, err = pebble.Open(o.Dir, e.pebbleOptions()); err != nil {
+	if e.logs, err = newLogSpace(o.FS, o.Dir, o.MemtableBytes); err != nil {
+		return err
+	}
+	po := e.pebbleOptions()
+	po.FS = e.logs
+	if e.db, err = pebble.Open(o.Dir, po); err != nil {
 		return err
 	}
 	if e.water, err = openWatermark(o.FS, o.Dir); err != nil {
@@ -196,12 +202,17 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 }
 
 func (e *Engine) start() {
-	e.workers.Add(3)
+	e.logs.room = func() bool { return !e.reserve.exhausted() }
+	e.logs.warn = func(err error) {
+		e.opts.Logger.Warn("storage: logs are made as they are written, which is slower", "error", err)
+	}
+	e.workers.Add(4)
 	go func() {
 		e.pipe.run(e.recyclePebbleBatch, e.fail)
 	}()
 	go func() { defer e.workers.Done(); e.runFolds() }()
 	go func() { defer e.workers.Done(); e.runHousekeeping() }()
+	go func() { defer e.workers.Done(); e.logs.run(e.ctx) }()
 	go func() { defer e.workers.Done(); e.runPurges() }()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -45,9 +46,9 @@ type lifeDisk struct {
 // two, so whatever is older than the first must not go missing unnoticed. Of what is newer the store promises nothing: it can be a
 // second's worth of writes, and only a sync more per write could tell.
 type marks struct {
-	mu     sync.Mutex
-	newest [2]logEnd
-	reused string // newest log whose file is longer than what was written to it, because it was another one's
+	mu      sync.Mutex
+	newest  [2]logEnd
+	written map[string]int64 // bytes of each log of the rows by its name: their files are longer (storage, logspace.go)
 }
 
 // logEnd is an end of a log.
@@ -68,11 +69,9 @@ func (m *marks) marked(fs vfs.FS) {
 			end.name = name
 		}
 	}
-	if info, err := fs.Stat(path.Join(rowsDir, end.name)); err == nil {
-		end.size = info.Size()
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	end.size = m.written[end.name]
 	m.newest = [2]logEnd{m.newest[1], end}
 }
 
@@ -80,7 +79,20 @@ func (m *marks) marked(fs vfs.FS) {
 func (m *marks) set(from *marks) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.newest, m.reused = from.newest, from.reused
+	m.newest, m.written = from.newest, maps.Clone(from.written)
+}
+
+// wrote counts what was written to a file.
+func (m *marks) wrote(name string, bytes int) {
+	if path.Dir(name) != rowsDir || !isLog(name) {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.written == nil {
+		m.written = map[string]int64{}
+	}
+	m.written[path.Base(name)] += int64(bytes)
 }
 
 // log returns the name of the newest log of which something is covered.
@@ -95,9 +107,14 @@ func (m *marks) covered(name string, size int64) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch base, end := path.Base(name), m.newest[0]; {
-	case path.Base(path.Dir(name)) != storage.StoreDir || !isLog(name) || base < end.name:
+	case path.Dir(name) != rowsDir || !isLog(name):
+		if base == storage.SpareLog { // nothing is in it, and no start reads it
+			return 0
+		}
 		return size
-	case base == end.name && base != m.reused:
+	case base < end.name:
+		return min(size, m.written[base])
+	case base == end.name:
 		return min(size, end.size)
 	}
 	return 0
@@ -175,8 +192,18 @@ func (d *lifeDisk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 // counted is an open file.
 type counted struct {
 	vfs.File
+	name   string
 	disk   *lifeDisk
 	closed atomic.Bool
+}
+
+// Write implements vfs.File.
+func (f *counted) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	if !f.disk.gone.Load() {
+		f.disk.marks.wrote(f.name, n)
+	}
+	return n, err
 }
 
 // Close implements vfs.File.
@@ -187,40 +214,44 @@ func (f *counted) Close() error {
 	return f.File.Close()
 }
 
-func (d *lifeDisk) opened(f vfs.File, err error) (vfs.File, error) {
+func (d *lifeDisk) opened(name string, f vfs.File, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
 	d.open.Add(1)
-	return &counted{File: f, disk: d}, nil
+	return &counted{File: f, name: name, disk: d}, nil
 }
 
 // Create implements vfs.FS.
 func (d *lifeDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return d.opened(d.FS.Create(name, c))
+	f, err := d.FS.Create(name, c)
+	return d.opened(name, f, err)
 }
 
 // Open implements vfs.FS.
 func (d *lifeDisk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	return d.opened(d.FS.Open(name, o...))
+	f, err := d.FS.Open(name, o...)
+	return d.opened(name, f, err)
 }
 
 // OpenReadWrite implements vfs.FS.
 func (d *lifeDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	return d.opened(d.FS.OpenReadWrite(name, c, o...))
+	f, err := d.FS.OpenReadWrite(name, c, o...)
+	return d.opened(name, f, err)
 }
 
 // OpenDir implements vfs.FS.
-func (d *lifeDisk) OpenDir(name string) (vfs.File, error) { return d.opened(d.FS.OpenDir(name)) }
+func (d *lifeDisk) OpenDir(name string) (vfs.File, error) {
+	f, err := d.FS.OpenDir(name)
+	return d.opened(name, f, err)
+}
 
-// ReuseForWrite implements vfs.FS.
+// ReuseForWrite implements vfs.FS. errorfs would hand out a file in which nothing fails.
 func (d *lifeDisk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if path.Base(path.Dir(to)) == storage.StoreDir && !d.gone.Load() {
-		d.marks.mu.Lock()
-		d.marks.reused = path.Base(to)
-		d.marks.mu.Unlock()
+	if err := d.Rename(from, to); err != nil {
+		return nil, err
 	}
-	return d.opened(d.FS.ReuseForWrite(from, to, c))
+	return d.OpenReadWrite(to, c)
 }
 
 // Unwrap hides what is below from Pebble, which would ask it for the disk usage.

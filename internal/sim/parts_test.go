@@ -218,7 +218,12 @@ func TestFlipsWhereTheWatermarkIs(t *testing.T) {
 	fs, m := vfs.NewMem(), &marks{}
 	write := func(name string, bytes int) {
 		t.Helper()
-		if err := errors.Join(fs.MkdirAll(path.Dir(name), 0o755), put(fs, name, make([]byte, bytes))); err != nil {
+		long := bytes // the file of a log is longer than what was written to it
+		if isLog(name) && path.Dir(name) == rowsDir {
+			long += 1000
+			m.wrote(name, bytes-int(m.written[path.Base(name)]))
+		}
+		if err := errors.Join(fs.MkdirAll(path.Dir(name), 0o755), put(fs, name, make([]byte, long))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -256,8 +261,6 @@ func TestFlipsWhereTheWatermarkIs(t *testing.T) {
 			t.Errorf("flip %v %v %v", f, ok, err)
 		}
 	}
-	m.reused = path.Base(log)
-	look(map[string]int64{old: 300, other: 7})
 }
 
 // TestClock: offset, drift, jumps and a clock that stands still.
