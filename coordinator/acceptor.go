@@ -23,7 +23,9 @@ import (
 type Registers interface {
 	// Register returns a copy of one part of a register, false if there is none. unsynced is not 0 when it is not durable yet.
 	Register(gen schema.Generation, token ring.Token, key []byte, part byte) (value []byte, ok bool, unsynced uint64, err error)
-	// ScanRegisters calls fn with the part of all registers behind a cursor until it returns false. Bytes are valid in the call.
+	// RegistersFrom returns the cursor of ScanRegisters that begins with a token of a table.
+	RegistersFrom(gen schema.Generation, token ring.Token) []byte
+	// ScanRegisters calls fn with the part of all registers behind a cursor, nil: of all, until it returns false. They come by generation and token. Bytes are valid in the call.
 	ScanRegisters(at []byte, part byte, fn func(at Register, value []byte) bool) (next []byte, err error)
 	NewRegisterBatch() RegisterBatch
 	// Suspect tells that promises may have been lost: this node does not vote.

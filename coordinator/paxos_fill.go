@@ -26,22 +26,12 @@ func (c *Coordinator) LatestPromise(gen schema.Generation, tokens ring.Interval)
 		return 0, nil
 	}
 	micros = c.acceptor.low.Load()
-	for at, first := []byte(nil), true; first || at != nil; first = false {
-		seen := 0
-		at, err = c.o.Registers.ScanRegisters(at, partHead, func(r Register, head []byte) bool {
-			if r.Generation == gen && tokens.First <= r.Token && r.Token <= tokens.Last {
-				if s, e := paxos.DecodeHead(head); e == nil {
-					micros = max(micros, s.Promised.Micros)
-				}
-			}
-			seen++
-			return r.Generation <= gen && seen < sweepPage
-		})
-		if err != nil || seen < sweepPage {
-			return micros, err
+	_, err = c.scanRange(c.o.Registers.RegistersFrom(gen, tokens.First), gen, tokens, math.MaxInt, func(_ Register, s *paxos.State) {
+		if s != nil {
+			micros = max(micros, s.Promised.Micros)
 		}
-	}
-	return micros, nil
+	})
+	return micros, err
 }
 
 // RaiseLowBound makes this node refuse ballots at or before a time, µs since the epoch, of every partition. It is durable when it returns nil. It

@@ -3,6 +3,9 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"errors"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
@@ -108,9 +111,19 @@ func (c *Coordinator) forgetRegister(t *tablePlan, r *agedRegister) {
 		return
 	}
 	q = ballotRequest{verb: VerbForget, planned: t.view.state.RingEpoch, generation: r.Generation, token: r.Token, key: r.Key, ballot: p.Ballot}
-	if c.askAll(all, q) {
+	if c.forgetLast(all, q) {
 		c.metrics.CASForgotten.Add(1)
 	}
+}
+
+// forgetLast has all others forget a register before this node does: as long as one may have it, this node has it, so that whoever asks all of them, one after another, for
+// the oldest that they know (OldestIn) hears of it.
+func (c *Coordinator) forgetLast(all *assembly, q ballotRequest) bool {
+	var others, own assembly
+	others, own = *all, *all
+	others.peers = slices.DeleteFunc(slices.Clone(all.peers), func(p *peer) bool { return p.self })
+	own.peers = slices.DeleteFunc(slices.Clone(all.peers), func(p *peer) bool { return !p.self })
+	return c.askAll(&others, q) && c.askAll(&own, q)
 }
 
 // askAll sends a message to all and tells whether all took it.
@@ -137,22 +150,17 @@ func (c *Coordinator) FinishRange(ctx context.Context, gen schema.Generation, to
 
 // finishRange finishes those that were promised before a time, µs since the epoch.
 func (c *Coordinator) finishRange(ctx context.Context, gen schema.Generation, tokens ring.Interval, before int64) error {
-	t := c.view().table(gen)
-	if c.o.Registers == nil || t == nil {
+	if c.o.Registers == nil || c.view().table(gen) == nil {
 		return nil
 	}
-	for at, first := []byte(nil), true; first || at != nil; first = false {
+	for at := c.o.Registers.RegistersFrom(gen, tokens.First); at != nil; {
 		var found []agedRegister
 		var err error
-		seen := 0
-		at, err = c.o.Registers.ScanRegisters(at, partHead, func(r Register, head []byte) bool {
-			s, err := paxos.DecodeHead(head)
-			if r.Generation == gen && tokens.First <= r.Token && r.Token <= tokens.Last && err == nil && !s.Accepted.Ballot.IsZero() && s.Promised.Micros < before {
+		at, err = c.scanRange(at, gen, tokens, sweepPage, func(r Register, s *paxos.State) {
+			if s != nil && !s.Accepted.Ballot.IsZero() && s.Promised.Micros < before {
 				r.Key = bytes.Clone(r.Key)
-				found = append(found, agedRegister{r, s})
+				found = append(found, agedRegister{r, *s})
 			}
-			seen++
-			return r.Generation <= gen && seen < sweepPage
 		})
 		if err != nil {
 			return err
@@ -164,12 +172,56 @@ func (c *Coordinator) finishRange(ctx context.Context, gen schema.Generation, to
 				return err
 			}
 		}
-		if seen < sweepPage {
-			return nil // the last, or beyond the generation
-		}
 	}
 	return nil
 }
+
+// scanRange calls fn for the registers of a table in an interval behind a cursor, atMost of them, and returns where to go on; nil: at the end of the interval. The state
+// is nil of one that does not decode.
+func (c *Coordinator) scanRange(at []byte, gen schema.Generation, tokens ring.Interval, atMost int, fn func(Register, *paxos.State)) (next []byte, err error) {
+	beyond := false
+	next, err = c.o.Registers.ScanRegisters(at, partHead, func(r Register, head []byte) bool {
+		if beyond = r.Generation != gen || r.Token > tokens.Last; beyond {
+			return false
+		}
+		if s, err := paxos.DecodeHead(head); err == nil {
+			fn(r, &s)
+		} else {
+			fn(r, nil)
+		}
+		atMost--
+		return atMost > 0
+	})
+	if beyond {
+		next = nil
+	}
+	return next, err
+}
+
+// OldestIn returns when the oldest conditional write was made, in seconds since the epoch, that is the last commit of a register of this node, or accepted there and not
+// known to be decided, of partitions in tokens: its rows may yet be written again, to a replica that lacks it. false: there is none.
+func (c *Coordinator) OldestIn(gen schema.Generation, tokens ring.Interval) (since int64, some bool, err error) {
+	if c.o.Registers == nil {
+		return 0, false, nil
+	}
+	oldest, damaged := int64(math.MaxInt64), false
+	_, err = c.scanRange(c.o.Registers.RegistersFrom(gen, tokens.First), gen, tokens, math.MaxInt, func(_ Register, s *paxos.State) {
+		if damaged = damaged || s == nil; damaged {
+			return
+		}
+		for _, p := range []*paxos.Proposal{&s.Committed, &s.Accepted} {
+			if !p.Ballot.IsZero() {
+				oldest = min(oldest, p.Origin.Micros)
+			}
+		}
+	})
+	if err == nil && damaged {
+		err = errDamagedRegister
+	}
+	return oldest / 1e6, oldest != math.MaxInt64, err
+}
+
+var errDamagedRegister = errors.New("coordinator: a Paxos register does not decode")
 
 // sweepOp reads nothing at the level that the register's last proposer used.
 func (c *Coordinator) sweepOp(r *agedRegister) *casOp {

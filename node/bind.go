@@ -47,6 +47,10 @@ func (e engine) NewRegisterBatch() coordinator.RegisterBatch {
 	return &batch{Batch: e.Engine.NewBatch(), gate: e.gate}
 }
 
+func (e engine) RegistersFrom(gen schema.Generation, token ring.Token) []byte {
+	return storage.RegistersFrom(gen, token)
+}
+
 func (e engine) ScanRegisters(at []byte, part byte, fn func(at coordinator.Register, value []byte) bool) ([]byte, error) {
 	return e.Engine.ScanRegisters(at, part, func(h storage.RegisterHead) bool {
 		return fn(coordinator.Register{Generation: h.Generation, Token: h.Token, Key: h.Key}, h.Value)

@@ -135,9 +135,7 @@ func (n *Node) repairedBefore(t *schema.Table, now int64) storage.GCBefore {
 	if n.book.Load() == nil { // the store is being opened
 		return storage.GCBefore{Latest: history.None}
 	}
-	return storage.GCBefore{Latest: n.latestBound(t, terms, now), Of: func(token ring.Token, conditional bool) int64 {
-		terms := terms
-		terms.Again = conditional
+	return storage.GCBefore{Latest: n.latestBound(t, terms, now), Of: func(token ring.Token, _ bool) int64 {
 		return n.tokenBound(t, terms, token, now)
 	}}
 }

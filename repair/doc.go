@@ -3,7 +3,7 @@
 // docs/format/repair.md draws the messages.
 //
 //	Service.Repair ─► task (table, range, replicas) ─► session
-//	  hello ─► waiting ─► finish ─► tally … (merkle.Walk) ─► for each leaf: list ─► fetch ─► row.ReconcilePages ─► apply ─► repaired
+//	  hello ─► waiting ─► finish ─► oldest ─► tally … (merkle.Walk) ─► for each leaf: list ─► fetch ─► row.ReconcilePages ─► apply ─► repaired
 //
 // The node that repairs leads; the others only answer, by NewSession, and keep nothing between two requests. The leader is one of the
 // replicas and asks itself by a call.

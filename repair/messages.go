@@ -26,6 +26,7 @@ const (
 	verbWaiting  rpc.Verb = 118
 	verbRepaired rpc.Verb = 119
 	verbSettle   rpc.Verb = 120
+	verbOldest   rpc.Verb = 121 // asked as finishRequest, answered as waitingAnswer
 )
 
 const (
@@ -112,7 +113,7 @@ type finishRequest struct {
 // waitingRequest asks a member for the oldest hint or batch that waits there.
 type waitingRequest struct{}
 
-// waitingAnswer says when the oldest was written, in seconds since the epoch; noneWaits: there is none.
+// waitingAnswer says when the oldest was written, in seconds since the epoch; noneWaits: there is none. It answers verbOldest too, for conditional writes.
 type waitingAnswer struct {
 	since int64
 }

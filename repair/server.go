@@ -51,6 +51,8 @@ type replica interface {
 	host() ring.HostID
 	hello(ctx context.Context, q *hello) (helloAnswer, error)
 	finish(ctx context.Context, q *finishRequest) error
+	// oldest says when the oldest conditional write was made that this replica may have written again to those that lack it.
+	oldest(ctx context.Context, q *finishRequest) (waitingAnswer, error)
 	tally(ctx context.Context, q *tallyRequest) (tallyAnswer, error)
 	list(ctx context.Context, q *listRequest) (listsAnswer, error)
 	fetch(ctx context.Context, q *fetchRequest) (fetchAnswer, error)
@@ -117,6 +119,18 @@ func (l local) finish(ctx context.Context, q *finishRequest) error {
 		return err
 	}
 	return l.o.Registers.FinishRange(ctx, q.generation, q.tokens)
+}
+
+func (l local) oldest(_ context.Context, q *finishRequest) (waitingAnswer, error) {
+	a := waitingAnswer{noneWaits}
+	if _, err := l.table(q.generation, q.tokens); err != nil || l.o.Registers == nil {
+		return a, err
+	}
+	since, some, err := l.o.Registers.OldestIn(q.generation, q.tokens)
+	if some {
+		a.since = since
+	}
+	return a, err
 }
 
 func (l local) tally(ctx context.Context, q *tallyRequest) (a tallyAnswer, err error) {
@@ -259,6 +273,8 @@ func (l local) handle(ctx context.Context, verb rpc.Verb, body []byte) (out []by
 		return nil, err
 	case verbSettle:
 		return answer(ctx, body, decodeFinish, l.settle, (*settleAnswer).append)
+	case verbOldest:
+		return answer(ctx, body, decodeFinish, l.oldest, (*waitingAnswer).append)
 	case verbApply:
 		ms, err := decodeApply(body)
 		if err == nil {
@@ -446,6 +462,11 @@ func (p *peer) hello(ctx context.Context, q *hello) (a helloAnswer, err error) {
 
 func (p *peer) finish(ctx context.Context, q *finishRequest) error {
 	return p.call(ctx, verbFinish, q.append(nil), nothing)
+}
+
+func (p *peer) oldest(ctx context.Context, q *finishRequest) (a waitingAnswer, err error) {
+	err = p.call(ctx, verbOldest, q.append(nil), func(out []byte) (err error) { a, err = decodeWaitingAnswer(out); return err })
+	return a, err
 }
 
 func (p *peer) settle(ctx context.Context, q *finishRequest) (a settleAnswer, err error) {

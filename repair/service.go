@@ -57,10 +57,13 @@ type Cluster interface {
 	Plan(s *Spec) ([]Task, error)
 }
 
-// Registers finishes conditional writes that somebody has left undecided.
+// Registers is what this node knows of conditional writes.
 type Registers interface {
 	// FinishRange finishes those that are accepted on this node, of partitions in tokens.
 	FinishRange(ctx context.Context, gen schema.Generation, tokens ring.Interval) error
+	// OldestIn returns when the oldest was made, in seconds since the epoch, whose rows this node may yet have written to a replica that lacks them; false:
+	// there is none.
+	OldestIn(gen schema.Generation, tokens ring.Interval) (since int64, some bool, err error)
 }
 
 // History keeps what was repaired.

@@ -58,6 +58,7 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 		}); err != nil {
 			return false, err
 		}
+		s.boundByRegisters(ctx)
 	}
 	at := s.horizon()
 	w := merkle.NewWalk(s.tokens, len(s.replicas), merkle.Limits{})
@@ -151,6 +152,25 @@ func (s *session) vouch(ctx context.Context) int64 {
 		return history.None
 	}
 	return min(s.start, before)
+}
+
+// boundByRegisters lets the session vouch for no deletion that is later than a conditional write which some replica still knows as the last of its partition: a replica that
+// has no register of it would purge the deletion, and be given the rows by the next ballot again.
+func (s *session) boundByRegisters(ctx context.Context) {
+	if s.vouched == history.None {
+		return
+	}
+	oldest := make([]int64, len(s.replicas))
+	if err := s.eachIndexed(ctx, func(i int, r replica) error {
+		a, err := r.oldest(ctx, &finishRequest{s.gen, s.tokens})
+		oldest[i] = a.since
+		return err
+	}); err != nil {
+		s.table.doubt(fmt.Errorf("repair: how old conditional writes are is not known: %w", err))
+		s.vouched = history.None
+		return
+	}
+	s.vouched = min(s.vouched, slices.Min(oldest))
 }
 
 // waiting returns when the oldest hint or batch was written that waits anywhere.

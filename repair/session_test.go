@@ -294,8 +294,27 @@ func recorded(t *testing.T, spec Spec, prepare func(mine, theirs *Service, c *fa
 // bubbleStart is the time at which a bubble of synctest begins, in seconds since the epoch.
 const bubbleStart = 946684800
 
+// fakeRegisters has one conditional write, and tells whether those that are in flight had been finished before it was asked.
+type fakeRegisters struct {
+	since    int64
+	err      error
+	finished bool
+}
+
+func (f *fakeRegisters) FinishRange(context.Context, schema.Generation, ring.Interval) error {
+	f.finished = true
+	return nil
+}
+
+func (f *fakeRegisters) OldestIn(schema.Generation, ring.Interval) (int64, bool, error) {
+	if !f.finished {
+		return 0, false, errors.New("asked before the writes in flight were finished")
+	}
+	return f.since, true, f.err
+}
+
 // TestRecord: what was repaired between all replicas is recorded on all of them, as of when the session began by the slowest clock, and with what waits
-// somewhere; nothing else is recorded, and who cannot tell what waits leaves it open.
+// somewhere, and the oldest conditional write that may be written again; nothing else is recorded, and who cannot tell what waits leaves it open.
 func TestRecord(t *testing.T) {
 	behind := func(_, theirs *Service, _ *fakeCluster) {
 		theirs.o.Now = func() time.Time { return time.Now().Add(-20 * time.Second) }
@@ -304,6 +323,18 @@ func TestRecord(t *testing.T) {
 		return func(_, theirs *Service, _ *fakeCluster) {
 			theirs.o.Waiting = func() (int64, bool, error) { return since, true, err }
 		}
+	}
+	commits := func(since int64, err error) func(_, theirs *Service, _ *fakeCluster) {
+		return func(_, theirs *Service, _ *fakeCluster) { theirs.o.Registers = &fakeRegisters{since: since, err: err} }
+	}
+	older := func(mine, _ *Service, _ *fakeCluster) {
+		t, _ := mine.o.Transport.(peerFunc)
+		mine.o.Transport = peerFunc(func(ctx context.Context, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error) {
+			if verb == verbOldest {
+				return nil, rpc.StatusUnknownVerb, nil
+			}
+			return t(ctx, verb, body)
+		})
 	}
 	timeout := func(s, _ *Service, c *fakeCluster) {
 		c.table.Options.Extensions = []schema.Extension{{Name: schema.ExtensionTombstoneGC, Value: []byte("timeout")}}
@@ -323,6 +354,10 @@ func TestRecord(t *testing.T) {
 		"a clock behind":          {prepare: behind, at: bubbleStart - 20, before: bubbleStart - 20},
 		"a hint waits":            {prepare: waits(bubbleStart-5000, nil), at: bubbleStart, before: bubbleStart - 5000},
 		"a hint of the future":    {prepare: waits(bubbleStart+5000, nil), at: bubbleStart, before: bubbleStart},
+		"a commit is older":       {prepare: commits(bubbleStart-7000, nil), at: bubbleStart, before: bubbleStart - 7000},
+		"a commit is newer":       {prepare: commits(bubbleStart+7, nil), at: bubbleStart, before: bubbleStart},
+		"registers do not tell":   {prepare: commits(0, errors.New("disk")), at: bubbleStart, before: history.None},
+		"of an older build":       {prepare: older, at: bubbleStart, before: history.None},
 		"nobody knows what waits": {prepare: waits(0, errors.New("disk")), at: bubbleStart, before: history.None},
 		"a third member is down": {prepare: func(s, _ *Service, c *fakeCluster) {
 			c.members = []ring.HostID{me, other, {3}}

@@ -44,6 +44,11 @@ type RegisterHead struct {
 	Key, Value []byte
 }
 
+// RegistersFrom returns the cursor of ScanRegisters that begins with a token of a generation.
+func RegistersFrom(gen schema.Generation, token ring.Token) []byte {
+	return appendToken(nil, spacePaxos, gen, token)[1:]
+}
+
 // ScanRegisters calls fn for the given part of all registers in key order, those behind the cursor at first (nil: all), until
 // it returns false, and returns the cursor to go on from; nil at the end.
 func (e *Engine) ScanRegisters(at []byte, part byte, fn func(RegisterHead) bool) (next []byte, err error) {

@@ -16,7 +16,7 @@ type Terms struct {
 	Delay    int64 // propagation_delay_in_seconds
 	Replicas int   // of the token, those that are becoming one too
 	Before   int64 // Entry.Before of an entry that covers these replicas; None: there is none, or it does not count
-	// Again: conditional writes were made to the partition, whose rows may be written once more with their timestamps.
+	// Again: conditional writes were made to the partition, whose rows may be written once more with their timestamps. By mode repair the sessions have seen to that.
 	Again bool
 }
 
@@ -30,7 +30,7 @@ func TermsOf(o *schema.TableOptions) Terms {
 // shadow; None: none may. It does not fall as now rises, and never is above now.
 func Bound(now int64, t *Terms) int64 {
 	b := t.bound(now)
-	if t.Again {
+	if t.Again && t.Mode != schema.TombstoneGCRepair {
 		b = min(b, now-max(againMin, t.Grace))
 	}
 	return min(b, now)

@@ -158,11 +158,10 @@ func TestBound(t *testing.T) {
 		"repair":                          {Terms{Grace: 10, Delay: 3600, Replicas: 3, Before: now - 1000}, now - 4600},
 		"repair, no delay":                {Terms{Grace: 10, Replicas: 2, Before: now - 1000}, now - 1000 - SkewMax},
 		"repair, clock behind":            {Terms{Grace: 10, Replicas: 2, Before: now + 1000}, now},
-		"repair, commits again":           {Terms{Grace: 10, Replicas: 2, Before: now - 1000, Again: true}, now - 3*60*60},
-		"repair, commits again, grace":    {Terms{Grace: 864000, Replicas: 2, Before: now - 1000, Again: true}, now - 864000},
+		"repair, commits again":           {Terms{Grace: 864000, Replicas: 2, Before: now - 1000, Again: true}, now - 1000 - SkewMax},
 		"repair, never, commits again":    {Terms{Grace: 864000, Replicas: 2, Before: None, Again: true}, None},
 		"immediate, commits again":        {Terms{Mode: schema.TombstoneGCImmediate, Grace: 100, Before: None, Again: true}, now - 3*60*60},
-		"repair, older than again allows": {Terms{Grace: 10, Replicas: 2, Before: now - 90000, Again: true}, now - 90000 - SkewMax},
+		"immediate, commits again, grace": {Terms{Mode: schema.TombstoneGCImmediate, Grace: 864000, Before: None, Again: true}, now - 864000},
 	} {
 		if got := Bound(now, &c.terms); got != c.want {
 			t.Errorf("%s: %d instead of %d", name, got, c.want)
