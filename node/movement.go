@@ -72,8 +72,8 @@ func (f fillRecords) Save(ctx context.Context, records []byte) error {
 // handoverEvery is how often a node that leaves looks whether its hints and batches have gone.
 const handoverEvery = 200 * time.Millisecond
 
-// handOver waits until no hint and no logged batch is left here that only this node would make good: hints go to nodes that stay, and batches
-// are replayed by themselves.
+// handOver waits until no hint and no logged batch is left here that only this node would make good: hints go to nodes that stay, and batches that it
+// has not replayed by itself.
 func (n *Node) handOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.o.Config.HintWindow)
 	defer cancel()
@@ -88,7 +88,7 @@ func (n *Node) handOver(ctx context.Context) error {
 			return nil
 		}
 		if _, err := n.coord.HandOver(ctx); err != nil && ctx.Err() == nil {
-			n.o.Logger.Debug("hints could not be handed over yet", "err", err)
+			n.o.Logger.Debug("hints or batches could not be handed over yet", "err", err)
 		}
 		if sleep(ctx, handoverEvery); ctx.Err() != nil {
 			return errors.New("node: hints or logged batches wait here for nodes that do not answer")

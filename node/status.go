@@ -144,6 +144,7 @@ func (n *Node) metrics() []admin.Metric {
 		counter("helenus_batchlog_logged_total", "logged batches over several partitions coordinated here that are in the batchlog", b.Logged.Load),
 		counter("helenus_batchlog_stored_total", "batches kept here for a coordinator", b.Stored.Load),
 		counter("helenus_batchlog_replayed_total", "batches that were left behind and were made again from here", b.Replayed.Load),
+		counter("helenus_batchlog_handed_over_total", "batches that were given to other nodes since this one leaves the cluster", b.Given.Load),
 		counter("helenus_batchlog_dropped_total", "batches left behind that nobody wants any more: tables gone, older than gc_grace, damaged", b.Dropped.Load),
 		gauge("helenus_batchlog_pending", "batches kept here at the last look, once a second", func() float64 { return float64(b.Pending.Load()) }),
 		gauge("helenus_batchlog_stuck", "those of them that could not be replayed: a replica is down and no hint is kept for it, or it refuses", func() float64 { return float64(b.Stuck.Load()) }),

@@ -54,6 +54,7 @@ type Metrics struct {
 	Stored   atomic.Int64 // entries stored here
 	Replayed atomic.Int64
 	Dropped  atomic.Int64 // given up: too old, their tables gone, or damaged
+	Given    atomic.Int64 // handed over to other nodes, since this one leaves the cluster
 	Pending  atomic.Int64 // gauge: entries that the last look left here
 	Stuck    atomic.Int64 // gauge: those of them that it could not replay
 }
@@ -238,6 +239,37 @@ func (t *turn) settle(ctx context.Context, page []Entry, outcomes []Outcome, dam
 	t.replayed += replayed
 	t.l.metrics.Replayed.Add(replayed)
 	t.l.metrics.Dropped.Add(dropped)
+}
+
+// HandOver calls give for every entry that its coordinator is through with, and removes those for which it returns nil: others keep them. Those that are younger stay, for
+// they are removed by their coordinator or become older. The error is that of the first that could not be given; the others are tried all the same.
+func (l *Log) HandOver(ctx context.Context, give func(context.Context, Entry) error) (first error) {
+	t := turn{l: &Log{o: l.o}} // what stays is accounted for by the looks
+	for last := false; !last; {
+		var page []Entry
+		var err error
+		if page, _, last, err = t.page(); err != nil {
+			return err
+		}
+		var given []ID
+		for i := range page {
+			if err := give(ctx, page[i]); err == nil {
+				given = append(given, page[i].ID)
+			} else if first == nil {
+				first = err
+			}
+		}
+		if len(given) > 0 {
+			if err := l.remove(ctx, given); err != nil {
+				return err
+			}
+			l.metrics.Given.Add(int64(len(given)))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return first
 }
 
 // remove deletes entries and waits until that is durable.
