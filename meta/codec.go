@@ -12,10 +12,11 @@ import (
 )
 
 // The first byte of every encoded Command and State; docs/format/meta.md draws what follows. Movement is written only by clusters
-// all of whose members know it: VersionMovement.
+// all of whose members know it: VersionMovement; Keeps likewise, VersionKeeps, and only in states.
 const (
 	formatPlain    = 1
 	formatMovement = 2
+	formatKeeps    = 3
 )
 
 const (
@@ -70,6 +71,9 @@ func (c *Command) NeedsVersion() uint32 {
 	n := &c.Node
 	if c.Kind > kindPlainMax || c.OperationKind != 0 || c.Force || c.Moves || c.Operation != 0 || c.Plan != 0 ||
 		!n.Replaces.IsZero() || len(n.Next) > 0 || n.Filled != 0 || n.Switched != 0 {
+		if c.Kind > kindMovementMax {
+			return VersionKeeps
+		}
 		return VersionMovement
 	}
 	return 1
@@ -168,7 +172,10 @@ func (s *State) Encode() []byte {
 
 // format is the older one while a member may not know the other.
 func (s *State) format() byte {
-	if s.ClusterVersion >= VersionMovement {
+	switch {
+	case s.ClusterVersion >= VersionKeeps:
+		return formatKeeps
+	case s.ClusterVersion >= VersionMovement:
 		return formatMovement
 	}
 	return formatPlain
@@ -178,7 +185,7 @@ func (s *State) format() byte {
 func DecodeState(src []byte) (*State, error) {
 	d := decoder{b: src}
 	format := d.byte()
-	if (format == 0 || format > formatMovement) && d.err == nil {
+	if (format == 0 || format > formatKeeps) && d.err == nil {
 		return nil, fmt.Errorf("meta: decode: state format %d is unknown: this build is older than the cluster", format)
 	}
 	s := &State{Epoch: d.uvarint()}
@@ -237,7 +244,11 @@ func appendNode(dst []byte, n *Node, format byte) []byte {
 		return dst
 	}
 	dst = appendTokens(append(dst, n.Replaces[:]...), n.Next)
-	return binary.AppendUvarint(binary.AppendUvarint(dst, n.Filled), n.Switched)
+	dst = binary.AppendUvarint(binary.AppendUvarint(dst, n.Filled), n.Switched)
+	if format == formatMovement {
+		return dst
+	}
+	return append(dst, flags(n.Keeps))
 }
 
 func appendTokens(dst []byte, tokens []ring.Token) []byte {
@@ -379,6 +390,9 @@ func (d *decoder) node(format byte) (n Node) {
 		d.copy(n.Replaces[:])
 		n.Next = d.tokens()
 		n.Filled, n.Switched = d.uvarint(), d.uvarint()
+	}
+	if format >= formatKeeps {
+		n.Keeps = d.flags(1) != 0
 	}
 	return n
 }

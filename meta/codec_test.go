@@ -43,6 +43,7 @@ func commands(t testing.TB) []*meta.Command {
 		{Kind: meta.ReportSwitched, Node: meta.Node{ID: host(2)}, Plan: 302},
 		{Kind: meta.Finish, Plan: 302},
 		{Kind: meta.ForceOperation, Operation: 300},
+		{Kind: meta.ReportCleaned, Node: meta.Node{ID: host(2)}},
 	}
 }
 
@@ -54,6 +55,7 @@ func states(t testing.TB) map[string]*meta.State {
 		"quiet":   must(t, three, &meta.Command{Kind: meta.AddPending, ID: [16]byte{9}, Node: with(member(4), func(n *meta.Node) { n.Quiet = true })}),
 		"schema":  must(t, three, &meta.Command{Kind: meta.RemoveNode, Node: meta.Node{ID: host(2)}}, &meta.Command{Kind: meta.Schema, BaseSchema: three.Catalog.Version, Changes: createKeyspace(t, three, "ks")}),
 		"filling": fillingState(t),
+		"keeps":   lossesKept(t),
 		"suspect": must(t, three, &meta.Command{Kind: meta.UpdateNode, Node: with(member(2), func(n *meta.Node) { n.Generation, n.Health = 1<<33, meta.Suspect })}),
 	}
 }
@@ -138,10 +140,10 @@ func TestStateRoundTrip(t *testing.T) {
 func TestNewerFormatsAreRefused(t *testing.T) {
 	command := found().Append(nil)
 	kind := bytes.Clone(command)
-	kind[1] = 17
+	kind[1] = 18
 	command[0] = 3
 	state := joined(t, 1).Encode()
-	state[0] = 3
+	state[0] = 4
 	for name, decode := range map[string]func() error{
 		"command": func() error { _, err := meta.DecodeCommand(command); return err },
 		"kind":    func() error { _, err := meta.DecodeCommand(kind); return err },
@@ -160,7 +162,7 @@ func TestGolden(t *testing.T) {
 		fmt.Fprintf(&b, "command %d %s\n", c.Kind, hex.EncodeToString(c.Append(nil)))
 	}
 	all := states(t)
-	for _, name := range []string{"empty", "found", "quiet", "schema", "suspect", "filling"} {
+	for _, name := range []string{"empty", "found", "quiet", "schema", "suspect", "filling", "keeps"} {
 		fmt.Fprintf(&b, "state %s %s\n", name, hex.EncodeToString(all[name].Encode()))
 	}
 	path := filepath.Join("testdata", "golden.txt")
@@ -308,7 +310,7 @@ func randomCommand(t testing.TB, r *rand.Rand, s *meta.State) *meta.Command {
 	if m := s.Node(n.ID); m != nil && r.IntN(4) > 0 {
 		n.Since = m.Since
 	}
-	c := &meta.Command{Kind: meta.CommandKind(1 + r.IntN(15)), Node: n}
+	c := &meta.Command{Kind: meta.CommandKind(1 + r.IntN(17)), Node: n}
 	switch c.Kind {
 	case meta.Schema:
 		c.Changes = createKeyspace(t, s, fmt.Sprintf("ks%d", r.IntN(1000000)))
@@ -318,7 +320,7 @@ func randomCommand(t testing.TB, r *rand.Rand, s *meta.State) *meta.Command {
 			c.Voters = append(c.Voters, host(1+r.IntN(6)))
 		}
 	case meta.SetVersion:
-		c.Version = uint32(r.IntN(3))
+		c.Version = uint32(r.IntN(4))
 	}
 	if r.IntN(3) == 0 {
 		c.BaseEpoch = s.Epoch - uint64(r.IntN(2))

@@ -33,7 +33,11 @@ const (
 
 	ForceOperation CommandKind = 16 // Operation goes on where too few replicas are alive to know all, also once switched
 
-	kindMax = ForceOperation
+	kindMovementMax = ForceOperation // those from here on need VersionKeeps
+
+	ReportCleaned CommandKind = 17 // Node.ID has removed what it kept: it does so by itself again from now on
+
+	kindMax = ReportCleaned
 )
 
 // Command is one entry of the log. Which fields matter depends on Kind; the others are zero.
@@ -142,6 +146,8 @@ func (s *State) apply(prev *State, c *Command) error {
 		return s.finishMovement(prev, c)
 	case ForceOperation:
 		return s.forceOperation(c)
+	case ReportCleaned:
+		return s.reportCleaned(c)
 	}
 	return refused("command %d is none", c.Kind) // DecodeCommand lets none through: nodes must not differ in what they refuse
 }
@@ -179,7 +185,7 @@ func (n *Node) check() error {
 // announced makes n what a node is that is announced with it.
 func (n *Node) announced(epoch uint64) {
 	n.State, n.Tokens, n.Next, n.Voter, n.Health, n.Since = Pending, slices.Sorted(slices.Values(n.Tokens)), nil, false, announced(n.Health), epoch
-	n.Filled, n.Switched = 0, 0
+	n.Filled, n.Switched, n.Keeps = 0, 0, false
 }
 
 func (s *State) addPending(c *Command) error {

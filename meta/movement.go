@@ -11,6 +11,9 @@ import (
 // VersionMovement is the cluster version from which on operations exist, and entries of the log that speak of them.
 const VersionMovement uint32 = 2
 
+// VersionKeeps is the cluster version from which on nodes that lose ranges in a movement that is forced keep what they have of them: Node.Keeps.
+const VersionKeeps uint32 = 3
+
 // OperationsMax bounds the operations under way.
 const OperationsMax = 256
 

@@ -69,7 +69,11 @@ func (s *State) plan() {
 
 // drop takes the operation out: A has changed. After the last one nothing moves any more.
 func (s *State) drop(id uint64) {
+	forced := s.Operation(id).Forced
 	s.Operations = slices.DeleteFunc(slices.Clone(s.Operations), func(o Operation) bool { return o.ID == id })
+	if forced && len(s.Operations) > 0 && s.ClusterVersion >= VersionKeeps {
+		s.Operations[0].Forced = true // what was filled with too few replicas stays filled
+	}
 	if s.Phase() == Filling {
 		s.plan()
 	}
@@ -240,6 +244,7 @@ func (s *State) undo(o Operation) error {
 // leave makes the node one that was a member; its host id never comes back.
 func (n *Node) leave() {
 	n.State, n.Quiet, n.Voter, n.Health, n.Tokens, n.Next, n.Replaces, n.Filled, n.Switched = Left, false, false, Sound, nil, nil, ring.HostID{}, 0, 0
+	n.Keeps = false
 }
 
 // reportFilled notes that the node has the rows of every range it gains under the plan; once switched, of the epoch of the switch, that it has
@@ -289,6 +294,9 @@ func (s *State) finishMovement(prev *State, c *Command) error {
 	if ks, r, stale := prev.Stale(); stale && !s.Forced() {
 		return refused("too few of the replicas that give up range %s of keyspace %s have applied the switch: start one, or force an operation", r, ks)
 	}
+	if s.ClusterVersion >= VersionKeeps && s.Forced() {
+		s.keepLosses(prev)
+	}
 	for _, o := range s.Operations {
 		i, ok := s.find(o.Node)
 		if !ok {
@@ -309,6 +317,32 @@ func (s *State) finishMovement(prev *State, c *Command) error {
 		}
 	}
 	s.rest()
+	return nil
+}
+
+// keepLosses has the nodes that lose ranges keep what they have of them: it was not compared with as many replicas as know all, so it may be nowhere else.
+func (s *State) keepLosses(prev *State) {
+	for _, ks := range s.Catalog.Keyspaces() {
+		for _, m := range prev.Moves(ks.Name) {
+			for _, id := range m.Losses {
+				if i, ok := s.find(id); ok {
+					s.Nodes[i].Keeps = true
+				}
+			}
+		}
+	}
+}
+
+// reportCleaned notes that the node keeps nothing any more.
+func (s *State) reportCleaned(c *Command) error {
+	i, ok := s.find(c.Node.ID)
+	switch {
+	case !ok || s.Nodes[i].State == Left:
+		return refused("host id %s is no member", c.Node.ID)
+	case s.Phase() != None:
+		return ErrConflict
+	}
+	s.Nodes[i].Keeps = false
 	return nil
 }
 

@@ -25,7 +25,7 @@ const (
 
 // Version numbers what a build understands: message fields, formats and log entries newer than the cluster's version
 // are not used, so that nodes can be upgraded, and rolled back, one by one.
-const Version uint32 = 2
+const Version uint32 = 3
 
 // VersionAgreement is the cluster version from which on nodes send one another the messages of logged batches, counters and
 // conditional writes (verbs 36, 37, 40 and 48 to 54).
@@ -98,6 +98,7 @@ type Node struct {
 	Next           []ring.Token // ascending; the tokens it is moving to; nil when it does not
 	Filled         uint64       // the plan it has reported last, see State.Plan; or the switch, when it has compared once more
 	Switched       uint64       // the switch it has reported last, see State.SwitchedAt
+	Keeps          bool         // it lost ranges in a movement that was forced, and keeps what it has of them until an operator has it clean up
 	Voter          bool         // has a seat among the voters; who is not Sound does not vote meanwhile
 	Health         Health       // of its copy of the metadata log
 	Version        uint32       // highest Version its build understands

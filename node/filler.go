@@ -3,13 +3,11 @@ package node
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/repair/stream"
 	"github.com/helenusdb/helenus/ring"
@@ -228,40 +226,4 @@ func (n *Node) settleRange(ctx context.Context, gen schema.Generation, tokens ri
 		return 0, err
 	}
 	return n.coord.LatestPromise(gen, tokens)
-}
-
-// clean is movement.Options.Clean.
-func (n *Node) clean(ctx context.Context, s *meta.State) error {
-	if err := n.forgetStreams(ctx, 0); err != nil {
-		return err
-	}
-	still := func() bool { now := n.log.Current(); return now.Phase() == meta.None && now.RingEpoch == s.RingEpoch }
-	for _, ks := range s.Catalog.Keyspaces() {
-		p := s.Placement(ks.Name)
-		if p == nil {
-			continue
-		}
-		self, member := p.Ring().Node(n.home.HostID)
-		if !member {
-			return nil // it has not joined yet, or has left
-		}
-		foreign := ring.Subtract([]ring.Range{ring.FullRange()}, p.Ranges(self))
-		for _, t := range ks.Tables() {
-			if err := errors.Join(ctx.Err(), n.cleanTable(t, foreign, still)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (n *Node) cleanTable(t *schema.Table, foreign []ring.Range, still func() bool) error {
-	if len(foreign) == 0 || !still() {
-		return nil
-	}
-	found, err := n.engine.ClearRanges(t.Generation, foreign, still)
-	if found && err == nil {
-		n.o.Logger.Info("rows of ranges that this node does not own any more removed", "keyspace", t.Keyspace, "table", t.Name, "ranges", len(foreign))
-	}
-	return err
 }

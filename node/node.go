@@ -46,6 +46,7 @@ type Node struct {
 	shard     row.ShardID // what this store counts with
 	host      *formation.Host
 	mover     *movement.Mover // nil: nothing brings rows
+	keptSince atomic.Uint64   // the RingEpoch under which it was logged that this node keeps what it has lost
 	self      meta.Node
 	cql       atomic.Pointer[cqlService]
 	started   time.Time

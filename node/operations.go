@@ -25,6 +25,8 @@ type Operations struct {
 	WaitsFor []WaitStatus `json:"waits_for,omitempty"`
 	// Stale is why the movement cannot end although reads have moved, unless those that it waits for come back or an operation is forced.
 	Stale string `json:"stale,omitempty"`
+	// Keeps are the nodes that keep rows of ranges which they lost in a movement that was forced, until they are told to clean up.
+	Keeps []string `json:"keeps,omitempty"`
 	// Here is how far this node has come with its own ranges; nil when it fills none.
 	Here *FillStatus `json:"here,omitempty"`
 }
@@ -71,6 +73,11 @@ func (n *Node) Operations() Operations {
 			}
 		}
 		out.Operations = append(out.Operations, st)
+	}
+	for i := range s.Nodes {
+		if s.Nodes[i].Keeps {
+			out.Keeps = append(out.Keeps, s.Nodes[i].Internode.Addr().String())
+		}
 	}
 	open := append(s.Unfilled(), s.Unheard()...)
 	if len(open) == 0 {
@@ -231,6 +238,7 @@ func (n *Node) operationEndpoints() []admin.Endpoint {
 		}),
 		ordered("DELETE", "operations", n.operationByID(n.AbortOperation)),
 		ordered("POST", "operations/force", n.operationByID(n.ForceOperation)),
+		n.cleanupEndpoint(),
 		ordered("GET", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, true) }),
 		ordered("POST", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, false) }),
 	}

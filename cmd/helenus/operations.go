@@ -15,6 +15,9 @@ import (
 )
 
 func printOperations(w io.Writer, s *node.Operations) {
+	for _, n := range s.Keeps {
+		fmt.Fprintf(w, "Node %s keeps rows of ranges that it lost in a movement that was forced, which may be nowhere else. To remove them, there: helenus cleanup\n", n)
+	}
 	if len(s.Operations) == 0 {
 		fmt.Fprintln(w, "No operation is under way")
 		return
@@ -57,7 +60,7 @@ func printOperations(w io.Writer, s *node.Operations) {
 
 // operationCommands are those that change who owns what.
 func operationCommands() []*cobra.Command {
-	return []*cobra.Command{operationsCommand(), abortCommand(), forceCommand(), decommissionCommand(), removeNodeCommand(), moveCommand(), rebalanceCommand()}
+	return []*cobra.Command{operationsCommand(), abortCommand(), forceCommand(), decommissionCommand(), removeNodeCommand(), moveCommand(), rebalanceCommand(), cleanupCommand()}
 }
 
 func operationsCommand() *cobra.Command {

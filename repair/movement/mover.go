@@ -65,6 +65,7 @@ type Options struct {
 type Mover struct {
 	o     Options
 	nudge chan struct{} // capacity 1
+	apart chan apart    // what Apart is given
 
 	mu       sync.Mutex // guards the fields below; held for moments
 	observed []*meta.State
@@ -94,7 +95,30 @@ func New(o Options) (*Mover, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Mover{o: o, nudge: make(chan struct{}, 1)}, nil
+	return &Mover{o: o, nudge: make(chan struct{}, 1), apart: make(chan apart)}, nil
+}
+
+// apart is something that is done between two steps.
+type apart struct {
+	f    func(ctx context.Context) error
+	done chan error // capacity 1
+}
+
+// Apart has Run call f between two steps, never beside a fill, and returns its error. It ends with ctx's error when Run does not come to it, for it is filling; f's context
+// ends with Run.
+func (m *Mover) Apart(ctx context.Context, f func(ctx context.Context) error) error {
+	a := apart{f, make(chan error, 1)}
+	select {
+	case m.apart <- a:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-a.done:
+		return err
+	case <-ctx.Done(): // f goes on
+		return ctx.Err()
+	}
 }
 
 // Observe is told of every new state in order, so that no plan is missed. It does not block.
@@ -164,6 +188,9 @@ func (m *Mover) pause(ctx context.Context, again bool) {
 	case <-ctx.Done():
 	case <-m.nudge:
 	case <-late:
+	case a := <-m.apart:
+		a.done <- a.f(ctx)
+		m.Nudge()
 	}
 }
 
