@@ -58,7 +58,7 @@ type Options struct {
 	CASTimeout   time.Duration // how long a conditional write begins new ballots; default 1 s
 	// CounterTimeout is that of increments, which take two rounds. Default 5 s.
 	CounterTimeout time.Duration
-	// Shard is what this node's store counts with as a leader; zero: this node leads no counter.
+	// Shard is what this node's store counts with as a leader, until SetShard; zero: this node leads no counter.
 	Shard       row.ShardID
 	InFlightMax int // requests under way; default 65536. Further ones are Overloaded
 	ApartMax    int // goroutines for reads that are not bounded, reconciliations and retries; default 1024
@@ -180,6 +180,7 @@ type Coordinator struct {
 	pulling   atomic.Bool     // newer metadata are being pulled for the sake of what is tried again later anyway
 	ahead     atomic.Int64    // bytes that the parts which scans read ahead may take
 	counters  counterLanes
+	shard     atomic.Pointer[row.ShardID] // never nil
 	metrics   Metrics
 
 	acceptor  acceptor
@@ -217,6 +218,7 @@ func New(o Options) (*Coordinator, error) {
 	c.watch.init()
 	c.self = c.peers.of(o.Self)
 	c.traced, _ = o.Transport.(tracedTransport)
+	c.shard.Store(&o.Shard)
 	c.counters.init(c)
 	c.acceptor.init(c)
 	c.proposals.init()

@@ -208,7 +208,7 @@ func (p *counterPart) choose() *peer {
 	all, natural := p.plan.replicas(buf[:0], p.token)
 	live := all[:0]
 	for _, r := range all[:natural] {
-		if c.live(r) && !slices.Contains(p.tried, r) && (!r.self || c.o.Shard != row.ShardID{}) {
+		if c.live(r) && !slices.Contains(p.tried, r) && (!r.self || c.Shard() != row.ShardID{}) {
 			live = append(live, r)
 		}
 	}

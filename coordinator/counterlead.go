@@ -43,6 +43,13 @@ func (s *counterLanes) init(c *Coordinator) {
 	}
 }
 
+// Shard returns what this node counts with as a leader.
+func (c *Coordinator) Shard() row.ShardID { return *c.shard.Load() }
+
+// SetShard has this node count with another shard from now on: of a range that it gets back it may not know the last state of the one that it had. The caller has made it durable
+// that the id is this node's.
+func (c *Coordinator) SetShard(id row.ShardID) { c.shard.Store(&id) }
+
 // lead gives an op to its lane.
 func (s *counterLanes) lead(op *leadOp) {
 	h := uint64(op.ms[0].Token) * 0x9E3779B97F4A7C15
@@ -184,7 +191,7 @@ func (c *Coordinator) leads(v *view, op *leadOp) rpc.Status {
 		return rpc.StatusNotOwner
 	case !t.table.Counter():
 		return rpc.StatusBadRequest
-	case c.o.Shard == row.ShardID{}:
+	case c.Shard() == row.ShardID{}:
 		return rpc.StatusNotReady
 	}
 	return rpc.StatusOK
@@ -468,7 +475,7 @@ func (l *counterLane) shards(op, holder *leadOp) error {
 			return l.storeError(err)
 		}
 	}
-	if m.Fragment, err = l.merge.Apply(nil, m.Fragment, current, l.c.o.Shard); err != nil {
+	if m.Fragment, err = l.merge.Apply(nil, m.Fragment, current, l.c.Shard()); err != nil {
 		return l.storeError(err)
 	}
 	op.shards[0] = m

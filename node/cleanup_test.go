@@ -68,7 +68,9 @@ func TestForcedMovementKeepsWhatADeadNodeHad(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitReady(t, four, ended)
-	c.await("the join ends", func() bool { return c.nodes[0].log.Current().Phase() == meta.None && c.nodes[0].log.Current().Owns(four.home.HostID) })
+	c.await("the join ends", func() bool {
+		return c.nodes[0].log.Current().Phase() == meta.None && c.nodes[0].log.Current().Owns(four.home.HostID)
+	})
 
 	back := testNode(t, 192, host(190)+","+host(191), func(o *Options) { o.FS = disks[2]; o.Config.HintedHandoff = false; filled(o, nil) })
 	ended, c.stops[2] = run(back)

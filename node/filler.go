@@ -55,6 +55,9 @@ func (f *filler) Clear(ctx context.Context, c movement.Fill) error {
 	if err := f.step(ctx, "clear"); err != nil {
 		return err
 	}
+	if err := f.n.countAnew(ctx, f.n.log.Current(), c.Keyspace, c.Ranges); err != nil {
+		return err
+	}
 	if err := f.n.forgetStreams(ctx, c.Plan); err != nil {
 		return err
 	}

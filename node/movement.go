@@ -31,7 +31,7 @@ func (n *Node) makeMover(context.Context) (err error) {
 		return nil
 	}
 	n.mover, err = movement.New(movement.Options{Self: n.home.HostID, Log: n.log, Alive: n.alive, Filler: n.o.Filler(n), Store: fillRecords{n},
-		Handover: n.handOver, Settled: n.settled, Clean: n.clean, Logger: n.o.Logger})
+		Handover: n.handOver, Settled: n.settled, Owned: n.noteShardUse, Clean: n.clean, Logger: n.o.Logger})
 	return err
 }
 

@@ -43,7 +43,8 @@ type Node struct {
 	scheduler *repair.Scheduler
 	book      atomic.Pointer[history.Book] // nil before the store is open
 	clock     *hlc.Clock
-	shard     row.ShardID // what this store counts with
+	shard     row.ShardID // what this store counts with at the start; the coordinator knows which it is now
+	use       shardUse    // of the goroutine that opens the store, then of the one that fills
 	host      *formation.Host
 	mover     *movement.Mover // nil: nothing brings rows
 	keptSince atomic.Uint64   // the RingEpoch under which it was logged that this node keeps what it has lost

@@ -44,7 +44,7 @@ type Store interface {
 	Save(ctx context.Context, records []byte) error
 }
 
-// Options configure a Mover; all but Clean and Logger are needed.
+// Options configure a Mover; all but Owned, Clean and Logger are needed.
 type Options struct {
 	Self   ring.HostID
 	Log    Log
@@ -55,6 +55,9 @@ type Options struct {
 	Handover func(context.Context) error
 	// Settled returns when nothing is under way here any more that began under a state older than the epoch.
 	Settled func(ctx context.Context, epoch uint64) error
+	// Owned is told of every state in which a plan or a phase begins, in order, before anything is done for it: what this node owned until then, and where it counted, is to be
+	// noted. nil: nobody wants to know.
+	Owned func(ctx context.Context, s *meta.State) error
 	// Clean deletes what this node holds of ranges that it does not own under the state, in which nothing moves. It is called at the start and after each
 	// movement, never beside a fill. nil: what it loses stays.
 	Clean  func(ctx context.Context, s *meta.State) error
@@ -238,9 +241,15 @@ func (m *Mover) follow(ctx context.Context) (*meta.State, error) {
 	s := m.o.Log.Current()
 	was := m.records.Plan
 	for _, o := range append(observed, s) {
-		if o.Epoch <= s.Epoch {
-			m.records = Follow(m.records, o, m.o.Self)
+		if o.Epoch > s.Epoch {
+			continue
 		}
+		if m.o.Owned != nil {
+			if err := m.o.Owned(ctx, o); err != nil {
+				return s, err
+			}
+		}
+		m.records = Follow(m.records, o, m.o.Self)
 	}
 	if m.records.Plan == was {
 		return s, nil
