@@ -138,7 +138,7 @@ func TestCleanupIsNotBesideAMovement(t *testing.T) {
 	for i := range tokens {
 		tokens[i]++
 	}
-	if err := c.nodes[0].StartOperation(t.Context(), OperationRequest{Kind: meta.Move.String(), Tokens: tokens}); err != nil {
+	if _, err := c.nodes[0].StartOperations(t.Context(), []OperationRequest{{Kind: meta.Move.String(), Tokens: tokens}}); err != nil {
 		t.Fatal(err)
 	}
 	for i, n := range c.nodes {

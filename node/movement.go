@@ -118,7 +118,7 @@ func (n *Node) awaitRanges(ctx context.Context) error {
 		case me == nil || s.Owns(n.home.HostID):
 			return nil
 		case me.State == meta.Left || time.Since(asked) > leftEvery && n.refusedAsLeft(ctx, s):
-			return &formation.Refused{Reason: "its operation was aborted, or it was removed; wipe its data folder to join as a new node"}
+			return &formation.Refused{Reason: "its operation was aborted, or it was removed; wipe its data folder to join as a new node", Left: true}
 		case n.mover == nil && me.State == meta.Pending:
 			return &formation.Refused{Reason: "it was joining a cluster with rows, which this build cannot bring to it"}
 		case me.State == meta.Leaving: // restarted while it leaves, after the switch: others are read already
@@ -155,6 +155,8 @@ func (n *Node) watchMembership(ctx context.Context) error {
 		case me == nil:
 		case me.State == meta.Left,
 			me.State == meta.Leaving && s.Phase() == meta.Switched && me.Switched == s.SwitchedAt && n.refusedAsLeft(ctx, s):
+			n.left.Store(true)
+			n.tellWatcher(ctx)
 			n.services.fail("membership", errLeft)
 			<-ctx.Done()
 			return nil
@@ -164,6 +166,19 @@ func (n *Node) watchMembership(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
+	}
+}
+
+// lastWord is how long a node that has left goes on answering who waits for that, and asked within watchedFor.
+const (
+	lastWord   = 2 * time.Second
+	watchedFor = 5 * time.Second
+)
+
+// tellWatcher keeps the admin interface for a moment, when somebody waits there for this node's leaving.
+func (n *Node) tellWatcher(ctx context.Context) {
+	if at := n.watched.Load(); at != 0 && time.Since(time.Unix(0, at)) < watchedFor {
+		sleep(ctx, lastWord)
 	}
 }
 

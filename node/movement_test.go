@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -176,6 +177,14 @@ func TestMovementOfNodes(t *testing.T) {
 		t.Errorf("one token for a node of several: %d %s", status, text)
 	}
 
+	// All or nothing.
+	for _, second := range []string{"nonsense", host(31), host(30)} {
+		status, text := request(t, http.MethodPost, 30, "/api/v1/operations?kind=decommission&host="+host(30)+"&host="+second, nil)
+		if status != 400 || !strings.Contains(text, "nothing has begun: "+second) || one.log.Current().Phase() != meta.None {
+			t.Errorf("a decommission of %s beside the other one: %d %s, %s", second, status, text, one.log.Current().Phase())
+		}
+	}
+
 	// The second dies, and a third one takes its place.
 	if status, text := request(t, http.MethodPost, 30, "/api/v1/operations?kind=remove&host="+host(31), nil); status != 400 || !strings.Contains(text, "is alive") {
 		t.Errorf("removal of a live node: %d %s", status, text)
@@ -190,12 +199,31 @@ func TestMovementOfNodes(t *testing.T) {
 	eventually(t, "the replacement is announced", func() bool { return one.log.Current().OperationOn(dead) != nil })
 	// Keyspace ks has one replica, which is dead for some ranges: the operation waits, until it is forced.
 	eventually(t, "it waits for a replica", func() bool { return strings.Contains(three.mover.Progress().Waits, "are alive") })
-	if status, text := request(t, http.MethodDelete, 30, fmt.Sprintf("/api/v1/operations?id=%d", one.log.Current().Operations[0].ID), &ops); status != 200 || len(ops.Operations) != 0 {
+	replacing := one.log.Current().Operations[0].ID
+	of := fmt.Sprintf("/api/v1/operations?of=%s", url.QueryEscape(fmt.Sprintf(`{"id":%d,"kind":"replace","host_id":"%s"}`, replacing, three.home.HostID)))
+	ops = Operations{}
+	if status, text := request(t, http.MethodGet, 30, of, &ops); status != 200 || ops.Force != replacing || !slices.Equal(ops.Outcomes, []string{OutcomeUnderWay}) ||
+		len(ops.Nodes) != 1 || ops.Nodes[0].HostID != three.home.HostID.String() || !strings.Contains(ops.Nodes[0].Waits, "are alive") {
+		t.Errorf("who waits, and what for: %d %s", status, text)
+	}
+	var preview ForcePreview
+	if status, text := request(t, http.MethodGet, 30, fmt.Sprintf("/api/v1/operations/force?id=%d", replacing), &preview); status != 200 || len(preview.Losses) != 1 ||
+		preview.Losses[0].Keyspace != "ks" || preview.Losses[0].Gone != preview.Losses[0].Ranges || !slices.Equal(preview.Losses[0].Down, []string{host(31)}) {
+		t.Errorf("what forcing it would give up: %d %s", status, text)
+	}
+	if status, _ := request(t, http.MethodGet, 30, "/api/v1/operations/force?id=1", nil); status != 400 {
+		t.Errorf("an operation that is none: %d", status)
+	}
+	if status, text := request(t, http.MethodDelete, 30, fmt.Sprintf("/api/v1/operations?id=%d", replacing), &ops); status != 200 || len(ops.Operations) != 0 {
 		t.Errorf("abort: %d %s", status, text)
 	}
 	var refused *formation.Refused
 	if err := <-ended3; !errors.As(err, &refused) || !strings.Contains(err.Error(), "aborted") {
 		t.Errorf("the node whose operation was aborted ended with %v", err)
+	}
+	ops = Operations{}
+	if status, text := request(t, http.MethodGet, 30, of, &ops); status != 200 || !slices.Equal(ops.Outcomes, []string{OutcomeAborted}) {
+		t.Errorf("the outcome of what was aborted: %d %s", status, text)
 	}
 	ended3 <- nil
 	_ = stop3()
@@ -212,10 +240,24 @@ func TestMovementOfNodes(t *testing.T) {
 	ended4, _ := run(four)
 	awaitReady(t, four, ended4)
 	eventually(t, "it has joined", func() bool { return one.log.Current().Phase() == meta.None })
-	if status, text := request(t, http.MethodPost, 33, "/api/v1/operations?kind=decommission", nil); status != 200 {
+	ops = Operations{}
+	if status, text := request(t, http.MethodPost, 33, "/api/v1/operations?kind=decommission", &ops); status != 200 || len(ops.Started) != 1 {
 		t.Errorf("decommission: %d %s", status, text)
 	}
-	if err := <-ended4; err != nil {
+	told, err := json.Marshal(ops.Started[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It says itself that it has left, before it ends, to who asks all the time.
+	eventually(t, "it has left", func() bool {
+		var s Operations
+		status, text := request(t, http.MethodGet, 33, "/api/v1/operations?of="+url.QueryEscape(string(told)), &s)
+		if status != 200 || len(s.Outcomes) != 1 || s.Outcomes[0] == OutcomeAborted {
+			t.Fatalf("%d %s", status, text)
+		}
+		return s.Outcomes[0] == OutcomeDone
+	})
+	if err := <-ended4; err != nil || !four.Left() {
 		t.Errorf("it ended with %v", err)
 	}
 	if n := one.log.Current().Node(four.home.HostID); n.State != meta.Left || one.peersOf(t, session) != 0 {

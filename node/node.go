@@ -66,6 +66,9 @@ type Node struct {
 	gate       gate
 	ready      chan struct{} // closed when clients are served
 	logRuns    atomic.Bool
+
+	left    atomic.Bool  // it has left the cluster, and is about to end
+	watched atomic.Int64 // when somebody asked last how an operation stands; ns since the epoch, 0: never
 }
 
 // New returns a node that has done nothing yet.
@@ -81,6 +84,9 @@ func New(o Options) (*Node, error) {
 
 // Ready is closed when the node serves clients.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Left tells, once Run has returned, that the node has left the cluster: its data folder is of no use any more.
+func (n *Node) Left() bool { return n.left.Load() }
 
 // drainTime bounds the gentle part of stopping.
 const drainTime = 20 * time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,8 +28,16 @@ type Operations struct {
 	Stale string `json:"stale,omitempty"`
 	// Keeps are the nodes that keep rows of ranges which they lost in a movement that was forced, until they are told to clean up.
 	Keeps []string `json:"keeps,omitempty"`
+	// Force is the operation to force (helenus force ID) to go on without the replicas that are down and waited for; 0: none has to be.
+	Force uint64 `json:"force,omitempty"`
 	// Here is how far this node has come with its own ranges; nil when it fills none.
 	Here *FillStatus `json:"here,omitempty"`
+	// Nodes are those that have to report, by address, with how far each has come; only where the others were asked (progress.go).
+	Nodes []NodeProgress `json:"nodes,omitempty"`
+	// Started are the operations that the request has begun.
+	Started []OperationStatus `json:"started,omitempty"`
+	// Outcomes says of each operation that was asked about how it stands: OutcomeUnderWay, OutcomeDone or OutcomeAborted.
+	Outcomes []string `json:"outcomes,omitempty"`
 }
 
 // OperationStatus is one operation under way.
@@ -40,6 +49,9 @@ type OperationStatus struct {
 	Replaces string `json:"replaces,omitempty"`
 	Keyspace string `json:"keyspace,omitempty"`
 	Forced   bool   `json:"forced,omitempty"`
+	// Tokens are those that a node moves to; Held is the replication that a keyspace had before.
+	Tokens []ring.Token `json:"tokens,omitempty"`
+	Held   string       `json:"held,omitempty"`
 }
 
 // WaitStatus is a node that others wait for.
@@ -65,14 +77,7 @@ func (n *Node) Operations() Operations {
 	s := n.log.Current()
 	out := Operations{Phase: s.Phase().String(), Plan: s.Plan, Operations: []OperationStatus{}}
 	for _, o := range s.Operations {
-		st := OperationStatus{ID: o.ID, Kind: o.Kind.String(), Keyspace: o.Keyspace, Forced: o.Forced}
-		if m := s.Node(o.Node); m != nil {
-			st.HostID, st.Address = m.ID.String(), m.Internode.Addr().String()
-			if !m.Replaces.IsZero() {
-				st.Replaces = m.Replaces.String()
-			}
-		}
-		out.Operations = append(out.Operations, st)
+		out.Operations = append(out.Operations, operationStatus(s, &o))
 	}
 	for i := range s.Nodes {
 		if s.Nodes[i].Keeps {
@@ -86,15 +91,28 @@ func (n *Node) Operations() Operations {
 	for _, id := range open {
 		out.WaitsFor = append(out.WaitsFor, waits(s, id, n.alive))
 	}
-	if ks, r, stale := s.Stale(); stale && !s.Forced() && s.Phase() == meta.Switched {
+	if ks, r, stale := s.Stale(); stale && !s.Forced() && s.Phase() == meta.Switched && !slices.ContainsFunc(s.Unheard(), n.alive) {
 		out.Stale = fmt.Sprintf("range %s of keyspace %s: too few of the replicas that give it up have heard", r, ks)
 	}
-	if n.mover != nil {
-		if p := n.mover.Progress(); p.Plan != 0 && p.Total > 0 {
-			out.Here = &FillStatus{p.Done, p.Total, p.Bytes, p.Waits, p.Failed}
+	if out.Stale != "" || slices.ContainsFunc(out.WaitsFor, func(w WaitStatus) bool { return w.For != "" }) {
+		out.Force = s.Operations[0].ID
+	}
+	out.Here = n.fillStatus()
+	return out
+}
+
+func operationStatus(s *meta.State, o *meta.Operation) OperationStatus {
+	st := OperationStatus{ID: o.ID, Kind: o.Kind.String(), Keyspace: o.Keyspace, Forced: o.Forced}
+	if o.Kind == meta.Replication {
+		st.Held = o.Held.String()
+	}
+	if m := s.Node(o.Node); m != nil {
+		st.HostID, st.Address, st.Tokens = m.ID.String(), m.Internode.Addr().String(), m.Next
+		if !m.Replaces.IsZero() {
+			st.Replaces = m.Replaces.String()
 		}
 	}
-	return out
+	return st
 }
 
 // waits says who a node that has not reported is, and whom it waits for in its turn.
@@ -120,37 +138,93 @@ type OperationRequest struct {
 // errNoMovement is said where nothing brings rows.
 var errNoMovement = errors.New("ranges cannot move: this build has nothing that brings rows to a node, or a member runs an older build")
 
-// StartOperation begins what is asked for. Errors: *meta.Refused with the reason, or the log's.
-func (n *Node) StartOperation(ctx context.Context, q OperationRequest) error {
-	kinds := map[string]meta.OperationKind{meta.Decommission.String(): meta.Decommission, meta.Remove.String(): meta.Remove, meta.Move.String(): meta.Move}
-	kind, ok := kinds[q.Kind]
-	switch {
-	case !ok:
-		return fmt.Errorf("operation %q is none that begins like this: decommission, remove or move", q.Kind)
-	case !n.moves():
-		return errNoMovement
+// StartOperations begins what is asked for, all of it or nothing: everything is checked before the first begins, and if one is refused later after all, those
+// before it are aborted. It returns what has begun. Errors: *meta.Refused with the reason, or the log's.
+func (n *Node) StartOperations(ctx context.Context, qs []OperationRequest) (begun []OperationStatus, err error) {
+	if !n.moves() {
+		return nil, errNoMovement
 	}
-	s, err := n.log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
-		id := n.home.HostID
-		if q.Host != "" {
-			var err error
-			if id, err = find(s, q.Host, ring.HostID{}); err != nil {
-				return nil, false, err
+	for i := range qs {
+		var c *meta.Command
+		s, err := n.log.Propose(ctx, func(s *meta.State) (_ *meta.Command, _ bool, err error) {
+			c, err = n.operationCommands(s, qs[i:])
+			return c, err == nil, err
+		})
+		if err != nil {
+			return nil, errors.Join(err, n.undo(ctx, begun))
+		}
+		n.o.Logger.Info("operation begins", "kind", qs[i].Kind, "node", c.Node.ID.String(), "force", qs[i].Force, "plan", s.Plan)
+		if o := s.OperationOn(c.Node.ID); o != nil { // else it is over already
+			begun = append(begun, operationStatus(s, o))
+		}
+	}
+	return begun, nil
+}
+
+// undo aborts what has begun beside what was refused.
+func (n *Node) undo(ctx context.Context, begun []OperationStatus) error {
+	var errs []error
+	for _, o := range slices.Backward(begun) {
+		if err := n.AbortOperation(ctx, o.ID); err != nil {
+			errs = append(errs, fmt.Errorf("the %s of %s has begun and goes on: %w", o.Kind, o.Address, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// operationCommands returns the command of the first request, provided that all of them can be made, one after another, in the state.
+func (n *Node) operationCommands(s *meta.State, qs []OperationRequest) (first *meta.Command, err error) {
+	for i, q := range qs {
+		c, err := n.operationCommand(s, q)
+		if err == nil && first == nil {
+			if first = c; s.Frozen(c) { // whether it can be made shows when what is being completed has ended
+				return c, nil
 			}
 		}
-		if err := fits(kind, id, n.alive(id)); err != nil {
-			return nil, false, err
+		if err == nil {
+			var next *meta.State
+			if next, err = s.Apply(c); err == nil {
+				s = next
+				continue
+			}
 		}
-		if m := s.Node(id); kind == meta.Move && !q.Force && len(q.Tokens) != len(m.Tokens) {
-			return nil, false, &meta.Refused{Reason: fmt.Sprintf("host id %s has %d tokens, and those that are named take the place of all of them: name as many, not %d", id, len(m.Tokens), len(q.Tokens))}
+		if len(qs) > 1 || i > 0 {
+			err = &meta.Refused{Reason: fmt.Sprintf("nothing has begun: %s: %s", q.Host, reason(err))}
 		}
-		return &meta.Command{Kind: meta.StartOperation, OperationKind: kind, Node: meta.Node{ID: id, Next: q.Tokens}, Force: q.Force}, true, nil
-	})
-	if err != nil {
-		return err
+		return nil, err
 	}
-	n.o.Logger.Info("operation begins", "kind", q.Kind, "host", q.Host, "force", q.Force, "plan", s.Plan)
-	return nil
+	return first, nil
+}
+
+// reason is the text of an error, without that it is a refusal.
+func reason(err error) string {
+	var r *meta.Refused
+	if errors.As(err, &r) {
+		return r.Reason
+	}
+	return err.Error()
+}
+
+func (n *Node) operationCommand(s *meta.State, q OperationRequest) (*meta.Command, error) {
+	kinds := map[string]meta.OperationKind{meta.Decommission.String(): meta.Decommission, meta.Remove.String(): meta.Remove, meta.Move.String(): meta.Move}
+	kind, ok := kinds[q.Kind]
+	if !ok {
+		return nil, fmt.Errorf("operation %q is none that begins like this: decommission, remove or move", q.Kind)
+	}
+	id := n.home.HostID
+	if q.Host != "" {
+		var err error
+		if id, err = find(s, q.Host, ring.HostID{}); err != nil {
+			return nil, err
+		}
+	}
+	if err := fits(kind, id, n.alive(id)); err != nil {
+		return nil, err
+	}
+	if m := s.Node(id); kind == meta.Move && !q.Force && len(q.Tokens) != len(m.Tokens) {
+		return nil, &meta.Refused{Reason: fmt.Sprintf("host id %s has %d tokens, and those that are named take the place of all of them: name as many, not %d", id, len(m.Tokens), len(q.Tokens))}
+	}
+	return &meta.Command{Kind: meta.StartOperation, OperationKind: kind, Node: meta.Node{ID: id, Next: q.Tokens}, Force: q.Force}, nil
 }
 
 // fits tells whether liveness is in the operation's way.
@@ -192,6 +266,8 @@ type RebalanceStatus struct {
 	After  float64            `json:"after"`
 	Moved  float64            `json:"moved"` // share of all replicas' data that moves, [0, 1]
 	Moves  []RebalancedTokens `json:"moves"`
+	// Started are the operations that the request has begun.
+	Started []OperationStatus `json:"started,omitempty"`
 }
 
 // RebalancedTokens are the tokens that a node moves to.
@@ -215,12 +291,13 @@ func (n *Node) Rebalance(ctx context.Context, dry bool) (RebalanceStatus, error)
 	if dry {
 		return out, nil
 	}
+	var qs []OperationRequest
 	for _, m := range r.Moves {
-		if err := n.StartOperation(ctx, OperationRequest{Kind: meta.Move.String(), Host: m.Node.String(), Tokens: m.Tokens}); err != nil {
-			return out, fmt.Errorf("move of %s: %w", m.Node, err)
-		}
+		qs = append(qs, OperationRequest{Kind: meta.Move.String(), Host: m.Node.String(), Tokens: m.Tokens})
 	}
-	return out, nil
+	var err error
+	out.Started, err = n.StartOperations(ctx, qs)
+	return out, err
 }
 
 // operationTime bounds a request of an operator; what it begins goes on without it.
@@ -228,15 +305,19 @@ const operationTime = 20 * time.Second
 
 func (n *Node) operationEndpoints() []admin.Endpoint {
 	return []admin.Endpoint{
-		get("operations", func(url.Values) (any, error) { return n.Operations(), nil }),
+		ordered("GET", "operations", n.watchOperations),
 		ordered("POST", "operations", func(ctx context.Context, args url.Values) (any, error) {
-			q, err := operationRequest(args)
-			if err == nil {
-				err = n.StartOperation(ctx, q)
+			qs, err := operationRequests(args)
+			if err != nil {
+				return nil, err
 			}
-			return n.Operations(), err
+			begun, err := n.StartOperations(ctx, qs)
+			out := n.Operations()
+			out.Started = begun
+			return out, err
 		}),
 		ordered("DELETE", "operations", n.operationByID(n.AbortOperation)),
+		ordered("GET", "operations/force", n.forcePreview),
 		ordered("POST", "operations/force", n.operationByID(n.ForceOperation)),
 		n.cleanupEndpoint(),
 		ordered("GET", "rebalance", func(ctx context.Context, _ url.Values) (any, error) { return n.Rebalance(ctx, true) }),
@@ -247,13 +328,21 @@ func (n *Node) operationEndpoints() []admin.Endpoint {
 // operationByID does something to the operation that a query names.
 func (n *Node) operationByID(do func(ctx context.Context, id uint64) error) func(context.Context, url.Values) (any, error) {
 	return func(ctx context.Context, args url.Values) (any, error) {
-		id, err := strconv.ParseUint(args.Get("id"), 10, 64)
+		id, err := operationID(args)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no operation: helenus operations lists them", args.Get("id"))
+			return nil, err
 		}
 		err = do(ctx, id)
 		return n.Operations(), err
 	}
+}
+
+func operationID(args url.Values) (uint64, error) {
+	id, err := strconv.ParseUint(args.Get("id"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no operation: helenus operations lists them", args.Get("id"))
+	}
+	return id, nil
 }
 
 // ordered is an endpoint that ends in time, and whose errors say what is wrong with what was asked for.
@@ -269,15 +358,28 @@ func ordered(method, path string, do func(context.Context, url.Values) (any, err
 	}}
 }
 
-// operationRequest takes a request from its query: kind, host, token (once for each), force=true.
-func operationRequest(args url.Values) (q OperationRequest, err error) {
-	q = OperationRequest{Kind: args.Get("kind"), Host: args.Get("host"), Force: args.Get("force") == "true"}
+// operationRequests takes requests from a query: kind, host (once for each node; none: this one), token (once for each), force=true.
+func operationRequests(args url.Values) (qs []OperationRequest, err error) {
+	q := OperationRequest{Kind: args.Get("kind"), Force: args.Get("force") == "true"}
 	for _, a := range args["token"] {
 		t, err := strconv.ParseInt(a, 10, 64)
 		if err != nil {
-			return q, fmt.Errorf("%q is no token", a)
+			return nil, fmt.Errorf("%q is no token", a)
 		}
 		q.Tokens = append(q.Tokens, ring.Token(t))
 	}
-	return q, nil
+	hosts := args["host"]
+	if len(hosts) == 0 {
+		hosts = []string{""}
+	}
+	if len(hosts) > hostsMax {
+		return nil, fmt.Errorf("%d nodes are named, at most %d can be in one command", len(hosts), hostsMax)
+	}
+	for _, q.Host = range hosts {
+		qs = append(qs, q)
+	}
+	return qs, nil
 }
+
+// hostsMax is how many nodes one request may name: what may be under way at a time.
+const hostsMax = meta.OperationsMax

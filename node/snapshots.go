@@ -177,6 +177,9 @@ type remoteAnswer struct {
 	Value json.RawMessage `json:"value,omitempty"`
 }
 
+// doProgress asks how far a node has come with the ranges that it gains; it is answered at once, whatever else is asked for.
+const doProgress = "progress"
+
 // local are the commands that a node does for another one.
 func (n *Node) local(ctx context.Context, do string, args url.Values) (any, error) {
 	switch do {
@@ -188,6 +191,8 @@ func (n *Node) local(ctx context.Context, do string, args url.Values) (any, erro
 		return n.clearSnapshots(args)
 	case "restore":
 		return n.restore(ctx, args)
+	case doProgress:
+		return n.fillStatus(), nil
 	}
 	return nil, bad("this node does not know the command %s", do)
 }
@@ -202,6 +207,10 @@ func (s operatorSession) Handle(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 		return
 	}
+	if c.Do == doProgress {
+		rsp.Reply(rpc.StatusOK, s.answer(&c))
+		return
+	}
 	select {
 	case s.n.snapshots.busy <- struct{}{}:
 	default:
@@ -210,17 +219,22 @@ func (s operatorSession) Handle(req *rpc.Request, rsp rpc.Responder) {
 	}
 	s.n.goLife(func() {
 		defer func() { <-s.n.snapshots.busy }()
-		var a remoteAnswer
-		v, err := s.n.local(s.n.life, c.Do, c.Args)
-		if err == nil {
-			a.Value, err = json.Marshal(v)
-		}
-		if err != nil {
-			a.Error = err.Error()
-		}
-		body, _ := json.Marshal(a) // strings and bytes always can
-		rsp.Reply(rpc.StatusOK, body)
+		rsp.Reply(rpc.StatusOK, s.answer(&c))
 	})
+}
+
+// answer does what is asked for and returns a remoteAnswer, encoded.
+func (s operatorSession) answer(c *remoteCommand) []byte {
+	var a remoteAnswer
+	v, err := s.n.local(s.n.life, c.Do, c.Args)
+	if err == nil {
+		a.Value, err = json.Marshal(v)
+	}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	body, _ := json.Marshal(a) // strings and bytes always can
+	return body
 }
 
 // Flush implements rpc.Session.

@@ -25,7 +25,11 @@ const (
 
 // Refused is returned when this node must not be part of the cluster that its seeds belong to; the node does not
 // start.
-type Refused struct{ Reason string }
+type Refused struct {
+	Reason string
+	// Left: it was a member, and has left. Its data folder is of no use.
+	Left bool
+}
 
 // Error returns the reason.
 func (r *Refused) Error() string { return "this node cannot take part: " + r.Reason }
@@ -87,7 +91,7 @@ func Form(ctx context.Context, o Options) (*Outcome, error) {
 		case Found:
 			return &Outcome{Founds: true}, nil
 		case Refuse:
-			return nil, &Refused{d.Reason}
+			return nil, &Refused{Reason: d.Reason}
 		case Join: // each attempt through another member: one may be cut off from the rest
 			through := d.Through[attempt%len(d.Through)]
 			state, retry, err := join(ctx, o, through)
@@ -167,7 +171,7 @@ func join(ctx context.Context, o Options, through *Hello) (state []byte, retry b
 		}
 		return nil, true, fmt.Errorf("asking %s: %w", through.Internode, err)
 	case status == StatusRefused:
-		return nil, false, &Refused{string(body)}
+		return nil, false, &Refused{Reason: string(body)}
 	case status != rpc.StatusOK:
 		return nil, true, fmt.Errorf("asking %s: %s %s", through.Internode, status, body)
 	}
@@ -181,7 +185,7 @@ const hasLeft = "it has left the cluster; wipe its data folder to join as a new 
 func Dismissed(err error) *Refused {
 	var r *rpc.Refusal
 	if errors.As(err, &r) && r.Remote && r.Code == rpc.RefusedNotMember {
-		return &Refused{hasLeft}
+		return &Refused{Reason: hasLeft, Left: true}
 	}
 	return nil
 }
@@ -194,13 +198,13 @@ func Check(ctx context.Context, o Options, s *meta.State) error {
 	case me == nil:
 		return fmt.Errorf("formation: host id %s is not in the cluster's metadata", o.Self.ID)
 	case s.ClusterName != o.ClusterName:
-		return &Refused{fmt.Sprintf("its data belongs to cluster %q, the configuration says %q", s.ClusterName, o.ClusterName)}
+		return &Refused{Reason: fmt.Sprintf("its data belongs to cluster %q, the configuration says %q", s.ClusterName, o.ClusterName)}
 	case me.State == meta.Left:
-		return &Refused{hasLeft}
+		return &Refused{Reason: hasLeft, Left: true}
 	case me.DC != o.Self.DC || me.Rack != o.Self.Rack:
-		return &Refused{fmt.Sprintf("it joined as %s/%s, and data centre and rack cannot change to %s/%s", me.DC, me.Rack, o.Self.DC, o.Self.Rack)}
+		return &Refused{Reason: fmt.Sprintf("it joined as %s/%s, and data centre and rack cannot change to %s/%s", me.DC, me.Rack, o.Self.DC, o.Self.Rack)}
 	case o.Partitioner != "" && s.Partitioner != o.Partitioner:
-		return &Refused{fmt.Sprintf("the cluster's partitioner is %s, the configuration says %s", s.Partitioner, o.Partitioner)}
+		return &Refused{Reason: fmt.Sprintf("the cluster's partitioner is %s, the configuration says %s", s.Partitioner, o.Partitioner)}
 	}
 	self := memberHello(o, s)
 	asked := o.Seeds
@@ -212,10 +216,10 @@ func Check(ctx context.Context, o Options, s *meta.State) error {
 			continue
 		}
 		if h.Stage == Member && h.ClusterID != s.ClusterID {
-			return &Refused{fmt.Sprintf("seed %s belongs to another cluster (%q) than this node's data", asked[i], h.ClusterName)}
+			return &Refused{Reason: fmt.Sprintf("seed %s belongs to another cluster (%q) than this node's data", asked[i], h.ClusterName)}
 		}
 		if h.Host == o.Self.ID && h.Internode != o.Self.Internode {
-			return &Refused{fmt.Sprintf("another process runs with its host id %s at %s: a copied data folder is no new node", h.Host, asked[i])}
+			return &Refused{Reason: fmt.Sprintf("another process runs with its host id %s at %s: a copied data folder is no new node", h.Host, asked[i])}
 		}
 	}
 	return nil

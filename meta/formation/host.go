@@ -263,9 +263,9 @@ func (h *Host) begin(ctx context.Context, c *meta.Command) (_ *meta.State, since
 	n := &c.Node
 	switch {
 	case !h.o.Moves():
-		return nil, 0, &Refused{"rows cannot be brought to a node that joins or replaces another by this build"}
+		return nil, 0, &Refused{Reason: "rows cannot be brought to a node that joins or replaces another by this build"}
 	case !n.Replaces.IsZero() && h.o.Alive(n.Replaces):
-		return nil, 0, &Refused{fmt.Sprintf("the node to replace, %s, is alive: decommission it, or stop it first", n.Replaces)}
+		return nil, 0, &Refused{Reason: fmt.Sprintf("the node to replace, %s, is alive: decommission it, or stop it first", n.Replaces)}
 	}
 	s, err := h.o.Log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) { return h.announce(s, c, false) })
 	if err != nil {
@@ -295,18 +295,18 @@ func (h *Host) check(s *meta.State, c *meta.Command) (joined bool, err error) {
 	case !owns(s.Node(h.o.Self.ID)):
 		return false, errors.New("formation: this node is no member itself yet")
 	case s.ClusterName != c.ClusterName:
-		return false, &Refused{fmt.Sprintf("the cluster is %q, the node is configured for %q", s.ClusterName, c.ClusterName)}
+		return false, &Refused{Reason: fmt.Sprintf("the cluster is %q, the node is configured for %q", s.ClusterName, c.ClusterName)}
 	case c.Partitioner != "" && c.Partitioner != s.Partitioner:
-		return false, &Refused{fmt.Sprintf("the cluster's partitioner is %s, the node's configuration says %s", s.Partitioner, c.Partitioner)}
+		return false, &Refused{Reason: fmt.Sprintf("the cluster's partitioner is %s, the node's configuration says %s", s.Partitioner, c.Partitioner)}
 	}
 	m := s.Node(n.ID)
 	switch {
 	case !owns(m):
 		return false, s.Admissible(n)
 	case m.DC != n.DC || m.Rack != n.Rack:
-		return false, &Refused{fmt.Sprintf("host id %s joined as %s/%s, and data centre and rack cannot change to %s/%s", n.ID, m.DC, m.Rack, n.DC, n.Rack)}
+		return false, &Refused{Reason: fmt.Sprintf("host id %s joined as %s/%s, and data centre and rack cannot change to %s/%s", n.ID, m.DC, m.Rack, n.DC, n.Rack)}
 	case m.Generation > n.Generation:
-		return false, &Refused{fmt.Sprintf("host id %s has started again since: two processes have one identity, or the clock was set back", n.ID)}
+		return false, &Refused{Reason: fmt.Sprintf("host id %s has started again since: two processes have one identity, or the clock was set back", n.ID)}
 	}
 	return true, nil
 }
@@ -370,7 +370,7 @@ func (h *Host) hasNoRows(ctx context.Context, s *meta.State, id ring.HostID) err
 	case err != nil:
 		return fmt.Errorf("member %s did not say whether it holds rows; a node joins only while all members answer: %w", s.Node(id).Internode, err)
 	case held:
-		return &Refused{fmt.Sprintf("member %s holds rows of a user table, and they cannot be brought to a node that joins yet: every member has to run a build that can", s.Node(id).Internode)}
+		return &Refused{Reason: fmt.Sprintf("member %s holds rows of a user table, and they cannot be brought to a node that joins yet: every member has to run a build that can", s.Node(id).Internode)}
 	}
 	return nil
 }

@@ -285,7 +285,8 @@ func (m *Mover) fill(ctx context.Context, s *meta.State) (again bool, err error)
 	p := Progress{Plan: s.Plan, Total: max(total, left), Done: max(total, left) - left}
 	if len(waits) > 0 {
 		p.Waits = waits[0].Error()
-		m.o.Logger.Warn("ranges cannot be filled yet", "plan", s.Plan, "ranges", len(waits), "first", waits[0])
+		m.o.Logger.Warn("ranges cannot be filled yet: start their replicas, or give up what only those have that are down (helenus force)",
+			"plan", s.Plan, "ranges", len(waits), "first", waits[0], "operation", s.Operations[0].ID)
 	}
 	if lagging := m.o.Log.AwaitAll(ctx, s.Plan, readFrom(todo)); len(lagging) > 0 {
 		p.Waits = fmt.Sprintf("node %s has not heard of the plan, and may let go of tombstones", lagging[0])
