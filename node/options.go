@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/helenusdb/helenus/admin"
 	"github.com/helenusdb/helenus/config"
 	"github.com/helenusdb/helenus/gossip"
 	"github.com/helenusdb/helenus/repair/movement"
@@ -60,6 +61,8 @@ type Options struct {
 	Replace string
 	// Filler makes what brings rows to a node that gains ranges: Filling does. nil: nothing can, and operations that move ranges are refused
 	Filler func(*Node) movement.Filler
+	// Endpoints are further commands of the admin interface, of whoever runs the node. nil: none
+	Endpoints []admin.Endpoint
 }
 
 const fatalExit = 70 // EX_SOFTWARE

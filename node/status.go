@@ -108,7 +108,7 @@ func (n *Node) startAdmin(ctx context.Context) error {
 	s, err := admin.New(admin.Options{Addr: addr.String(), Listen: n.o.Net.Listen, Ready: n.servesClients,
 		Status: func() any { return n.Status() }, Metrics: n.metrics(),
 		Collect:   func() []admin.Sample { return slices.Concat(n.tableMetrics(), n.streamMetrics(), n.rangeMetrics()) },
-		Endpoints: append(n.endpoints(), n.operationEndpoints()...), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
+		Endpoints: slices.Concat(n.endpoints(), n.operationEndpoints(), n.o.Endpoints), Streams: []admin.Stream{{Path: RepairPath, Run: n.serveRepair}}, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -21,48 +23,114 @@ func TestDevLogger(t *testing.T) {
 }
 
 func TestDevOptions(t *testing.T) {
-	nodes, err := devNodes(devOptions{nodes: 3, dir: t.TempDir(), subnet: "127.0.99", ephemeral: true})
-	if err != nil || len(nodes) != 3 {
-		t.Errorf("%d nodes, %v", len(nodes), err)
+	f, err := newFleet(t.Context(), io.Discard, devOptions{dir: t.TempDir(), subnet: "127.0.99", ephemeral: true}, []int{2, 3, 1})
+	if err != nil || len(f.members) != 3 || f.members[2].addr != "127.0.99.1" {
+		t.Errorf("%+v, %v", f, err)
 	}
-	if _, err := devNodes(devOptions{nodes: 3, subnet: "127.0"}); err == nil || !strings.Contains(err.Error(), "--subnet") {
+	if _, err := newFleet(t.Context(), io.Discard, devOptions{subnet: "127.0"}, []int{1}); err == nil || !strings.Contains(err.Error(), "--subnet") {
 		t.Errorf("a bad subnet: %v", err)
 	}
 }
 
-// TestDevResumes: a cluster that is kept has as many nodes as it was made with, whether or not that is said; another number is
-// refused, and the right one named.
+// TestDevResumes: a cluster that is kept has the nodes that it had at its end, in the order of their joining; another number is refused, and the right one named.
 func TestDevResumes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dev-data")
-	resume := func(nodes int, chosen, ephemeral bool) (int, error) {
-		o := devOptions{nodes: nodes, dir: dir, subnet: "127.0.99", ephemeral: ephemeral}
-		err := o.resume(chosen)
-		return o.nodes, err
+	options := func(nodes int, ephemeral bool) devOptions {
+		return devOptions{nodes: nodes, dir: dir, subnet: "127.0.99", ephemeral: ephemeral}
+	}
+	resumes := func(what string, nodes int, chosen, ephemeral bool, want ...int) {
+		t.Helper()
+		o := options(nodes, ephemeral)
+		if got, err := o.resume(chosen); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %v; want %v", what, got, err, want)
+		}
 	}
 	for _, n := range []int{0, -1, devNodesMax + 1} {
-		if _, err := resume(n, true, false); err == nil || !strings.Contains(err.Error(), "--nodes must be between 1 and 9") {
+		o := options(n, false)
+		if _, err := o.resume(true); err == nil || !strings.Contains(err.Error(), "--nodes must be between 1 and 9") {
 			t.Errorf("%d nodes: %v", n, err)
 		}
 	}
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a refused start has made the folder")
 	}
-	if n, err := resume(5, true, false); n != 5 || err != nil {
-		t.Fatalf("a new one: %d, %v", n, err)
-	}
-	if n, err := resume(devNodesDefault, false, false); n != 5 || err != nil {
-		t.Errorf("nothing said: %d, %v", n, err)
-	}
-	if n, err := resume(5, true, false); n != 5 || err != nil {
-		t.Errorf("the right number: %d, %v", n, err)
-	}
+	resumes("a new one", 5, true, false, 1, 2, 3, 4, 5)
+	resumes("nothing said", devNodesDefault, false, false, 1, 2, 3, 4, 5)
+	resumes("the right number", 5, true, false, 1, 2, 3, 4, 5)
 	for _, n := range []int{3, 6} {
-		if _, err := resume(n, true, false); err == nil || !strings.Contains(err.Error(), dir+" was made with --nodes 5") {
+		o := options(n, false)
+		if _, err := o.resume(true); err == nil || !strings.Contains(err.Error(), dir+" has 5 nodes: start it without --nodes") {
 			t.Errorf("%d nodes: %v", n, err)
 		}
 	}
-	if n, err := resume(2, true, true); n != 2 || err != nil {
-		t.Errorf("in memory: %d, %v", n, err)
+	resumes("in memory", 2, true, true, 1, 2)
+
+	o := options(devNodesDefault, false)
+	if err := o.keep([]int{3, 5, 1}); err != nil {
+		t.Fatal(err)
+	}
+	resumes("after nodes came and went", devNodesDefault, false, false, 3, 5, 1)
+	if err := os.Remove(filepath.Join(dir, listFile)); err != nil {
+		t.Fatal(err)
+	}
+	resumes("a folder of before there was a list", devNodesDefault, false, false, 1, 2, 3, 4, 5)
+	for _, bad := range []string{"1\n1\n", "10\n", "one\n"} {
+		if err := os.WriteFile(filepath.Join(dir, listFile), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.resume(false); err == nil || !strings.Contains(err.Error(), "is no number of a node") {
+			t.Errorf("list %q: %v", bad, err)
+		}
+	}
+}
+
+// TestDevForgets: a node that has left goes with its folder; the others stay in the list, and its number is free again.
+func TestDevForgets(t *testing.T) {
+	o := devOptions{nodes: 3, dir: filepath.Join(t.TempDir(), "dev-data"), subnet: "127.0.99"}
+	numbers, err := o.resume(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := newFleet(t.Context(), io.Discard, o, numbers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, aside := range []bool{false, true} {
+		dir := o.nodeDir(i + 1)
+		f.mu.Lock()
+		if err := f.forget(f.members[0], aside); err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Unlock()
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", dir, err)
+		}
+		if _, err := os.Stat(dir + ".left"); (err == nil) != aside {
+			t.Errorf("aside %v: %v", aside, err)
+		}
+	}
+	if kept, err := o.kept(); err != nil || !slices.Equal(kept, []int{3}) {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+	if _, err := f.add(t.Context()); err == nil {
+		t.Error("a node was added to a cluster that does not run")
+	}
+}
+
+// TestDevNames: dev remove takes a number, an address, or the last node that is up.
+func TestDevNames(t *testing.T) {
+	s := devStatus{Nodes: []devNodeStatus{{2, "127.0.0.2", devUp, ""}, {3, "127.0.0.3", devUp, ""}, {1, "127.0.0.1", devUp, ""}, {4, "127.0.0.4", devFailed, "no"}}}
+	for arg, want := range map[string]int{"": 3, "1": 1, "127.0.0.2": 2, "4": 4, "7": 0, "x": 0} {
+		var args []string
+		if arg != "" {
+			args = []string{arg}
+		}
+		if n, err := s.named(args); n.Number != want || (err == nil) != (want != 0) {
+			t.Errorf("%q: %+v, %v", arg, n, err)
+		}
+	}
+	if _, err := (&devStatus{}).named(nil); err == nil {
+		t.Error("a node of none")
 	}
 }
 
