@@ -251,11 +251,12 @@ func (c *Config) Validate() error {
 		bad("auto_snapshot_ttl", "%s is neither 0 nor at least a minute", c.AutoSnapshotTTL)
 	}
 	within("auto_snapshots_max", int64(c.AutoSnapshotMax), 0, 1<<20, "")
-	if c.SlowQueryThreshold < 0 {
-		bad("slow_query_log_threshold", "%s is negative", c.SlowQueryThreshold)
-	}
-	if c.IdleTimeout < 0 {
-		bad("native_transport_idle_timeout", "%s is negative", c.IdleTimeout)
+	for key, d := range map[string]time.Duration{"slow_query_log_threshold": c.SlowQueryThreshold, "native_transport_idle_timeout": c.IdleTimeout,
+		"maximum_timestamp_warn_threshold": c.MaxStampWarn, "maximum_timestamp_fail_threshold": c.MaxStampFail,
+		"minimum_timestamp_warn_threshold": c.MinStampWarn, "minimum_timestamp_fail_threshold": c.MinStampFail} {
+		if d < 0 {
+			bad(key, "%s is negative", d)
+		}
 	}
 	pair := func(cert, key, certKey, keyKey string) {
 		if (cert == "") != (key == "") {

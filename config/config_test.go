@@ -194,3 +194,35 @@ func TestNearest(t *testing.T) {
 		t.Errorf("of nothing: %q", got)
 	}
 }
+
+// TestParseDuration: as Go, and days as in cassandra.yaml.
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{"0": 0, "0s": 0, "500ms": 500 * time.Millisecond, "1d": 24 * time.Hour, "10d": 240 * time.Hour, "1d12h30m": 36*time.Hour + 30*time.Minute,
+		"-1d": -24 * time.Hour, "-1d1h": -25 * time.Hour, "1h30m": 90 * time.Minute, "106751d": 106751 * 24 * time.Hour, "24h0m0s": 24 * time.Hour} {
+		if d, err := ParseDuration(text); err != nil || d != want {
+			t.Errorf("%q: %s, %v; want %s", text, d, err, want)
+		}
+		if back, err := ParseDuration(want.String()); err != nil || back != want {
+			t.Errorf("%s read back: %s, %v", want, back, err)
+		}
+	}
+	for _, text := range []string{"", "d", "1", "1.5d", "1dd", "1d-1h", "1d+1h", "1h1d", "x", "106752d", "-106752d", "106751d24h", "999999999999999999999d", "1 d", "0x1d"} {
+		if d, err := ParseDuration(text); err == nil {
+			t.Errorf("%q: %s", text, d)
+		}
+	}
+}
+
+// TestNegativeGuardrails: a threshold below zero is refused at the start, by its name; it does not pass for none.
+func TestNegativeGuardrails(t *testing.T) {
+	for _, key := range []string{"maximum_timestamp_warn_threshold", "maximum_timestamp_fail_threshold", "minimum_timestamp_warn_threshold", "minimum_timestamp_fail_threshold",
+		"slow_query_log_threshold", "native_transport_idle_timeout"} {
+		_, err := Load(nil, []string{"HELENUS_" + strings.ToUpper(key) + "=-1d"})
+		if err == nil || !strings.Contains(err.Error(), "config: "+key+": -24h0m0s is negative") {
+			t.Errorf("%s: %v", key, err)
+		}
+		if _, err := Load(nil, []string{"HELENUS_" + strings.ToUpper(key) + "=1d"}); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

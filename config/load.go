@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"reflect"
@@ -202,9 +203,9 @@ func set(field reflect.Value, text string) error {
 		}
 		*p = r
 	case *time.Duration:
-		d, err := time.ParseDuration(text)
+		d, err := ParseDuration(text)
 		if err != nil {
-			return fmt.Errorf("%q is not a duration such as 500ms, 10s or 3h", text)
+			return err
 		}
 		*p = d
 	case *netip.Addr:
@@ -217,6 +218,36 @@ func set(field reflect.Value, text string) error {
 		panic(fmt.Sprintf("config: no parser for %s", field.Type()))
 	}
 	return nil
+}
+
+const day = 24 * time.Hour
+
+// ParseDuration reads a duration as Go writes them, and days as Cassandra does: 500ms, 10s, 3h, 1d, 1d12h. Days come first, in whole numbers.
+func ParseDuration(s string) (time.Duration, error) {
+	wrong := fmt.Errorf("%q is not a duration such as 500ms, 10s, 3h or 1d", s)
+	days, rest, found := strings.Cut(s, "d")
+	if !found {
+		days, rest = "0", s
+	}
+	n, err := strconv.ParseInt(days, 10, 64)
+	if err != nil || n < -int64(math.MaxInt64/day) || n > int64(math.MaxInt64/day) {
+		return 0, wrong
+	}
+	d := time.Duration(n) * day
+	if found && rest == "" {
+		return d, nil
+	}
+	more, err := time.ParseDuration(rest)
+	if err != nil || found && (more < 0 || rest[0] == '+') {
+		return 0, wrong
+	}
+	if strings.HasPrefix(days, "-") {
+		more = -more
+	}
+	if sum := d + more; (sum < d) == (more < 0) {
+		return sum, nil
+	}
+	return 0, wrong
 }
 
 func parseBool(s string) (bool, error) {
