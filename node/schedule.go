@@ -62,6 +62,9 @@ func (j *jobs) planned() []repair.Task {
 // job returns how a range stands by what is recorded.
 func (n *Node) job(t repair.Task) repair.Job {
 	j := repair.Job{Task: t, At: history.None, Before: history.None}
+	if t, ok := n.log.Current().Catalog.TableByGeneration(t.Generation); ok {
+		j.ByAge = termsOf(t).Mode != schema.TombstoneGCRepair
+	}
 	for i, id := range t.Replicas {
 		if i > 0 && !n.alive(id) {
 			j.Blocked = fmt.Sprintf("replica %s is down", n.addressOf(id))

@@ -19,6 +19,8 @@ type Job struct {
 	At      int64  // when the least of its tokens were last repaired on all replicas, seconds since the epoch; history.None: never
 	Before  int64  // the time before which deletions may be purged by that; history.None: none may
 	Blocked string // why no session can begin now; empty: one can
+	// ByAge: the table's deletions go by their age alone, or never, so that no repair has to vouch for them.
+	ByAge bool
 }
 
 // jobKey names a job, also after others were cut off it.
@@ -34,7 +36,7 @@ type trial struct {
 	failures int
 	at       int64     // when it failed, seconds since the epoch
 	until    time.Time // none begins before; zero: any time
-	why      string    // the error, or what kept it from vouching for deletions
+	why      string    // the error, or what kept it from vouching for deletions, if nothing failed
 }
 
 // schedule decides when which job's turn is. It is pure: time and randomness are given. It belongs to one goroutine.

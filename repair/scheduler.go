@@ -165,13 +165,13 @@ func (s *Scheduler) why(j *Job) string {
 	switch {
 	case j.Blocked != "":
 		return j.Blocked
-	case t.why != "":
+	case t.why != "" && (t.failures > 0 || !j.ByAge): // else it is a doubt, of when its deletions went by repairs
 		return t.why
 	case s.o.Within <= 0 && j.At == history.None:
 		return "repair_within is 0: nobody repairs by itself"
 	case j.At == history.None:
 		return "its turn has not come yet"
-	case j.Before == history.None:
+	case j.Before == history.None && !j.ByAge:
 		return "the last repair could not vouch for deletions"
 	}
 	return ""

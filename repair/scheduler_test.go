@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,4 +306,35 @@ func TestScheduler_OperatorFirst(t *testing.T) {
 			t.Errorf("after the end: %v", err)
 		}
 	})
+}
+
+// TestScheduler_Why: what a range lacks is said in the right order, and nobody says of a table whose deletions go by their age that a repair has not vouched for them.
+func TestScheduler_Why(t *testing.T) {
+	repaired := Job{At: 100, Before: history.None}
+	byAge := repaired
+	byAge.ByAge = true
+	blocked := byAge
+	blocked.Blocked = "replica is down"
+	sure := Job{At: 100, Before: 90}
+	for _, c := range []struct {
+		what  string
+		j     Job
+		trial trial
+		want  string
+	}{
+		{"a repair that did not vouch", repaired, trial{}, "could not vouch for deletions"},
+		{"nor said why", repaired, trial{why: "hints wait"}, "hints wait"},
+		{"deletions that go by their age", byAge, trial{}, ""},
+		{"a doubt of before ALTER TABLE", byAge, trial{why: "hints wait"}, ""},
+		{"a failure", byAge, trial{why: "it broke", failures: 1}, "it broke"},
+		{"one that cannot begin", blocked, trial{}, "replica is down"},
+		{"one that never was repaired", Job{At: history.None, Before: history.None, ByAge: true}, trial{}, "its turn has not come yet"},
+		{"all is well", sure, trial{}, ""},
+	} {
+		s := NewScheduler(SchedulerOptions{Within: time.Hour, Random: func() float64 { return 0 }})
+		s.plan.trials[c.j.key()] = c.trial
+		if got := s.why(&c.j); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
 }
