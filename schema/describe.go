@@ -286,7 +286,8 @@ func (w *tableWriter) dropped() {
 
 // describe returns the options as name = value, in DESCRIBE's order.
 func (o *TableOptions) describe() []string {
-	return []string{
+	extensions, tombstones := o.describeTombstoneGC()
+	return append([]string{
 		"additional_write_policy = " + quoteText(o.AdditionalWritePolicy.String()),
 		"allow_auto_snapshot = " + strconv.FormatBool(o.AllowAutoSnapshot),
 		"bloom_filter_fp_chance = " + javaDouble(o.BloomFilterFPChance),
@@ -298,7 +299,7 @@ func (o *TableOptions) describe() []string {
 		"memtable = " + quoteText(o.Memtable),
 		"crc_check_chance = " + javaDouble(o.CRCCheckChance),
 		"default_time_to_live = " + strconv.Itoa(int(o.DefaultTTL)),
-		"extensions = " + describeExtensions(o.Extensions),
+		"extensions = " + describeExtensions(extensions),
 		"gc_grace_seconds = " + strconv.Itoa(int(o.GCGraceSeconds)),
 		"incremental_backups = " + strconv.FormatBool(o.IncrementalBackups),
 		"max_index_interval = " + strconv.Itoa(int(o.MaxIndexInterval)),
@@ -306,7 +307,25 @@ func (o *TableOptions) describe() []string {
 		"min_index_interval = " + strconv.Itoa(int(o.MinIndexInterval)),
 		"read_repair = " + quoteText(o.ReadRepair.String()),
 		"speculative_retry = " + quoteText(o.SpeculativeRetry.String()),
+	}, tombstones...)
+}
+
+// describeTombstoneGC returns tombstone_gc = {...} when it is not the default, and the extensions without what keeps it. An extension of that name that this build does
+// not understand stays one.
+func (o *TableOptions) describeTombstoneGC() (extensions []Extension, option []string) {
+	for _, e := range o.Extensions {
+		mode, delay, ok := parseTombstoneGC(string(e.Value))
+		if e.Name != ExtensionTombstoneGC || !ok {
+			extensions = append(extensions, e)
+			continue
+		}
+		m := Map{{Key: tombstoneMode, Value: mode.String()}}
+		if delay != PropagationDelay {
+			m = append(m, Pair{Key: tombstoneDelay, Value: strconv.Itoa(int(delay))})
+		}
+		option = []string{tableOptionTombGC + " = " + m.String()}
 	}
+	return extensions, option
 }
 
 func describeExtensions(es []Extension) string {

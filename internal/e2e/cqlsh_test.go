@@ -68,6 +68,8 @@ var everyFeature = []string{
 	   AND bloom_filter_fp_chance = 0.1 AND caching = {'keys': 'NONE', 'rows_per_partition': '10'} AND crc_check_chance = 0.5
 	   AND compaction = {'class': 'LeveledCompactionStrategy', 'sstable_size_in_mb': '64'} AND compression = {'enabled': 'false'}
 	   AND speculative_retry = '10ms' AND read_repair = 'NONE' AND memtable_flush_period_in_ms = 60000 AND min_index_interval = 64 AND max_index_interval = 1024`,
+	`CREATE TABLE shapes.tombstones (k int PRIMARY KEY) WITH tombstone_gc = {'mode': 'repair', 'propagation_delay_in_seconds': 600}`,
+	`CREATE TABLE shapes.immediate (k int PRIMARY KEY) WITH tombstone_gc = {'mode': 'immediate'} AND extensions = {'x': 0xcafe}`,
 	`CREATE TABLE "MixedCase"."Table" ("Key" int, "order" int, PRIMARY KEY ("Key", "order"))`,
 	`ALTER TABLE shapes.scalars ADD added list<frozen<map<text, int>>>`,
 	`ALTER TABLE shapes.scalars DROP t`,
@@ -107,6 +109,33 @@ func TestCqlsh_DescribeRecreatesTheSchema(t *testing.T) {
 		if got := cqlsh(t, a.addr(0), time.Minute, "-e", "DESCRIBE "+what); !contains(got, want) {
 			t.Errorf("DESCRIBE %s does not show %s: %s", what, want, got)
 		}
+	}
+}
+
+// TestExportOfTombstoneGC: the Python driver's export_as_string leaves the mode out, which it does not know, and keeps it when the program registers the extension that holds it.
+func TestExportOfTombstoneGC(t *testing.T) {
+	c := newCluster(t, 1).up()
+	w := mustDial(t, c.addr(0))
+	for _, q := range []string{"CREATE KEYSPACE shapes WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+		"CREATE TABLE shapes.t (k int PRIMARY KEY) WITH tombstone_gc = {'mode': 'timeout', 'propagation_delay_in_seconds': 600}"} {
+		w.must(t, "%s", q)
+	}
+	const option = "tombstone_gc = {'mode': 'timeout', 'propagation_delay_in_seconds': '600'}"
+	if plain := background(t, python(t), "testdata/export.py", c.addr(0), "shapes", "t").succeeds(time.Minute); contains(plain, "tombstone_gc") {
+		t.Errorf("the driver knows it by itself: %s", plain)
+	}
+	all := background(t, python(t), "testdata/export.py", c.addr(0), "shapes", "t", "register").succeeds(time.Minute)
+	if !contains(all, option) {
+		t.Errorf("the export lacks %s: %s", option, all)
+	}
+	file := filepath.Join(t.TempDir(), "export.cql")
+	if err := os.WriteFile(file, []byte(all), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.must(t, "DROP TABLE shapes.t")
+	cqlsh(t, c.addr(0), time.Minute, "-f", file)
+	if again := cqlsh(t, c.addr(0), time.Minute, "-e", "DESCRIBE TABLE shapes.t"); !contains(again, option) {
+		t.Errorf("after it went through the driver's export: %s", again)
 	}
 }
 
