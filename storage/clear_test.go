@@ -113,3 +113,37 @@ func TestClearRanges_BesideFolds(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestRangeFromTheLastToken: a range that begins at the last token holds nothing, or what comes after the end of the ring. It is what is left of an interval that begins with
+// the first token, and was taken for the whole ring.
+func TestRangeFromTheLastToken(t *testing.T) {
+	e := openTest(t, testOptions(vfs.NewCrashableMem()))
+	fillWide(t, e, 60, 3, 5)
+	last := ring.Range{Start: ring.MaxToken, End: ring.MinToken}
+	s, err := e.Snapshot(genWide, last, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, done, err := s.Scan(t.Context(), nil, 1<<20, func(k, _ []byte) error { return fmt.Errorf("record %x", k) }); end != nil || !done || err != nil {
+		t.Errorf("a snapshot shows something: %x, %v, %v", end, done, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := e.DiskUsageRange(genWide, last); n != 0 || err != nil {
+		t.Errorf("it takes %d bytes, %v", n, err)
+	}
+	below := ring.Range{Start: ring.MaxToken, End: -1}
+	if _, err := e.ClearRanges(genWide, []ring.Range{below}, yes); err != nil {
+		t.Fatal(err)
+	}
+	left, want := tally(t, e, TallyRequest{Generation: genWide, Tokens: allTokens, At: row.Purge{Now: 1, GCBefore: row.NoTimestamp}}), uint64(0)
+	for i := range 60 {
+		if !below.Contains(token(pkey(i))) {
+			want += 4 // a static row, three rows
+		}
+	}
+	if left.Items != want || want == 0 {
+		t.Errorf("%d items are left, not %d", left.Items, want)
+	}
+}

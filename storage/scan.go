@@ -11,9 +11,13 @@ import (
 )
 
 // scanBounds returns the keys that hold exactly the partitions of rg, which must not wrap, in a space, as [lower, upper). A range
-// that ends at MinToken goes up to the largest token: no partitioner gives a key the token MinToken.
+// that ends at MinToken goes up to the largest token: no partitioner gives a key the token MinToken. One that begins at the largest token holds none that a key has: lower is upper.
 func scanBounds(space byte, gen schema.Generation, rg ring.Range) (lower, upper []byte) {
 	first, last := rg.Start, rg.End
+	if first == ring.MaxToken {
+		upper = prefixSuccessor(nil, appendGeneration(nil, space, gen))
+		return upper, upper
+	}
 	if first != ring.MinToken {
 		first++
 	}
