@@ -10,6 +10,7 @@ import (
 	"github.com/helenusdb/helenus/admin"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/repair"
+	"github.com/helenusdb/helenus/repair/stream"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/schema"
@@ -20,9 +21,17 @@ import (
 
 func (n *Node) makeRepair(context.Context) error {
 	n.repair = repair.New(repair.Options{Self: n.home.HostID, Transport: n.rpc, Store: repairStore{n.engine, &n.gate}, Cluster: repairCluster{n},
-		Registers: n.coord, Settle: n.settleRange, GCBefore: n.intervalBound, History: n.book.Load(), Waiting: n.waiting, Alive: n.alive, Now: n.o.Now, Logger: n.o.Logger})
+		Registers: n.coord, Settle: n.settleRange, Stream: n.streamInterval, GCBefore: n.intervalBound, History: n.book.Load(), Waiting: n.waiting, Alive: n.alive, Now: n.o.Now, Logger: n.o.Logger})
 	n.makeScheduler()
 	return nil
+}
+
+// streamInterval is repair.Options.Stream. It keeps no marks: what it is asked for is small, and compared afterwards.
+func (n *Node) streamInterval(ctx context.Context, gen schema.Generation, tokens ring.Interval, from ring.HostID) (records, bytes int64, err error) {
+	tokens.First = max(tokens.First, ring.MinToken+1) // no key has the token MinToken, and a range that begins before it wraps
+	q := stream.Request{From: from, Table: gen, Range: rangeOf(tokens)}
+	err = n.streams.fetcher.Fetch(ctx, q, func(p stream.Progress) { records, bytes = p.Records, p.Bytes })
+	return records, bytes, err
 }
 
 func (n *Node) startRepair(context.Context) error {

@@ -270,10 +270,7 @@ func (c *trio) equal() bool {
 //
 // Scenarios: TestScenario_A10, TestScenario_A3.
 func TestRepairMendsPlantedDifferences(t *testing.T) {
-	partitions, differences := 12_000, 10_000
-	if testing.Short() {
-		partitions, differences = 1500, 300
-	}
+	const partitions, differences = 1500, 300
 	c := newTrio(t, 30)
 	c.load(partitions)
 	if r := c.repair(0, repair.Spec{}); r.Tables[0].RangesDifferent.Load() != 0 {
@@ -487,5 +484,55 @@ func TestRepairBesideTruncate(t *testing.T) {
 	r := c.repair(1, repair.Spec{})
 	if rows, deletions, _ := sentTo(r); rows+deletions != 0 {
 		t.Errorf("%d rows and %d deletions were sent after TRUNCATE", rows, deletions)
+	}
+}
+
+// TestRepairStreamsToAnEmptyReplica: one that lacks a large part of the ring whole is filled by streams, from both others; what only it has, and a deletion that only one of the
+// others has, come to all, each row is sent once, and what a purgeable deletion of one of the others shadows does not come back by the other one's stream (scenario A1).
+func TestRepairStreamsToAnEmptyReplica(t *testing.T) {
+	c := newTrio(t, 63)
+	c.change(func(s *meta.State, env schema.Env) (schema.Plan, error) {
+		return s.Catalog.AlterTable(schema.AlterTable{Keyspace: "shop", Name: "orders", Kind: schema.AlterProperties,
+			Properties: []schema.Property{{Name: "tombstone_gc", IsMap: true, Map: []schema.Pair{{Key: "mode", Value: "timeout"}}}}}, env)
+	})
+	const partitions, gone = 5000, 20 // 20 MiB
+	for at := 0; at < partitions; at += 1000 {
+		c.put(c.large(at, 1000, 1<<10), 0, 1)
+	}
+	now := time.Now()
+	c.put([]row.Mutation{c.mutation("only here", func(f *row.FragmentBuilder) { f.Row(ckey(1), cellRow(c.column("v"), now.UnixMicro(), "here")) })}, 2)
+	deletion := func(key int, at time.Time) row.Mutation {
+		return c.mutation(fmt.Sprintf("large%06d", key), func(f *row.FragmentBuilder) {
+			f.PartitionDeletion(row.Deletion{Timestamp: at.UnixMicro(), LocalTime: at.Unix()})
+		})
+	}
+	c.put([]row.Mutation{deletion(gone, now)}, 1)
+	long := now.Add(-time.Duration(c.table.Options.GCGraceSeconds+1000) * time.Second)
+	for i := range gone {
+		c.put([]row.Mutation{deletion(i, long)}, i%2)
+	}
+	r := c.repair(0, repair.Spec{})
+	want := uint64(4*(partitions-gone-1) + 2) // rows of which nobody knows a deletion, the one that only one had, and the deletion that counts
+	for i, n := range c.nodes {
+		s := repairStore{n.engine, &n.gate}
+		sum, _, err := s.Tally(t.Context(), repair.Tally{Generation: c.table.Generation, At: row.Purge{Now: now.Unix(), GCBefore: now.Unix() - int64(c.table.Options.GCGraceSeconds)},
+			Tokens: ring.Interval{First: ring.MinToken, Last: ring.MaxToken}, Fresh: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum.Items != want {
+			t.Errorf("node %d has %d items that count instead of %d", i, sum.Items, want)
+		}
+	}
+	rows, deletions, traffic := sentTo(r)
+	in := c.nodes[2].streamStats().Peers
+	if len(in) != 2 || in[0].BytesIn < 8<<20 || in[1].BytesIn < 8<<20 {
+		t.Errorf("streams brought %+v", in)
+	}
+	if rows+deletions < 4*(partitions-gone) || rows+deletions > 4*partitions+4*gone || traffic > 25<<20 {
+		t.Errorf("%d rows and %d deletions of %d were sent, %d bytes of messages", rows, deletions, 4*partitions, traffic)
+	}
+	if again := c.repair(1, repair.Spec{}); again.Tables[0].RangesDifferent.Load() != 0 {
+		t.Error("a second repair finds differences")
 	}
 }

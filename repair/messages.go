@@ -27,6 +27,7 @@ const (
 	verbRepaired rpc.Verb = 119
 	verbSettle   rpc.Verb = 120
 	verbOldest   rpc.Verb = 121 // asked as finishRequest, answered as waitingAnswer
+	verbFill     rpc.Verb = 122
 )
 
 const (
@@ -269,6 +270,43 @@ func decodeSettleAnswer(src []byte) (a settleAnswer, err error) {
 	ok := open(&r) == 1
 	a.promised = r.Int()
 	return a, closed(&r, ok)
+}
+
+// fillRequest asks a replica to fetch tokens from another one by a stream.
+type fillRequest struct {
+	generation schema.Generation
+	tokens     ring.Interval
+	from       ring.HostID
+}
+
+// fillAnswer says what has come, durably.
+type fillAnswer struct{ records, bytes int64 }
+
+func (q *fillRequest) append(dst []byte) []byte {
+	dst = appendInterval(rpc.AppendUint(begin(dst, 4), uint64(q.generation)), q.tokens)
+	return rpc.AppendBytes(dst, q.from[:])
+}
+
+func decodeFill(src []byte) (q fillRequest, err error) {
+	r := rpc.NewReader(src)
+	ok := open(&r) == 4
+	q.generation = readGeneration(&r, &ok)
+	q.tokens = readInterval(&r)
+	from := r.Bytes()
+	ok = len(from) == idLen && ok
+	copy(q.from[:], from)
+	return q, closed(&r, ok && q.tokens.First <= q.tokens.Last)
+}
+
+func (a *fillAnswer) append(dst []byte) []byte {
+	return rpc.AppendInt(rpc.AppendInt(begin(dst, 2), a.records), a.bytes)
+}
+
+func decodeFillAnswer(src []byte) (a fillAnswer, err error) {
+	r := rpc.NewReader(src)
+	ok := open(&r) == 2
+	a.records, a.bytes = r.Int(), r.Int()
+	return a, closed(&r, ok && a.records >= 0 && a.bytes >= 0)
 }
 
 func appendSpans(dst []byte, spans []ring.Interval) []byte {

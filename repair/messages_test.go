@@ -39,6 +39,7 @@ func samples() []struct {
 	ms := []row.Mutation{{Generation: 5, Token: 1, Key: []byte("k"), Fragment: []byte{0x10}}}
 	wq, wa := waitingRequest{}, waitingAnswer{noneWaits}
 	rq := repairedRequest{5, history.Entry{Tokens: spans[0], At: 1000, Before: history.None, Replicas: []ring.HostID{me}}}
+	fr, fra := fillRequest{5, spans[0], me}, fillAnswer{2, 300}
 	type s = struct {
 		name   string
 		bytes  []byte
@@ -59,6 +60,8 @@ func samples() []struct {
 		{"waiting answer", wa.append(nil), func(b []byte) (any, error) { return decodeWaitingAnswer(b) }, wa, "9201cf7fffffffffffffff"},
 		{"repaired", rq.append(nil), func(b []byte) (any, error) { return decodeRepaired(b) }, rq, "970105fe03cd03e8d38000000000000000c41001000000000000000000000000000000"},
 		{"settle answer", sa.append(nil), func(b []byte) (any, error) { return decodeSettleAnswer(b) }, sa, "9201cd012c"},
+		{"fill", fr.append(nil), func(b []byte) (any, error) { return decodeFill(b) }, fr, "950105fe03c41001000000000000000000000000000000"},
+		{"fill answer", fra.append(nil), func(b []byte) (any, error) { return decodeFillAnswer(b) }, fra, "930102cd012c"},
 		{"apply", appendApply(nil, ms), func(b []byte) (any, error) { return decodeApply(b) }, ms, "920191c41101000000050000000000000001016b0110"},
 	}
 }
@@ -91,7 +94,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(uint8(i), s.bytes)
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
-		switch kind % 12 {
+		switch kind % 14 {
 		case 0:
 			again(t, b, decodeHello, (*hello).append)
 		case 1:
@@ -115,6 +118,10 @@ func FuzzDecode(f *testing.F) {
 		case 10:
 			again(t, b, decodeRepaired, (*repairedRequest).append)
 		case 11:
+			again(t, b, decodeFill, (*fillRequest).append)
+		case 12:
+			again(t, b, decodeFillAnswer, (*fillAnswer).append)
+		case 13:
 			again(t, b, decodeApply, func(ms *[]row.Mutation, dst []byte) []byte { return appendApply(dst, *ms) })
 		}
 	})

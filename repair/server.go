@@ -58,6 +58,8 @@ type replica interface {
 	fetch(ctx context.Context, q *fetchRequest) (fetchAnswer, error)
 	// apply makes mutations durable before it returns.
 	apply(ctx context.Context, ms []row.Mutation) error
+	// fill fetches tokens from another replica by a stream.
+	fill(ctx context.Context, q *fillRequest) (fillAnswer, error)
 }
 
 // local is this node as a replica.
@@ -275,6 +277,8 @@ func (l local) handle(ctx context.Context, verb rpc.Verb, body []byte) (out []by
 		return answer(ctx, body, decodeFinish, l.settle, (*settleAnswer).append)
 	case verbOldest:
 		return answer(ctx, body, decodeFinish, l.oldest, (*waitingAnswer).append)
+	case verbFill:
+		return answer(ctx, body, decodeFill, l.fill, (*fillAnswer).append)
 	case verbApply:
 		ms, err := decodeApply(body)
 		if err == nil {

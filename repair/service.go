@@ -87,6 +87,8 @@ type Options struct {
 	// Settle makes this node ready to be compared with by one that fills a range: what was let in here under older metadata is visible, and
 	// every conditional write of tokens that is accepted here is finished. It returns the latest ballot promised here, µs since the epoch. nil: nothing has to be done.
 	Settle func(ctx context.Context, gen schema.Generation, tokens ring.Interval) (promised int64, err error)
+	// Stream fetches tokens of a table from another replica into this node and returns what has come; it is durable, and merged with what is here. nil: nothing is streamed.
+	Stream func(ctx context.Context, gen schema.Generation, tokens ring.Interval, from ring.HostID) (records, bytes int64, err error)
 	// GCBefore returns the time, in seconds since the epoch, before which this node would purge a table's tombstones at now, wherever in tokens they are;
 	// row.NoTimestamp: there are some that it would not purge however old they are. Required.
 	GCBefore func(t *schema.Table, tokens ring.Interval, now int64) int64

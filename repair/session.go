@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	rowsPerFetch       = 256 // rows that are asked for in one message
-	partitionsPerFetch = 128 // in as many commands
-	listsPerRequest    = 64
+	leavesPerMend      = 256  // intervals that differ and are gathered before they are mended: a step waits for the slowest replica, whatever it asks for
+	rowsPerFetch       = 1024 // rows that are asked for in one message
+	partitionsPerFetch = 512  // in as many commands
+	listsPerRequest    = spansMax
 	applyBytes         = 1 << 20 // of mutations in one message, unless one alone has more
 	applyMutations     = 1024
 	stepsMax           = 1 << 22 // requests of one session to one replica
@@ -60,15 +61,21 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 		}
 		s.boundByRegisters(ctx)
 	}
+	return s.walk(ctx, s.tokens, true)
+}
+
+// walk finds what differs in tokens and mends it. whole: they are those of the session; else those of a part of it that was filled by streams, which is compared again.
+func (s *session) walk(ctx context.Context, tokens ring.Interval, whole bool) (differed bool, err error) {
 	at := s.horizon()
-	w := merkle.NewWalk(s.tokens, len(s.replicas), merkle.Limits{})
+	w := merkle.NewWalk(tokens, len(s.replicas), merkle.Limits{Batch: spansMax})
 	root := true
+	var found []merkle.Leaf
 	for spans := w.Next(); spans != nil; spans = w.Next() {
-		tallies, err := s.tallies(ctx, at, spans, root)
+		tallies, err := s.tallies(ctx, at, spans, root, whole)
 		if err != nil {
 			return differed, err
 		}
-		if root {
+		if root && whole {
 			s.table.Items.Add(int64(mostItems(tallies)))
 		}
 		root = false
@@ -79,11 +86,15 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 		if s.spec.Validate {
 			continue
 		}
-		if err := s.mend(ctx, leaves); err != nil {
+		if found = append(found, leaves...); len(found) < leavesPerMend {
+			continue
+		}
+		if err := s.mend(ctx, found, whole); err != nil {
 			return differed, err
 		}
+		found = found[:0]
 	}
-	return differed, nil
+	return differed, s.mend(ctx, found, whole)
 }
 
 func mostItems(tallies [][]row.Tally) (most uint64) {
@@ -257,11 +268,11 @@ func (s *session) eachIndexed(ctx context.Context, f func(int, replica) error) e
 	return nil
 }
 
-// tallies returns what each replica has in spans.
-func (s *session) tallies(ctx context.Context, at row.Purge, spans []ring.Interval, root bool) ([][]row.Tally, error) {
+// tallies returns what each replica has in spans. Leaves of the root of a walk are kept, and with Full not believed the first time.
+func (s *session) tallies(ctx context.Context, at row.Purge, spans []ring.Interval, root, whole bool) ([][]row.Tally, error) {
 	out := make([][]row.Tally, len(s.replicas))
 	err := s.eachIndexed(ctx, func(i int, r replica) (err error) {
-		out[i], err = s.tallyOne(ctx, r, &tallyRequest{generation: s.gen, at: at, keep: root, fresh: root && s.spec.Full, spans: spans})
+		out[i], err = s.tallyOne(ctx, r, &tallyRequest{generation: s.gen, at: at, keep: root, fresh: root && whole && s.spec.Full, spans: spans})
 		return err
 	})
 	return out, err
@@ -303,13 +314,22 @@ type place struct {
 	deleted bool          // the deletions of what is listed from there have been sent
 }
 
-// mend makes the replicas equal in leaves.
-func (s *session) mend(ctx context.Context, leaves []merkle.Leaf) error {
+// mend makes the replicas equal in leaves. stream: what a replica lacks nearly whole may be streamed to it.
+func (s *session) mend(ctx context.Context, leaves []merkle.Leaf, stream bool) error {
 	var places []place
 	for i := range leaves {
 		l := &leaves[i]
 		if !l.Lopsided() {
 			places = append(places, place{tokens: l.Tokens})
+			continue
+		}
+		if stream && s.streamed(l) {
+			if err := s.fill(ctx, l); err != nil {
+				return err
+			}
+			if _, err := s.walk(ctx, l.Tokens, false); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := s.exchange(ctx, []row.Command{command(s.gen, s.horizon(), l.Tokens)}); err != nil {
