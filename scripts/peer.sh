@@ -5,13 +5,16 @@
 #   scripts/peer.sh stop [N]     stop node N, or all
 #   scripts/peer.sh wipe         stop all nodes and remove what they keep
 #   scripts/peer.sh log [N]      show the end of a node's log
-# Nodes live on PEER_NET.N:9042 (default 127.0.9.N); node 1 is the seed, start it first. Others: HEAP (2g), JAVA_HOME,
-# PEER_DIR (.cache/peer).
+#   scripts/peer.sh nodetool N COMMAND...          run nodetool against node N
+#   scripts/peer.sh rows FOLDER KEYSPACE TABLE FIRST COUNT   write sstables of rows of helenus bench, for nodetool import
+# Nodes live on PEER_NET.N:9042 (default 127.0.9.N), for nodetool on 127.0.0.1:$((PEER_JMX+N)) (default 7200+N); node 1 is the seed, start it
+# first. Others: HEAP (2g), JAVA_HOME, PEER_DIR (.cache/peer), JVM (more options of the node's Java).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PEER_DIR=${PEER_DIR:-$PWD/.cache/peer}
 PEER_NET=${PEER_NET:-127.0.9}
 HEAP=${HEAP:-2g}
+PEER_JMX=${PEER_JMX:-7200}
 JAVA=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
 fetch() {
@@ -45,10 +48,11 @@ start() {
   cp scripts/peer/logback.xml "$dir/conf/"
   : > "$dir/logs/system.log"
   # shellcheck disable=SC2046
-  nohup setsid "$JAVA" -Xms"$HEAP" -Xmx"$HEAP" -XX:+UseG1GC -XX:MaxGCPauseMillis=300 -XX:+PerfDisableSharedMem $(opened) \
+  nohup setsid "$JAVA" -Xms"$HEAP" -Xmx"$HEAP" -XX:+UseG1GC -XX:MaxGCPauseMillis=300 -XX:+PerfDisableSharedMem $(opened) ${JVM:-} \
     -Djdk.attach.allowAttachSelf=true -Djava.security.manager=allow -Dio.netty.tryReflectionSetAccessible=true \
     -javaagent:"$(ls "$PEER_DIR"/lib/jamm-*.jar)" -Dlogback.configurationFile=logback.xml -Dcassandra.logdir="$dir/logs" \
     -Dcassandra.storagedir="$dir" -Dcassandra.triggers_dir="$dir/triggers" -Djava.io.tmpdir="$dir/tmp" -Djna.tmpdir="$dir/tmp" \
+    -Dcassandra.jmx.local.port=$((PEER_JMX + n)) \
     -Dcassandra-foreground=yes -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=5000 \
     -cp "$dir/conf:$PEER_DIR/lib/*" org.apache.cassandra.service.CassandraDaemon < /dev/null > "$dir/logs/output.log" 2>&1 &
   echo $! > "$dir/pid"
@@ -60,6 +64,19 @@ start() {
   echo "peer $n does not come up:" >&2
   tail -n 20 "$dir/logs/output.log" "$dir/logs/system.log" >&2
   exit 1
+}
+
+tool() { # tool N COMMAND...
+  local n=$1; shift
+  # shellcheck disable=SC2046
+  "$JAVA" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $(opened) -Dcassandra.storagedir="$PEER_DIR/node$n" -Dlogback.configurationFile=logback-tools.xml \
+    -cp "$PEER_DIR/node$n/conf:$PEER_DIR/lib/*" org.apache.cassandra.tools.NodeTool -h 127.0.0.1 -p $((PEER_JMX + n)) "$@"
+}
+
+rows() {
+  # shellcheck disable=SC2046
+  "$JAVA" -Xmx1g $(opened) -Dlogback.configurationFile=logback-tools.xml -Dcassandra.storagedir="$PEER_DIR/rows" \
+    -Dcassandra.config="file://$PEER_DIR/node1/conf/cassandra.yaml" -cp "$PEER_DIR/node1/conf:$PEER_DIR/lib/*" scripts/peer/Rows.java "$@"
 }
 
 stop() {
@@ -80,5 +97,7 @@ case ${1:-} in
   stop) if [ $# -gt 1 ]; then stop "$2"; else stop_all; fi ;;
   wipe) stop_all; rm -rf "$PEER_DIR"/node* ;;
   log) tail -n 50 "$PEER_DIR/node${2:-1}/logs/system.log" ;;
-  *) sed -n '2,9p' "$0"; exit 2 ;;
+  nodetool) shift; tool "$@" ;;
+  rows) shift; rows "$@" ;;
+  *) sed -n '2,11p' "$0"; exit 2 ;;
 esac
