@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	itemsPerLeaf       = 32   // of an interval that is listed: a level of tallies more would cost more reads than it saves
 	leavesPerMend      = 256  // intervals that differ and are gathered before they are mended: a step waits for the slowest replica, whatever it asks for
 	rowsPerFetch       = 1024 // rows that are asked for in one message
 	partitionsPerFetch = 512  // in as many commands
@@ -67,7 +68,7 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 // walk finds what differs in tokens and mends it. whole: they are those of the session; else those of a part of it that was filled by streams, which is compared again.
 func (s *session) walk(ctx context.Context, tokens ring.Interval, whole bool) (differed bool, err error) {
 	at := s.horizon()
-	w := merkle.NewWalk(tokens, len(s.replicas), merkle.Limits{Batch: spansMax})
+	w := merkle.NewWalk(tokens, len(s.replicas), merkle.Limits{Batch: spansMax, Items: itemsPerLeaf})
 	root := true
 	var found []merkle.Leaf
 	for spans := w.Next(); spans != nil; spans = w.Next() {

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # The same load against Helenus and a real Apache Cassandra 5.0.8, one after the other, in one run, with ratios:
 # one node at ONE, then three nodes at RF 3 and QUORUM; then conditional writes (SERIAL, commit at QUORUM) on three nodes, over
-# 10,000 keys and on one. Needs a JDK 17 and Maven, about 12 GiB of memory and a quiet
+# 10,000 keys and on one; then repair (scripts/peer-repair.sh has its settings). Needs a JDK 17 and Maven, about 12 GiB of memory and a quiet
 # machine; takes about 25 minutes. The report is printed and written to OUT as Markdown, for docs/benchmarks.md.
 #
-#   scripts/peer-bench.sh [one] [three] [cas]     all by default
+#   scripts/peer-bench.sh [one] [three] [cas] [repair]     all by default
 #
 # ROWS1 (500000), ROWS3 (200000), SECONDS_EACH (20), WARM (15s), CONNS (8), DEPTH (16), HEAP1 (4g), HEAP3 (2g),
-# ONLY=helenus leaves Cassandra out, OUT (.cache/peer-bench/report.md)
+# ONLY=helenus leaves Cassandra out, WORK (.cache/peer-bench), OUT ($WORK/report.md), NET (127.0.8: Helenus; Cassandra is on PEER_NET, 127.0.9)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROWS1=${ROWS1:-500000} ROWS3=${ROWS3:-200000} SECONDS_EACH=${SECONDS_EACH:-20} WARM=${WARM:-15s}
 CONNS=${CONNS:-8} DEPTH=${DEPTH:-16} HEAP1=${HEAP1:-4g} HEAP3=${HEAP3:-2g} ONLY=${ONLY:-}
-WORK=$PWD/.cache/peer-bench
+WORK=${WORK:-$PWD/.cache/peer-bench}
 OUT=${OUT:-$WORK/report.md}
-NET=127.0.8      # Helenus; Cassandra is on 127.0.9
+NET=${NET:-127.0.8}
 BIN=$PWD/bin/helenus
 declare -A pids=()
 
@@ -31,15 +31,19 @@ since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.3f", b - a }'; }
 answers() { "$BIN" sh "$1" --connect-timeout 1s -e 'SELECT key FROM system.local' >/dev/null 2>&1; }
 rss() { local sum=0 p; for p in "$@"; do sum=$((sum + $(awk '/^VmRSS/ {print $2}' "/proc/$p/status"))); done; echo $((sum / 1024)); }
 
+# start_one N NODES FLAGS... starts the Nth of so many.
+start_one() {
+  local n=$1 seeds="" i
+  for i in $(seq "$2"); do seeds+="${seeds:+,}$NET.$i"; done
+  "$BIN" start --listen-address "$NET.$n" --data-dir "$WORK/helenus$n" --seeds "$seeds" "${@:3}" >> "$WORK/helenus$n.log" 2>&1 &
+  pids[$n]=$!
+}
+
 # start_helenus NODES FLAGS...: starts all nodes at once and notes how long it takes until each answers a query.
 start_helenus() {
-  local nodes=$1 seeds="" n began; shift
-  for n in $(seq "$nodes"); do seeds+="${seeds:+,}$NET.$n"; done
+  local nodes=$1 n began; shift
   began=$(now)
-  for n in $(seq "$nodes"); do
-    "$BIN" start --listen-address "$NET.$n" --data-dir "$WORK/helenus$n" --seeds "$seeds" "$@" > "$WORK/helenus$n.log" 2>&1 &
-    pids[$n]=$!
-  done
+  for n in $(seq "$nodes"); do start_one "$n" "$nodes" "$@"; done
   for n in $(seq "$nodes"); do
     until answers "$NET.$n"; do
       kill -0 "${pids[$n]}" 2>/dev/null || { tail "$WORK/helenus$n.log"; exit 1; }
@@ -115,17 +119,21 @@ cas() {
   ./scripts/peer.sh wipe
 }
 
+# shellcheck source=scripts/peer-repair.sh
+source scripts/peer-repair.sh
+
 mkdir -p "$WORK" bin
-rm -f "$WORK"/facts "$WORK"/*.json
+rm -f "$WORK"/facts "$WORK"/*.json "$WORK"/*.log
 CGO_ENABLED=0 go build -trimpath -o "$BIN" ./cmd/helenus
 [ -n "$ONLY" ] || ./scripts/peer.sh fetch
-if [ $# -eq 0 ]; then set -- one three cas; fi
+if [ $# -eq 0 ]; then set -- one three cas repair; fi
 for what in "$@"; do
   case $what in
     one) helenus one 1 1 ONE "$ROWS1"; cassandra one 1 1 ONE "$ROWS1" "$HEAP1" ;;
     three) helenus three 3 3 QUORUM "$ROWS3"; cassandra three 3 3 QUORUM "$ROWS3" "$HEAP3" ;;
     cas) cas ;;
-    *) sed -n '2,12p' "$0"; exit 2 ;;
+    repair) repair ;;
+    *) sed -n '2,13p' "$0"; exit 2 ;;
   esac
 done
 python3 scripts/peer_report.py "$WORK" "$CONNS" "$DEPTH" | tee "$OUT"

@@ -65,6 +65,41 @@ def section(folder, key):
         print(compare(key, "write (periodic)", periodic["write"], theirs["write"]))
 
 
+def repaired(known, server, name):
+    """Returns seconds, seconds of CPU, rows sent, bytes of rows and bytes of messages of a repair, None where one is not known."""
+    if "repair.%s.%s" % (server, name) not in known:
+        return None
+    return [float(v) if v else None for v in known["repair.%s.%s" % (server, name)].split(",")]
+
+
+REPAIRS = (("first", "equal rows, the first time: all are read", 0), ("again", "equal rows, nothing changed since", 20), ("full", "equal rows, `--full`: all are read again", 0),
+           ("empty", "one replica empty", 5), ("verify", "once more", 0))
+PEER_OF = {"first": "full", "again": "full", "full": "full", "empty": "empty"}
+
+
+def repairs(known):
+    rows = known.get("repair.helenus.rows")
+    if rows is None:
+        return
+    print("\n### Repair, 3 nodes, RF 3, %s rows of 5 x 34 bytes\n" % format(int(rows), ","))
+    theirs = known.get("repair.cassandra.rows")
+    if theirs is not None and theirs != rows:
+        print("Cassandra with %s rows.\n" % format(int(theirs), ","))
+    print("| what | Helenus s | CPU s | rows sent | bytes of rows | bytes of all messages | Cassandra, `-full` s | CPU s | bytes of all messages | times as fast |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    differ = [(k.rsplit(".", 1)[0].rsplit(".", 1)[1] + "." + k.rsplit(".", 1)[1], int(k.rsplit(".", 1)[1])) for k in known if k.startswith("repair.helenus.differ.")]
+    more = [(name, "%s rows of one replica are older" % format(n, ","), 0) for name, n in sorted(differ, key=lambda d: d[1])]
+    for name, label, goal in REPAIRS[:3] + tuple(more) + REPAIRS[3:]:
+        ours, peer = repaired(known, "helenus", name), repaired(known, "cassandra", PEER_OF.get(name, name))
+        if ours is None:
+            continue
+        cells = ["%.2f" % ours[0], "%.2f" % ours[1]] + [format(int(v), ",") for v in ours[2:]]
+        cells += ["-"] * 4 if peer is None else ["%.2f" % peer[0], "%.2f" % peer[1], format(int(peer[4]), ","), "%.1fx" % (peer[0] / ours[0])]
+        if peer is not None and goal:
+            cells[-1] += " (goal %dx: %s)" % (goal, "reached" if peer[0] >= goal * ours[0] else "**missed**")
+        print("| %s | %s |" % (label, " | ".join(cells)))
+
+
 def main():
     folder, conns, depth = sys.argv[1:4]
     known = facts(folder)
@@ -74,6 +109,9 @@ def main():
           % (platform.platform(), os.cpu_count(), conns, depth))
     for key in TITLES:
         section(folder, key)
+    repairs(known)
+    if not any(k.endswith((".start", ".idle", ".restart")) for k in known):
+        return
     print("\n| | Helenus | Cassandra |\n|---|---|---|")
     for key, title in TITLES.items():
         for what, unit, label in (("start", "s", "start to the first answered query"), ("restart", "s", "the same after kill -9"),
