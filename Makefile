@@ -3,7 +3,7 @@ GO ?= go
 CACHE := $(CURDIR)/.cache
 export CGO_ENABLED = 0
 
-.PHONY: build dev test check unit race simulate planted fuzz e2e test-faults bench peer-bench lint tools clean
+.PHONY: build dev test check unit race simulate planted fuzz e2e test-faults test-movement bench peer-bench lint tools clean
 
 build: bin/helenus
 
@@ -36,6 +36,16 @@ planted:
 # fuzz: each fuzz target for FUZZTIME (default 30s).
 fuzz:
 	./scripts/fuzz.sh
+
+# test-faults: three nodes in network namespaces are killed, stopped, cut off and filled for FOR (default 3m, at least), under a
+# stock driver that keeps a ledger. make test has a short form of it. Needs root and ip.
+test-faults:
+	E2E=TestFaults HELENUS_E2E_FAULTS=$(or $(FOR),3m) ./scripts/test.sh e2e
+
+# test-movement: 3 -> 6 -> 3 nodes and each of the first replaced, under the load of a stock driver, and kills at random moments of joins and decommissions. Takes an
+# hour; HELENUS_MOVEMENT_ROWS (1000000), HELENUS_MOVEMENT_RATE (2000) and HELENUS_MOVEMENT_KILLS (10 of each kind) make it shorter. The figures are in .cache/e2e.log.
+test-movement:
+	HELENUS_LONG=1 HELENUS_MOVEMENT=1 E2E='TestMovementLong|TestMovementKills' E2E_TIMEOUT=4h ./scripts/test.sh e2e
 
 # bench: Go benchmarks of the hot paths, and helenus bench against a fresh node.
 bench: build

@@ -79,11 +79,15 @@ print("%.3f" % (t[-1] - t[0]).total_seconds())' < "$WORK/repair.log"),$(awk -v a
   tail -n 1 "$WORK/facts"
 }
 
-# peer_rows TABLE NODES FIRST COUNT imports rows into the table of some nodes. ROWS_DIR keeps what was written for another run.
+# peer_rows NAME TABLE NODES COUNT imports the first rows into a table of some nodes, as sstables that are written once for each name. ROWS_DIR keeps them for another run.
 peer_rows() {
-  local dir=${ROWS_DIR:-$WORK/rows}/$1.$4/bench/$1 n
-  if [ ! -d "$dir" ]; then ./scripts/peer.sh rows "$dir" bench "$1" "$3" "$4"; fi
-  for n in $2; do ./scripts/peer.sh nodetool "$n" import --copy-data bench "$1" "$dir"; done
+  local dir=${ROWS_DIR:-$WORK/rows}/$1 n
+  if [ ! -f "$dir/.complete" ]; then
+    rm -rf "$dir"
+    ./scripts/peer.sh rows "$dir" bench kv 0 "$4"
+    touch "$dir/.complete"
+  fi
+  for n in $3; do ./scripts/peer.sh nodetool "$n" import --copy-data bench "$2" "$dir"; done
 }
 
 repair_cassandra() {
@@ -92,14 +96,14 @@ repair_cassandra() {
   for n in 1 2 3; do HEAP=$HEAP3 ./scripts/peer.sh start "$n"; done
   "$BIN" sh "$PEERNET.1" -e "CREATE KEYSPACE bench WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
   for t in kv em; do "$BIN" sh "$PEERNET.1" -e "CREATE TABLE bench.$t (key bigint PRIMARY KEY, c0 blob, c1 blob, c2 blob, c3 blob, c4 blob)"; done
-  peer_rows kv "1 2 3" 0 "$ROWS_PEER"
+  peer_rows "all.$ROWS_PEER" kv "1 2 3" "$ROWS_PEER"
   peer_mend warming kv
   peer_mend full kv
-  peer_rows em "1 2" 0 "$ROWS_PEER"
+  peer_rows "all.$ROWS_PEER" em "1 2" "$ROWS_PEER"
   peer_mend empty em
   for n in $DIFFER_PEER; do
-    rm -rf "${ROWS_DIR:-$WORK/rows}/kv.$n" # later timestamps than those of all rows
-    peer_rows kv "1 2" 0 "$n"
+    rm -rf "${ROWS_DIR:-$WORK/rows}/differ.$n" # their timestamps have to be later than those of all rows
+    peer_rows "differ.$n" kv "1 2" "$n"
     peer_mend "differ.$n" kv
   done
   fact repair.cassandra.rows "$ROWS_PEER"
