@@ -25,14 +25,15 @@ const (
 // gives two opinions.
 type grapevine struct {
 	seed  draw
+	hosts int
 	heard func(from, to int) bool // whether what host from says reaches host to now
 
 	mu    sync.Mutex
 	lives map[int]*detector // by host: the life that runs
 }
 
-func newGrapevine(seed draw, heard func(from, to int) bool) *grapevine {
-	return &grapevine{seed: seed.of("grapevine"), heard: heard, lives: map[int]*detector{}}
+func newGrapevine(seed draw, hosts int, heard func(from, to int) bool) *grapevine {
+	return &grapevine{seed: seed.of("grapevine"), hosts: hosts, heard: heard, lives: map[int]*detector{}}
 }
 
 // detector is the failure detector of one life of a node.
@@ -127,7 +128,7 @@ func (v *grapevine) hear(from, to int) (st gossip.State, ok bool) {
 
 // look hears everybody and changes opinions that the evidence has spoken against for long enough.
 func (d *detector) look() {
-	for host := range hostsMax {
+	for host := range d.vine.hosts {
 		if host == d.host {
 			continue
 		}

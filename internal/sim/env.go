@@ -21,12 +21,15 @@ func (w *World) env(l workload.Workload) workload.Env { return env{w, l.Name()} 
 // Nodes implements workload.Env.
 func (e env) Nodes() int { return len(e.w.hosts) }
 
+// Members implements workload.Env.
+func (e env) Members() []int { return e.w.serves() }
+
 // Dial implements workload.Env.
 func (e env) Dial(ctx context.Context, node int) (net.Conn, error) {
 	if node < 0 || node >= len(e.w.hosts) {
 		return nil, errNoNode
 	}
-	return e.w.net.Host(clientName).Dial(ctx, fmt.Sprintf("%s:%d", hostName(node), nativePort))
+	return e.w.net.Host(clientName).Dial(ctx, fmt.Sprintf("%s:%d", e.w.hosts[node].name, nativePort))
 }
 
 // Rand implements workload.Env.

@@ -14,6 +14,9 @@ func (w *World) inject(ctx context.Context) {
 		if !sleep(ctx, time.Until(begin.Add(f.At))) {
 			break
 		}
+		if f = w.aimed(f); f.Host < 0 {
+			continue
+		}
 		act := w.actions()[f.Kind]
 		w.faults.Go(func() {
 			if act(ctx, f) {
@@ -34,7 +37,7 @@ func (w *World) actions() map[Kind]func(context.Context, Fault) bool {
 	return map[Kind]func(context.Context, Fault) bool{
 		Crash: w.crash, Restart: w.restart, Pause: w.pause, Isolate: w.isolate, Partition: w.partition, OneWay: w.oneWay, Slow: w.slowLink,
 		Reset: w.reset, ClockJump: w.clockJump, ClockSkew: w.clockSkew, DiskFull: w.diskFull, NoSpace: w.noSpace, BadSync: w.badSync,
-		BitFlip: w.bitFlip,
+		BitFlip: w.bitFlip, Join: w.joins, Decommission: w.decommission, Replace: w.loses, Remove: w.loses, Move: w.move, Alter: w.alter, Abort: w.abort,
 	}
 }
 
@@ -73,7 +76,7 @@ func (w *World) release(h *host) {
 func (w *World) takeAway(f Fault) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.away >= (w.plan.nodes-1)/2 && f.Arg%8 != 0 {
+	if w.away >= (len(w.members)-1)/2 && f.Arg%8 != 0 {
 		return false
 	}
 	w.away++
@@ -225,10 +228,11 @@ func (w *World) partition(ctx context.Context, f Fault) bool {
 // split cuts all paths between those that are in and those that are not.
 func (w *World) split(ctx context.Context, f Fault, in func(int) bool) {
 	var pairs [][2]int
-	for a := range w.hosts {
-		for b := range w.hosts {
-			if a != b && in(a) != in(b) {
-				pairs = append(pairs, [2]int{a, b})
+	all := w.inUse()
+	for _, a := range all {
+		for _, b := range all {
+			if a != b && in(a.i) != in(b.i) {
+				pairs = append(pairs, [2]int{a.i, b.i})
 			}
 		}
 	}
@@ -245,12 +249,12 @@ func (w *World) split(ctx context.Context, f Fault, in func(int) bool) {
 func (w *World) cut(from, to, by int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	key := [2]int{from, to}
+	key := [2]string{w.hosts[from].name, w.hosts[to].name}
 	w.cuts[key] += by
 	if w.cuts[key] > 0 {
-		w.net.Cut(hostName(from), hostName(to))
+		w.net.Cut(key[0], key[1])
 	} else {
-		w.net.Heal(hostName(from), hostName(to))
+		w.net.Heal(key[0], key[1])
 	}
 }
 
@@ -266,7 +270,7 @@ func (w *World) oneWay(ctx context.Context, f Fault) bool {
 // slowLink makes one direction between two nodes slow and lossy.
 func (w *World) slowLink(ctx context.Context, f Fault) bool {
 	w.trace.add("slow", "%d>%d", f.Host, f.Peer)
-	from, to := hostName(f.Host), hostName(f.Peer)
+	from, to := w.hosts[f.Host].name, w.hosts[f.Peer].name
 	w.weather.setSlow(from, to, slowness{factor: 2 + int(f.Arg%200), loss: int(f.Arg >> 8 % 100)})
 	sleep(ctx, f.For)
 	w.weather.setSlow(from, to, slowness{})
@@ -276,7 +280,7 @@ func (w *World) slowLink(ctx context.Context, f Fault) bool {
 // reset breaks all connections between two nodes.
 func (w *World) reset(_ context.Context, f Fault) bool {
 	w.trace.add("reset", "%d %d", f.Host, f.Peer)
-	w.net.Break(hostName(f.Host), hostName(f.Peer))
+	w.net.Break(w.hosts[f.Host].name, w.hosts[f.Peer].name)
 	return true
 }
 

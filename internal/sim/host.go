@@ -24,8 +24,6 @@ const (
 
 func hostName(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }
 
-func hostAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}) }
-
 // clientName is the host that all clients run on.
 const clientName = "10.0.9.1"
 
@@ -37,12 +35,25 @@ type host struct {
 	clock clock
 	busy  atomic.Bool // a fault decides about its lives
 	marks marks
+	rack  int
+	dc    int
+
+	leaves atomic.Bool // its node was told to leave, or others were told to let it go: it may end by itself
+	lost   atomic.Bool // the machine does not come back
 
 	// Owned by whoever holds busy, and by the run before and after the faults.
 	mem   *vfs.MemFS
 	life  *life // the last one; nil before the first
 	lives int
 	flips []flip // in files of mem, to be undone
+	// of a machine that joins: written before its first boot.
+	seeds    []string
+	replaces string
+	// of a machine that is lost: who replaces its node, and the fault.
+	heir *host
+	fate Fault
+
+	id string // host id of its node, guarded by World.mu; empty: not known yet
 }
 
 // life is one process: from its start to its stop, crash or fatal error. After its death its goroutines are stopped gently, but
@@ -106,6 +117,9 @@ func (l *life) options() node.Options {
 	o.Random = random.fill
 	o.Detector = func(g gossip.Options) (node.Detector, error) { return h.w.vine.detector(h.i, g), nil }
 	o.Fatal = l.fatal
+	if h.w.plan.scenario.moves {
+		o.Filler, o.Replace = node.Filling, h.replaces
+	}
 	o.Logger = slog.New(&logHandler{life: l, next: h.w.opts.Log})
 	return o
 }
@@ -114,18 +128,18 @@ func (h *host) config() *config.Config {
 	c := config.Default()
 	p := &h.w.plan
 	c.ClusterName, c.DataDir = "sim", dataDir
-	c.ListenAddress = hostAddr(h.i)
+	c.ListenAddress = netip.MustParseAddr(h.name)
 	c.StoragePort, c.NativePort = storagePort, nativePort
 	c.AdminPort = 0
-	c.Rack, c.HintedHandoff = fmt.Sprintf("r%d", h.i%p.racks), !p.scenario.hintsOff
+	c.Rack, c.HintedHandoff = fmt.Sprintf("r%d", h.rack), !p.scenario.hintsOff
 	if n := p.scenario.dcs; n > 1 {
-		c.DataCenter = fmt.Sprintf("dc%d", 1+h.i%n)
+		c.DataCenter = fmt.Sprintf("dc%d", 1+h.dc)
 	}
 	c.NumTokens, c.Partitioner, c.CommitSync = p.tokens, p.partition, p.sync
 	c.BlockCache, c.RowCache, c.Memtable = 1<<20, 1<<20, 1<<20
 	c.DiskReserve = 64 << 20
-	for i := range p.nodes {
-		c.Seeds = append(c.Seeds, hostName(i))
+	if c.Seeds = h.w.seeds; h.seeds != nil {
+		c.Seeds = h.seeds
 	}
 	return c
 }

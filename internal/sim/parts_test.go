@@ -359,7 +359,7 @@ func TestFramesHashAsASet(t *testing.T) {
 func TestDetectorsDisagree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cut atomic.Bool
-		v := newGrapevine(draw(1), func(from, _ int) bool { return !cut.Load() || from != 0 })
+		v := newGrapevine(draw(1), 9, func(from, _ int) bool { return !cut.Load() || from != 0 })
 		id := func(i int) ring.HostID { return ring.HostID{byte(i + 1)} }
 		var ds []*detector
 		ctx, cancel := context.WithCancel(t.Context())

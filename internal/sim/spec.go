@@ -29,12 +29,23 @@ const (
 	BitFlip   Kind = "bit-flip"
 )
 
+// The kinds of what an operator does to the cluster meanwhile (moves.go). They are events of the schedule as faults are.
+const (
+	Join         Kind = "join"
+	Decommission Kind = "decommission"
+	Replace      Kind = "replace"
+	Remove       Kind = "remove"
+	Move         Kind = "move"
+	Alter        Kind = "alter"
+	Abort        Kind = "abort"
+)
+
 // skewBound is further from true time than any schedule takes a clock: many jumps in one direction are unlikely, and clockJump
 // stops at it.
 const skewBound = 10 * time.Second
 
-// hostsMax bounds the nodes of a run.
-const hostsMax = 9
+// spareHosts is how many machines, beside those that found the cluster, can join a cluster that grows.
+const spareHosts = 12
 
 // weight is how often a kind occurs among the faults of a scenario.
 type weight struct {
@@ -59,6 +70,9 @@ type Scenario struct {
 	// grace: tables with deletions have a gc_grace that ends soon after the run, and the workloads look at them then. Without it no
 	// grace ends.
 	grace bool
+	// moves: nodes have what brings them rows, and machines that can join stand by.
+	moves bool
+	most  int // members at once in a scenario that moves
 }
 
 // Scenarios returns all scenarios, in a fixed order.
@@ -66,6 +80,8 @@ func Scenarios() []Scenario {
 	network := []weight{{Isolate, 4}, {Partition, 4}, {OneWay, 4}, {Slow, 3}, {Reset, 4}, {Pause, 3}}
 	machines := []weight{{Crash, 8}, {Restart, 3}, {BadSync, 2}, {DiskFull, 2}, {NoSpace, 1}}
 	clocks := []weight{{ClockJump, 6}, {ClockSkew, 4}, {Pause, 2}}
+	operators := []weight{{Join, 6}, {Decommission, 5}, {Move, 4}, {Alter, 4}, {Abort, 1}}
+	disturbances := []weight{{Crash, 8}, {Restart, 3}, {BadSync, 1}, {Pause, 2}, {Isolate, 3}, {Partition, 3}, {OneWay, 2}, {Slow, 2}, {Reset, 2}, {ClockJump, 1}}
 	all := slices.Concat(network, machines, clocks[:2], []weight{{BitFlip, 1}})
 	return []Scenario{
 		{Name: "calm", nodes: [2]int{5, 5}},
@@ -83,6 +99,9 @@ func Scenarios() []Scenario {
 		{Name: "single", faults: machines, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
+		{Name: "moves", faults: slices.Concat(operators, disturbances), every: 2 * time.Second, lossMax: 2, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}, moves: true, most: 7},
+		{Name: "losses", faults: slices.Concat(operators, []weight{{Replace, 6}, {Remove, 3}}, disturbances), every: 2 * time.Second, lossMax: 2, skewMax: 50 * time.Millisecond,
+			nodes: [2]int{4, 5}, moves: true, most: 7},
 		{Name: "flips", faults: []weight{{BitFlip, 4}, {Crash, 1}}, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, logFlips: true},
 	}
 }
@@ -97,6 +116,7 @@ func (s *Scenario) options(o workload.Options, span time.Duration) workload.Opti
 	if s.rf > 0 {
 		o.RF = s.rf
 	}
+	o.Moving, o.Strong = s.moves, s.loses()
 	if s.purge == 0 {
 		return o
 	}
@@ -106,6 +126,11 @@ func (s *Scenario) options(o workload.Options, span time.Duration) workload.Opti
 		o.Settle += o.GCGrace
 	}
 	return o
+}
+
+// loses tells whether machines are lost for good.
+func (s *Scenario) loses() bool {
+	return slices.ContainsFunc(s.faults, func(w weight) bool { return w.kind == Replace || w.kind == Remove })
 }
 
 // ScenarioNamed returns a scenario.
@@ -130,17 +155,31 @@ type Fault struct {
 	Point string // of a crash or of a failing sync: the class of file-system calls; "": between calls
 	Keep  int    // percent of unsynced data that survives a crash
 	Arg   int64
+	Aim   aim // whom it strikes instead of Host, when there is such a node
 }
 
+// aim names a node by what it does at that moment.
+type aim string
+
+const (
+	aimMoving aim = "moving" // one that joins, leaves or changes its tokens
+	aimLeader aim = "leader" // of the metadata log
+)
+
 func (f Fault) String() string {
-	return fmt.Sprintf("%s host=%d peer=%d for=%s point=%q keep=%d arg=%d", f.Kind, f.Host, f.Peer, f.For, f.Point, f.Keep, f.Arg)
+	s := fmt.Sprintf("%s host=%d peer=%d for=%s point=%q keep=%d arg=%d", f.Kind, f.Host, f.Peer, f.For, f.Point, f.Keep, f.Arg)
+	if f.Aim != "" {
+		s += " aim=" + string(f.Aim)
+	}
+	return s
 }
 
 // plan is what the seed decides before anything runs.
 type plan struct {
 	seed      draw
 	scenario  Scenario
-	nodes     int
+	nodes     int // that found the cluster
+	hosts     int // of them and of those that may join
 	racks     int
 	tokens    int
 	partition string // partitioner
@@ -158,8 +197,15 @@ func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults in
 	d := draw(seed).of("seed", seed)
 	p := plan{seed: d, scenario: s, kinds: s.faults}
 	p.nodes = s.nodes[0] + int(d.of("nodes").below(int64(s.nodes[1]-s.nodes[0]+1)))
+	p.hosts = p.nodes
+	if s.moves {
+		p.hosts += spareHosts
+	}
 	p.racks = 1 + int(d.of("racks").below(int64(p.nodes)))
 	p.tokens = []int{1, 4, 8, 16}[d.of("tokens").below(4)]
+	if s.moves { // each range is compared for each table: many would be slow
+		p.tokens = min(p.tokens, 4)
+	}
 	p.partition = []string{"Murmur3Partitioner", "XXHashPartitioner"}[d.of("partitioner").below(2)]
 	p.sync = []string{"group", "group", "batch"}[d.of("sync").below(3)]
 	p.loss = int(d.of("loss").below(int64(s.lossMax + 1)))
@@ -225,7 +271,24 @@ func (p *plan) fault(d draw, at time.Duration) Fault {
 	}
 	f.Keep = []int{0, 0, 50, 100, int(d.of("keep").below(101))}[d.of("keeps").below(5)]
 	f.Point = p.pointOf(d, f.Kind)
+	if p.scenario.moves {
+		p.aimAt(d, &f)
+	}
 	return f
+}
+
+// aimAt lets faults strike any machine that is in use by then, and often one that has a part in what moves.
+func (p *plan) aimAt(d draw, f *Fault) {
+	f.Host, f.Peer = int(d.of("any host").below(int64(p.hosts))), int(d.of("any peer").below(int64(p.hosts)))
+	if f.Kind != Crash && f.Kind != Restart && f.Kind != Pause && f.Kind != Isolate && f.Kind != BadSync {
+		return
+	}
+	switch n := d.of("aim").below(10); {
+	case n < 3:
+		f.Aim = aimMoving
+	case n < 5:
+		f.Aim = aimLeader
+	}
 }
 
 func (p *plan) kindOf(d draw) Kind {

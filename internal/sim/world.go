@@ -50,15 +50,19 @@ type World struct {
 	vine    *grapevine
 	trace   *tracer
 	hosts   []*host
+	seeds   []string // of those that found the cluster
 	loads   []workload.Workload
 	lives   sync.WaitGroup // runs of nodes
 	faults  sync.WaitGroup // faults under way
 	begun   time.Time      // real time is not to be had in a bubble: virtual
 
 	mu         sync.Mutex
-	cuts       map[[2]int]int
+	cuts       map[[2]string]int
 	away       int
-	current    [hostsMax]*life // of hosts
+	members    []*host // machines in use that are not gone for good, in order of number
+	recruits   int     // machines that have joined
+	losing     *host   // a machine that is lost for good and still a member; nil: there is none
+	current    []*life // of hosts
 	injected   map[Kind]int
 	notes      map[string]int64
 	violations []check.Violation
@@ -96,13 +100,21 @@ func newWorld(o Options) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &World{opts: o, plan: makePlan(o.Seed, s, o.Swarm, o.For, o.Faults), trace: newTracer(o.Trace, o.Bytes), cuts: map[[2]int]int{},
+	w := &World{opts: o, plan: makePlan(o.Seed, s, o.Swarm, o.For, o.Faults), trace: newTracer(o.Trace, o.Bytes), cuts: map[[2]string]int{},
 		injected: map[Kind]int{}, notes: map[string]int64{}, begun: time.Now(), stepSince: time.Now()}
 	w.weather = newWeather(w.plan.seed, w.plan.loss)
 	w.net = memnet.New(memnet.Options{Latency: w.weather.latency, Spacing: 1 << slotBits, Observe: w.trace.wrote})
-	w.vine = newGrapevine(w.plan.seed, func(from, to int) bool { return w.net.Open(hostName(from), hostName(to)) })
-	for i := range w.plan.nodes {
-		h := &host{w: w, i: i, name: hostName(i), mem: vfs.NewCrashableMem()}
+	w.vine = newGrapevine(w.plan.seed, w.plan.hosts, func(from, to int) bool { return w.net.Open(w.hosts[from].name, w.hosts[to].name) })
+	w.current = make([]*life, w.plan.hosts)
+	for i := range w.plan.hosts {
+		h := &host{w: w, i: i, name: hostName(i), rack: i % w.plan.racks, mem: vfs.NewCrashableMem()}
+		if n := s.dcs; n > 1 {
+			h.dc = i % n
+		}
+		if i < w.plan.nodes {
+			w.seeds = append(w.seeds, h.name)
+			w.members = append(w.members, h)
+		}
 		skew := w.plan.seed.of("skew", uint64(i))
 		h.clock.set(time.Duration(skew.below(int64(2*s.skewMax+1))-int64(s.skewMax)), skew.of("drift").below(400_001)-200_000)
 		w.hosts = append(w.hosts, h)
@@ -132,7 +144,7 @@ func (w *World) run() {
 	defer w.lives.Wait()
 	defer w.stopAll()
 	w.enter("formation")
-	for i, h := range w.hosts {
+	for i, h := range w.inUse() {
 		time.Sleep(time.Duration(1 + w.plan.seed.of("start", uint64(i)).below(int64(50*time.Millisecond))))
 		h.boot(nil)
 		if !w.await(fmt.Sprintf("node %d serves clients", i), 2*time.Minute, h.ready) { // one after the other: package formation tests the rest
@@ -142,6 +154,7 @@ func (w *World) run() {
 	if !w.await("all nodes serve clients", 2*time.Minute, w.allReady) || !w.await("all nodes see all", time.Minute, w.allSeen) {
 		return
 	}
+	w.learnIDs()
 	if !w.setup() {
 		return
 	}
@@ -212,12 +225,17 @@ func (w *World) load() {
 func (w *World) heal() bool {
 	for _, h := range w.hosts {
 		h.clock.set(0, 0)
+	}
+	for _, h := range w.inUse() {
 		w.revive(h)
+	}
+	if w.plan.scenario.moves && !w.finishMoves() {
+		return false
 	}
 	if !w.await("all nodes serve clients again", 3*time.Minute, w.allReady) {
 		return false
 	}
-	for _, h := range w.hosts {
+	for _, h := range w.inUse() {
 		w.unflip(h)
 	}
 	return w.await("all nodes serve clients again", 3*time.Minute, w.allReady) &&
@@ -227,7 +245,7 @@ func (w *World) heal() bool {
 
 // revive starts the node of a host that is down.
 func (w *World) revive(h *host) {
-	if h.up() {
+	if h.up() || h.lost.Load() {
 		return
 	}
 	if h.life.dead.Load() && h.life.image != nil {
@@ -290,7 +308,7 @@ func (w *World) bounds() {
 	if files > filesMax {
 		w.violate("bounded", "%d files open at once on one node, at most %d are expected", files, filesMax)
 	}
-	if most := w.plan.nodes * goroutinesMax; goroutines > most {
+	if most := max(w.plan.nodes, w.plan.scenario.most) * goroutinesMax; goroutines > most {
 		w.violate("bounded", "%d goroutines at once, at most %d are expected", goroutines, most)
 	}
 	if hints > hintsMax {
@@ -318,7 +336,7 @@ func (w *World) ended(l *life) {
 	if n := l.disk.open.Load(); n != 0 && l.stopped.Load() && !l.dead.Load() {
 		w.violate("bounded", "node %d, life %d, has stopped and left %d files open", l.h.i, l.number, n)
 	}
-	if l.dead.Load() || l.stopped.Load() && l.err == nil || l.doomed.Load() {
+	if l.dead.Load() || l.stopped.Load() && l.err == nil || l.doomed.Load() || w.excused(l) {
 		return
 	}
 	w.violate("fatal", "node %d, life %d, ended by itself: %v", l.h.i, l.number, l.err)
@@ -339,13 +357,14 @@ func (w *World) await(what string, within time.Duration, cond func() bool) bool 
 }
 
 func (w *World) allReady() bool {
-	return !slices.ContainsFunc(w.hosts, func(h *host) bool { return !h.ready() })
+	return !slices.ContainsFunc(w.inUse(), func(h *host) bool { return !h.ready() })
 }
 
 func (w *World) allSeen() bool {
-	for _, h := range w.hosts {
+	all := w.inUse()
+	for _, h := range all {
 		s := h.life.node.Status()
-		if len(s.Nodes) != len(w.hosts) {
+		if len(s.Nodes) != len(all) {
 			return false
 		}
 		for _, n := range s.Nodes {
@@ -393,7 +412,7 @@ func (w *World) serving() (out []*life) {
 // state describes the cluster for a message.
 func (w *World) state() string {
 	out := ""
-	for _, h := range w.hosts {
+	for _, h := range w.inUse() {
 		out += fmt.Sprintf("[%d up=%v ready=%v", h.i, h.up(), h.ready())
 		if h.ready() {
 			for _, n := range h.life.node.Status().Nodes {

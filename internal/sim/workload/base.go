@@ -45,6 +45,9 @@ func newBase(name string, o Options) base {
 // Name implements Workload.
 func (b *base) Name() string { return b.name }
 
+// Keyspace implements Workload.
+func (b *base) Keyspace() string { return b.keyspace }
+
 // Ops implements Workload.
 func (b *base) Ops() int64 { return b.ops.Load() }
 
@@ -87,7 +90,9 @@ func (b *base) setup(ctx context.Context, env Env, tables ...string) error {
 
 // discover asks each node for its data centre.
 func (b *base) discover(ctx context.Context, w *worker) error {
-	for node := range b.env.Nodes() {
+	b.dcOf = make([]int, b.env.Nodes())
+	members := b.env.Members()
+	for _, node := range members {
 		a, err := w.insistAt(ctx, setupTries, node, &request{text: "SELECT data_center FROM system.local WHERE key = 'local'", level: protocol.One})
 		if err != nil {
 			return err
@@ -95,12 +100,12 @@ func (b *base) discover(ctx context.Context, w *worker) error {
 		if len(a.rows) != 1 {
 			return errors.New("system.local is empty")
 		}
-		b.dcOf = append(b.dcOf, b.dc(string(a.rows[0][0])))
+		b.dcOf[node] = b.dc(string(a.rows[0][0]))
 	}
 	for i := range b.dcs {
 		n := 0
-		for _, dc := range b.dcOf {
-			if dc == i {
+		for _, node := range members {
+			if b.dcOf[node] == i {
 				n++
 			}
 		}
@@ -179,7 +184,10 @@ func (w *worker) timestamp() int64 {
 }
 
 // node returns a random coordinator.
-func (w *worker) node() int { return w.rnd.IntN(w.b.env.Nodes()) }
+func (w *worker) node() int {
+	members := w.b.env.Members()
+	return members[w.rnd.IntN(len(members))]
+}
 
 // ask sends one operation, as it is, to a node and writes it down in the trace. what says what it does.
 func (w *worker) ask(ctx context.Context, op, node int, r *request, what string) (*answer, error) {
@@ -194,7 +202,7 @@ func (w *worker) ask(ctx context.Context, op, node int, r *request, what string)
 
 // insist asks one node after the other until there is an answer.
 func (w *worker) insist(ctx context.Context, tries int, r *request) (*answer, error) {
-	return w.try(ctx, tries, func(i int) int { return i % w.b.env.Nodes() }, r)
+	return w.try(ctx, tries, func(i int) int { members := w.b.env.Members(); return members[i%len(members)] }, r)
 }
 
 // insistAt asks one node until it answers.
@@ -218,6 +226,13 @@ func (w *worker) try(ctx context.Context, tries int, node func(try int) int, r *
 func (b *base) acks(level protocol.Consistency, node int) (a check.Acks) {
 	t, dc := &b.topology, b.dcOf[node]
 	quorum := func(n int) int { return n/2 + 1 }
+	if b.o.Moving {
+		switch level {
+		case protocol.Quorum, protocol.LocalQuorum, protocol.EachQuorum, protocol.All:
+			a.All = quorum(t.RF)
+		}
+		return a
+	}
 	switch level {
 	case protocol.One:
 		a.All = 1
@@ -245,6 +260,9 @@ func (b *base) acks(level protocol.Consistency, node int) (a check.Acks) {
 // levels draws the levels of an operation: mostly those of which any two overlap.
 func (w *worker) level(write bool) protocol.Consistency {
 	n := w.rnd.IntN(100)
+	if w.b.o.Strong && write {
+		n = min(n, 69)
+	}
 	rf := w.b.topology.RF
 	switch {
 	case n < 60:

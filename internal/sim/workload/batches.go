@@ -178,14 +178,15 @@ func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 	if b.logged {
 		sleep(ctx, replayAfter)
 	}
-	replicas := make([]check.Replica, b.env.Nodes())
+	members := b.env.Members()
+	replicas := make([]check.Replica, len(members))
 	for i := range b.groups {
 		g := &b.groups[i]
 		if v, ok := b.settled(ctx, w, g); ok {
 			h.Views = append(h.Views, v)
 		}
-		for node := range replicas {
-			b.atOne(ctx, w, g, node, &replicas[node])
+		for i, node := range members {
+			b.atOne(ctx, w, g, node, &replicas[i])
 		}
 	}
 	sortRows(replicas)

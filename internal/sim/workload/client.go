@@ -336,3 +336,11 @@ func number(b []byte) int64 {
 	}
 	return int64(binary.BigEndian.Uint64(b))
 }
+
+// Tell sends a statement to a node, as an operator does beside the workloads, and returns what went wrong.
+func Tell(ctx context.Context, env Env, node int, statement string) error {
+	c := newClient(env, Options{}.withDefaults().Timeout)
+	defer c.close()
+	_, err := c.do(ctx, node, &request{text: statement, level: protocol.Quorum})
+	return err
+}

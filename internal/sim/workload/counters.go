@@ -102,7 +102,8 @@ func (c *counters) Verify(ctx context.Context, env Env) []check.Violation {
 	for i := range c.adds {
 		h.Adds, h.Reads = append(h.Adds, c.adds[i]...), append(h.Reads, c.reads[i]...)
 	}
-	replicas := make([]check.Replica, env.Nodes())
+	members := env.Members()
+	replicas := make([]check.Replica, len(members))
 	for n := range c.o.Keys {
 		r := check.CounterRead{Op: w.next(), Counter: counterName(n), Node: -1, Level: "ALL (settled)", Settled: true, Call: now(env),
 			Acks: check.Acks{All: c.topology.RF, In: c.topology.In}}
@@ -110,10 +111,10 @@ func (c *counters) Verify(ctx context.Context, env Env) []check.Violation {
 			r.Return, r.Value = now(env), counted(a)
 			h.Reads = append(h.Reads, r)
 		}
-		for node := range replicas {
-			replicas[node].Name = fmt.Sprintf("node %d", node)
+		for i, node := range members {
+			replicas[i].Name = fmt.Sprintf("node %d", node)
 			if a := w.mustAt(ctx, "a read at ONE", node, c.query(n, protocol.One)); a != nil {
-				replicas[node].Rows = append(replicas[node].Rows, check.ReplicaRow{Key: r.Counter, Content: fmt.Sprint(counted(a))})
+				replicas[i].Rows = append(replicas[i].Rows, check.ReplicaRow{Key: r.Counter, Content: fmt.Sprint(counted(a))})
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 // Env is the cluster as a workload sees it.
 type Env interface {
 	Nodes() int                                           // nodes are 0..Nodes()-1
+	Members() []int                                       // those of them that clients may ask now, ascending
 	Dial(ctx context.Context, node int) (net.Conn, error) // a client connection to the node's CQL port, through the simulated network
 	Rand(stream string) *rand.Rand                        // a function of (seed, stream)
 	Now() time.Time                                       // true time, without any node's skew
@@ -26,6 +27,7 @@ type Workload interface {
 	Run(ctx context.Context, env Env) error                // until ctx ends, while faults are injected
 	Verify(ctx context.Context, env Env) []check.Violation // after faults ended, all nodes up, hints drained
 	Ops() int64
+	Keyspace() string // in which everything is
 }
 
 // Features are what a seed switched on.
@@ -42,6 +44,10 @@ type Options struct {
 	GCGrace time.Duration // gc_grace of tables with deletions, longer than any fault; 10 days
 	// Settle is how long Verify waits before it reads rows again, for purges to do their worst.
 	Settle time.Duration
+	// Moving: ranges move and replication changes while the clients work, so that only what quorums have counts until the end.
+	Moving bool
+	// Strong: all writes are made at a quorum. Machines are lost for good, and with them what only they had acknowledged.
+	Strong bool
 }
 
 func (o Options) withDefaults() Options {

@@ -66,6 +66,14 @@ func startReal(t *testing.T, nodes int, f Features) *real {
 
 func (r *real) Nodes() int { return r.nodes }
 
+func (r *real) Members() []int {
+	var out []int
+	for i := range r.nodes {
+		out = append(out, i)
+	}
+	return out
+}
+
 func (r *real) Dial(ctx context.Context, node int) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.22.%d:%d", node+1, realPort))

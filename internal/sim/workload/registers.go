@@ -121,12 +121,13 @@ func (r *registers) Verify(ctx context.Context, env Env) []check.Violation {
 		h.Reads = append(h.Reads, r.settled(ctx, w, r.key(n))...)
 	}
 	h.Reads = append(h.Reads, r.settledElements(ctx, w)...)
-	replicas := make([]check.Replica, env.Nodes())
-	for node := range replicas {
-		replicas[node].Name = fmt.Sprintf("node %d", node)
+	members := env.Members()
+	replicas := make([]check.Replica, len(members))
+	for i, node := range members {
+		replicas[i].Name = fmt.Sprintf("node %d", node)
 		for n := range r.o.Keys {
 			if a := w.mustAt(ctx, "a read at ONE", node, r.query(r.key(n), protocol.One)); a != nil && len(a.rows) > 0 {
-				replicas[node].Rows = append(replicas[node].Rows, check.ReplicaRow{Key: r.key(n), Content: content(a.rows[0])})
+				replicas[i].Rows = append(replicas[i].Rows, check.ReplicaRow{Key: r.key(n), Content: content(a.rows[0])})
 			}
 		}
 	}

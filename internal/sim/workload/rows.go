@@ -233,17 +233,18 @@ func (s *rowSpace) settle(ctx context.Context, w *worker, h *check.Registers) {
 
 // replicas reads everything at ONE by each node, as of one second.
 func (s *rowSpace) replicas(ctx context.Context, w *worker) []check.Replica {
-	out := make([]check.Replica, s.env.Nodes())
+	members := s.env.Members()
+	out := make([]check.Replica, len(members))
 	at := s.seconds()
-	for node := range out {
-		out[node].Name = fmt.Sprintf("node %d", node)
+	for i, node := range members {
+		out[i].Name = fmt.Sprintf("node %d", node)
 		for n := range s.o.Keys {
 			a := w.mustAt(ctx, "a read at ONE", node, s.query(" WHERE p = ?", protocol.One, at, text(partition(n))))
 			if a == nil {
 				continue
 			}
 			for _, r := range a.rows {
-				out[node].Rows = append(out[node].Rows, check.ReplicaRow{Key: rowName(string(r[0]), number(r[1])), Content: content(r)})
+				out[i].Rows = append(out[i].Rows, check.ReplicaRow{Key: rowName(string(r[0]), number(r[1])), Content: content(r)})
 			}
 		}
 	}
