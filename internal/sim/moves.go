@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/helenusdb/helenus/internal/sim/workload"
@@ -78,7 +79,11 @@ func (w *World) retire(h *host, how string) {
 func (w *World) excused(l *life) bool {
 	var refused *formation.Refused
 	switch {
-	case !l.h.leaves.Load() || l.err != nil && !errors.As(l.err, &refused):
+	case l.err != nil && !errors.As(l.err, &refused):
+		return false
+	case l.h.early(l):
+		return true
+	case !l.h.leaves.Load():
 		return false
 	case l.err != nil:
 		w.retire(l.h, "refused: "+refused.Reason)
@@ -86,6 +91,12 @@ func (w *World) excused(l *life) bool {
 		w.retire(l.h, "left")
 	}
 	return true
+}
+
+// early tells whether a life ended because nobody had noticed yet that the node that it replaces is dead: the operator tries again.
+func (h *host) early(l *life) bool {
+	var refused *formation.Refused
+	return h.replaces != "" && errors.As(l.err, &refused) && strings.Contains(refused.Reason, "is alive")
 }
 
 // learnIDs notes the host ids of nodes that serve clients.
@@ -161,7 +172,8 @@ func (w *World) joins(ctx context.Context, f Fault) bool {
 		return false
 	}
 	w.trace.add("join", "%d", h.i)
-	return w.awaitServing(ctx, h)
+	w.awaitServing(ctx, h)
+	return true
 }
 
 // awaitServing waits until a machine's node serves clients, whatever happens to it meanwhile.
@@ -177,8 +189,21 @@ func (w *World) awaitServing(ctx context.Context, h *host) bool {
 			w.learnIDs()
 			return true
 		}
+		w.tryAgain(h)
 	}
 	return false
+}
+
+// tryAgain starts a node again that came too early.
+func (w *World) tryAgain(h *host) {
+	if !h.busy.CompareAndSwap(false, true) {
+		return
+	}
+	defer h.busy.Store(false)
+	if l := h.life; l != nil && !l.dead.Load() && l.hasEnded() && h.early(l) {
+		time.Sleep(againAfter)
+		h.boot(nil)
+	}
 }
 
 // look is the time between two looks at something: it shares no instant with others.

@@ -320,7 +320,7 @@ func (h *Host) announce(s *meta.State, c *meta.Command, quiet bool) (*meta.Comma
 	if owns(s.Node(n.ID)) { // an attempt before its restart has come through since: asking again finds it a member
 		return nil, false, errGivenUp
 	}
-	if !quiet && (s.Phase() == meta.Switched || s.Quiet()) {
+	if !quiet && (s.Phase() == meta.Switched || s.Quiet()) && s.OperationOn(n.ID) == nil { // its own goes on, and waits for it
 		return nil, false, errors.New("formation: another movement is being completed; the node can join when it is")
 	}
 	if err := s.Admissible(n); err != nil {

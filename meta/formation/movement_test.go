@@ -15,24 +15,33 @@ import (
 // filled reports for everybody what a movement waits for, until it has ended.
 func (w *world) filled() {
 	w.t.Helper()
+	w.report(func(s *meta.State) (*meta.Command, bool) {
+		if ids := s.Unfilled(); len(ids) > 0 {
+			return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: ids[0]}, Plan: s.Plan}, true
+		}
+		if ids := s.Unheard(); len(ids) > 0 { // the dead too: the harness has no failure detector
+			return &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: ids[0]}, Plan: s.SwitchedAt}, true
+		}
+		if ids := s.Uncompared(); len(ids) > 0 {
+			return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: ids[0]}, Plan: s.SwitchedAt}, true
+		}
+		return nil, false
+	}, func(s *meta.State) bool { return s.Phase() == meta.None })
+}
+
+// report proposes what next says, one after the other, until the state is as wanted.
+func (w *world) report(next func(*meta.State) (*meta.Command, bool), until func(*meta.State) bool) {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	log := w.all[0].log
 	for range 600 {
-		if log.Current().Phase() == meta.None {
+		if until(log.Current()) {
 			return
 		}
 		_, err := log.Propose(ctx, func(s *meta.State) (*meta.Command, bool, error) {
-			if ids := s.Unfilled(); len(ids) > 0 {
-				return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: ids[0]}, Plan: s.Plan}, true, nil
-			}
-			if ids := s.Unheard(); len(ids) > 0 { // the dead too: the harness has no failure detector
-				return &meta.Command{Kind: meta.ReportSwitched, Node: meta.Node{ID: ids[0]}, Plan: s.SwitchedAt}, true, nil
-			}
-			if ids := s.Uncompared(); len(ids) > 0 {
-				return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: ids[0]}, Plan: s.SwitchedAt}, true, nil
-			}
-			return nil, false, nil
+			c, ok := next(s)
+			return c, ok, nil
 		})
 		if err != nil {
 			w.t.Fatal(err)
@@ -73,6 +82,38 @@ func TestJoinWithRows(t *testing.T) {
 		if n := s.Node(last.id); len(s.Operations) != 1 || s.Operations[0].ID != id || !slices.Equal(n.Tokens, tokens) || n.Generation != last.gen {
 			t.Errorf("after a restart: %v, %+v", s.Operations, n)
 		}
+		w.filled()
+		w.eventually(30*time.Second, "it is a member", func() bool { return last.log.Current().Node(last.id).State == meta.Normal })
+	})
+}
+
+// TestJoinAgainWhileSwitched: a node that joins and stops once reads have moved, before it has heard of it, comes back: what is being completed is
+// its own operation, and waits for it.
+func TestJoinAgainWhileSwitched(t *testing.T) {
+	each(t, 20, func(t *testing.T, seed uint64) {
+		w := newWorld(t, seed, 4)
+		w.moves = true
+		last := w.all[3]
+		for _, p := range w.all[:3] {
+			p.start()
+		}
+		w.eventually(60*time.Second, "three members", func() bool {
+			return w.all[0].in.Load() && w.all[1].in.Load() && w.all[2].in.Load() && len(w.all[0].log.Current().Ring.Nodes()) == 3
+		})
+		if !w.all[w.r.IntN(3)].write(0) {
+			t.Fatal("no write was let in")
+		}
+		last.start()
+		w.eventually(60*time.Second, "it is announced", func() bool { return last.in.Load() })
+		last.crash()
+		w.report(func(s *meta.State) (*meta.Command, bool) {
+			if ids := s.Unfilled(); len(ids) > 0 {
+				return &meta.Command{Kind: meta.ReportFilled, Node: meta.Node{ID: ids[0]}, Plan: s.Plan}, true
+			}
+			return nil, false
+		}, func(s *meta.State) bool { return s.Phase() == meta.Switched })
+		last.start()
+		w.eventually(60*time.Second, "it is back", func() bool { return last.in.Load() })
 		w.filled()
 		w.eventually(30*time.Second, "it is a member", func() bool { return last.log.Current().Node(last.id).State == meta.Normal })
 	})
