@@ -116,6 +116,9 @@ func (a *acceptor) giveBack(b RegisterBatch) {
 // local is set. The first natural ones are natural.
 func (t *tablePlan) electorate(dst []*peer, token ring.Token, local bool) (all []*peer, natural int) {
 	all, n := t.replicas(dst, token)
+	if planted.On(planted.ElectorateWithoutPending) {
+		all = all[:n]
+	}
 	if !local {
 		return all, n
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -257,6 +258,9 @@ func (s *State) Fills(keyspace string, id ring.HostID) []ring.Movement {
 // wanting tells whether those that keep the range fill too (ring.Fill), for all replicas or for those of a data centre, where
 // LOCAL_QUORUM is to hold.
 func (s *State) wanting(m *ring.Movement) bool {
+	if planted.On(planted.KeptNotCompared) {
+		return false
+	}
 	if s.fewer(m.Before, m.After, "") {
 		return true
 	}
@@ -401,6 +405,9 @@ func (s *State) Advance(dead func(ring.HostID) bool) *Command {
 			return &Command{Kind: Switch, Plan: s.Plan}
 		}
 	case Switched:
+		if planted.On(planted.FinishedUnheard) {
+			return &Command{Kind: Finish, Plan: s.SwitchedAt}
+		}
 		for _, id := range append(s.Unheard(), s.Uncompared()...) {
 			if !dead(id) {
 				return nil

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/helenusdb/helenus/admin"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
@@ -37,6 +38,9 @@ func (n *Node) removeForeign(ctx context.Context, s *meta.State, keyspace string
 		p := s.Placement(ks.Name)
 		if p == nil || keyspace != "" && ks.Name != keyspace {
 			continue
+		}
+		if planted.On(planted.CleanedBeforeSwitch) {
+			p, still = s.After(ks.Name), func() bool { return true }
 		}
 		self, member := p.Ring().Node(n.home.HostID)
 		if !member {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/internal/eras"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
@@ -31,7 +32,7 @@ var errJoining = errors.New("node: user tables take no writes while a node is jo
 // admits says why something may not be written now: what was planned under another RingEpoch, or a user table of which there are no rows.
 func (g *gate) admits(ringEpoch uint64, user bool) error {
 	switch s := g.current(); {
-	case s.RingEpoch != ringEpoch:
+	case s.RingEpoch != ringEpoch && !planted.On(planted.WritesNotFenced):
 		return coordinator.ErrOtherPlan
 	case user && s.Quiet():
 		return errJoining

@@ -66,6 +66,17 @@ const (
 	BatchlogRestamped
 	PurgeWithHintPending
 	PurgeWithReplicaDown
+	ServedBeforeFilled
+	CleanedBeforeSwitch
+	WritesNotFenced
+	ReadsNotFenced
+	KeptNotCompared
+	LoserNotCompared
+	OneSourceIsEnough
+	SettleSkipped
+	ElectorateWithoutPending
+	FinishedUnheard
+	LeaverDropsHints
 
 	bugs // their number
 )
@@ -145,6 +156,17 @@ func Catalogue() []Entry {
 		{BatchlogRestamped, "batchlog-restamped", "a replay writes with new timestamps", "B5", "batches", "batches", "coordinator.replays.parts"},
 		{PurgeWithHintPending, "purge-with-hint-pending", "a repair vouches for deletions while a hint with older rows waits", "2.8", "resurrection", "deletes", "repair.session.waiting"},
 		{PurgeWithReplicaDown, "purge-with-replica-down", "a repair leaves a replica out that is down, and counts", "2.8", "resurrection", "deletes", "repair.Service.session, session.waitingOn"},
+		{ServedBeforeFilled, "served-before-filled", "a node that gains ranges reports that it has its rows, and they were never brought", "M1", "durability", "registers", "movement.Mover.fillOne"},
+		{CleanedBeforeSwitch, "cleaned-before-switch", "a node deletes what it is going to lose as soon as it hears of the plan", "M16", "durability", "registers", "movement.Mover.fill, node.Node.clean"},
+		{WritesNotFenced, "writes-not-fenced", "replicas take writes and ballots that were planned before the movement", "M1", "durability", "registers", "coordinator.view.fence, node.gate.admits"},
+		{ReadsNotFenced, "reads-not-fenced", "replicas answer reads that were planned before reads have moved", "M20", "durability", "registers", "coordinator.Coordinator.readFence"},
+		{KeptNotCompared, "kept-not-compared", "replicas that stay are not compared where fewer are left", "M3", "durability", "registers", "meta.State.wanting"},
+		{LoserNotCompared, "loser-not-compared", "a node that gains a range is not compared with those that lose it", "M3", "durability", "registers", "movement.choose"},
+		{OneSourceIsEnough, "one-source-is-enough", "a node that gains a range is filled from one replica and not compared with others", "A5", "durability", "registers", "movement.Mover.fillOne"},
+		{SettleSkipped, "settle-skipped", "conditional writes that are decided and not applied are left alone before a range is filled", "P3", "linearizable", "lwt", "node.filler.settle"},
+		{ElectorateWithoutPending, "electorate-without-pending", "those that gain a range have no vote on its conditional writes", "P3", "linearizable", "lwt", "coordinator.tablePlan.electorate"},
+		{FinishedUnheard, "finished-unheard", "a movement ends before all have heard that reads have moved", "M20", "durability", "registers", "meta.State.Advance"},
+		{LeaverDropsHints, "leaver-drops-hints", "a node that leaves takes its hints and batches with it", "H8", "durability", "registers", "node.Node.handOver"},
 	}
 }
 

@@ -215,7 +215,7 @@ func (w *World) look(h *host, n int) time.Duration {
 func (w *World) operate(ctx context.Context, l *life, q node.OperationRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, operateTime)
 	defer cancel()
-	err := l.node.StartOperation(ctx, q)
+	_, err := l.node.StartOperations(ctx, []node.OperationRequest{q})
 	w.trace.add("operation", "%s %s at %d: %v", q.Kind, q.Host, l.h.i, err)
 	if err != nil {
 		w.note("operations refused: "+q.Kind, 1)
@@ -267,13 +267,22 @@ func (w *World) move(ctx context.Context, f Fault) bool {
 	return w.operate(ctx, l, q) == nil
 }
 
-// replicas are what replication is changed to, more often what clients are used to.
-var replicas = []int{3, 3, 2, 3, 1, 4, 3, 5}
+// replicasOf returns what replication is changed to, more often what clients are used to.
+func (p *plan) replicasOf(f Fault) int {
+	all := []int{3, 3, 2, 3, 1, 4, 3, 5}
+	switch {
+	case p.scenario.rf == 1:
+		all = []int{1, 2, 1, 3}
+	case p.scenario.loses(): // what one machine alone had is lost with it
+		all = []int{3, 3, 2, 3, 3, 4, 3, 5}
+	}
+	return all[f.Arg%int64(len(all))]
+}
 
 // alter changes the replication of a workload's keyspace.
 func (w *World) alter(ctx context.Context, f Fault) bool {
 	load := w.loads[int(f.Arg>>4)%len(w.loads)]
-	rf := min(replicas[f.Arg%int64(len(replicas))], len(w.inUse()))
+	rf := min(w.plan.replicasOf(f), w.staying())
 	q := fmt.Sprintf("ALTER KEYSPACE %s WITH replication = {'class': 'NetworkTopologyStrategy', 'datacenter1': %d}", load.Keyspace(), rf)
 	err := workload.Tell(ctx, env{w, "operator"}, w.hosts[f.Host].i, q)
 	w.trace.add("alter", "%s: %v", q, err)
@@ -281,6 +290,16 @@ func (w *World) alter(ctx context.Context, f Fault) bool {
 		w.note("operations refused: alter", 1)
 	}
 	return err == nil
+}
+
+// staying counts the nodes that serve clients and were not told to leave: no keyspace gets more replicas.
+func (w *World) staying() (n int) {
+	for _, l := range w.serving() {
+		if !l.h.leaves.Load() {
+			n++
+		}
+	}
+	return max(n, 1)
 }
 
 // abort ends one of the operations under way, if it can be ended.
@@ -371,7 +390,7 @@ func (w *World) makeUp(ctx context.Context, h *host) {
 		}
 		if h.heir != nil {
 			w.awaitServing(ctx, h.heir)
-		} else if l := w.adviser(h); l != nil && isRefused(w.operate(ctx, l, node.OperationRequest{Kind: "remove", Host: w.idOf(h)})) {
+		} else if l := w.adviser(h); l != nil && !underWay(l, w.idOf(h)) && isRefused(w.operate(ctx, l, node.OperationRequest{Kind: "remove", Host: w.idOf(h)})) {
 			refusals++
 		}
 		if !sleep(ctx, w.look(h, i)+againAfter) {
@@ -381,6 +400,11 @@ func (w *World) makeUp(ctx context.Context, h *host) {
 	w.retire(h, "lost")
 	w.endLosing()
 	w.bringBack()
+}
+
+// underWay tells whether a node knows of an operation on another.
+func underWay(l *life, id string) bool {
+	return slices.ContainsFunc(l.node.Operations().Operations, func(o node.OperationStatus) bool { return o.HostID == id || o.Replaces == id })
 }
 
 // refusalsMax is how often a removal may be refused before the operator has the node replaced: nobody may have noticed that it is dead, or

@@ -102,6 +102,7 @@ func Scenarios() []Scenario {
 		{Name: "moves", faults: slices.Concat(operators, disturbances), every: 2 * time.Second, lossMax: 2, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}, moves: true, most: 7},
 		{Name: "losses", faults: slices.Concat(operators, []weight{{Replace, 6}, {Remove, 3}}, disturbances), every: 2 * time.Second, lossMax: 2, skewMax: 50 * time.Millisecond,
 			nodes: [2]int{4, 5}, moves: true, most: 7},
+		{Name: "shards", faults: slices.Concat(operators, operators, network, []weight{{Crash, 4}}), every: time.Second, lossMax: 2, nodes: [2]int{3, 5}, rf: 1, moves: true, most: 7},
 		{Name: "flips", faults: []weight{{BitFlip, 4}, {Crash, 1}}, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, logFlips: true},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 )
@@ -274,6 +275,9 @@ func (m *Mover) tell(p Progress) {
 
 // fill works on the plan of s until it is done, changes, or cannot go on for now.
 func (m *Mover) fill(ctx context.Context, s *meta.State) (again bool, err error) {
+	if planted.On(planted.CleanedBeforeSwitch) {
+		_ = m.o.Clean(ctx, s)
+	}
 	if !slices.Contains(s.Reporters(), m.o.Self) {
 		return false, nil
 	}
@@ -393,7 +397,10 @@ func (m *Mover) fillAll(ctx context.Context, s *meta.State, todo []Fill, p Progr
 }
 
 func (m *Mover) fillOne(ctx context.Context, f Fill) error {
-	if f.Source.IsZero() && len(f.Compare) == 0 {
+	if planted.On(planted.OneSourceIsEnough) {
+		f.Compare = nil
+	}
+	if f.Source.IsZero() && len(f.Compare) == 0 || planted.On(planted.ServedBeforeFilled) {
 		return nil
 	}
 	return m.o.Filler.Fill(ctx, f, func(bytes int64) { m.moved.Add(bytes) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
@@ -178,7 +179,9 @@ func choose(s *meta.State, self ring.HostID, keyspace string, m *ring.Movement, 
 	case len(here)+len(there) < need:
 		return Fill{}, &TooFew{keyspace, m.Range, len(here) + len(there) + mine, need + mine, ""}
 	}
-	loses := func(id ring.HostID) bool { return slices.Contains(m.Losses, id) }
+	loses := func(id ring.HostID) bool {
+		return slices.Contains(m.Losses, id) && !planted.On(planted.LoserNotCompared)
+	}
 	rank := func(id ring.HostID) int {
 		if loses(id) {
 			return 0
