@@ -93,6 +93,32 @@ func TestMovement_PlannedInTheBody(t *testing.T) {
 	})
 }
 
+// TestMovement_NoOwner: a write that was planned under the right RingEpoch and comes to a node that is no replica is refused.
+func TestMovement_NoOwner(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := moving(t, nil)
+		pk := c.keyJoining(1)
+		var sent []message
+		c.setFault(func(m message) action {
+			if m.verb == coordinator.VerbMutate {
+				m.body, m.to = bytes.Clone(m.body), 3
+				sent = append(sent, m)
+			}
+			return action{}
+		})
+		c.mustWrite(0, coordinator.All, c.put(c.wide, pk, "a", 1, "x"))
+		c.setFault(nil)
+		for _, m := range sent {
+			if status, _, err := c.call(m); err != nil || status != rpc.StatusNotOwner {
+				t.Errorf("a node that is no replica says %s %v", status, err)
+			}
+		}
+		if got := c.has(3, c.wide, pk); len(sent) == 0 || got != "" {
+			t.Errorf("%d writes were sent, and it has %q", len(sent), got)
+		}
+	})
+}
+
 // call sends a message again, in a frame of the sender's newest epoch.
 func (c *cluster) call(m message) (rpc.Status, []byte, error) {
 	body, status, err := c.nodes[m.from].rpc.Call(c.t.Context(), c.nodes[m.to].id, rpc.Data, m.verb, m.body)

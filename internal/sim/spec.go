@@ -73,6 +73,8 @@ type Scenario struct {
 	// moves: nodes have what brings them rows, and machines that can join stand by.
 	moves bool
 	most  int // members at once in a scenario that moves
+	// strong: all writes are made at a quorum, for what less have acknowledged may be lost by design.
+	strong bool
 }
 
 // Scenarios returns all scenarios, in a fixed order.
@@ -101,8 +103,10 @@ func Scenarios() []Scenario {
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
 		{Name: "moves", faults: slices.Concat(operators, disturbances), every: 2 * time.Second, lossMax: 2, skewMax: 50 * time.Millisecond, nodes: [2]int{3, 5}, moves: true, most: 7},
 		{Name: "losses", faults: slices.Concat(operators, []weight{{Replace, 6}, {Remove, 3}}, disturbances), every: 2 * time.Second, lossMax: 2, skewMax: 50 * time.Millisecond,
-			nodes: [2]int{4, 5}, moves: true, most: 7},
+			nodes: [2]int{4, 5}, moves: true, most: 7, strong: true},
 		{Name: "shards", faults: slices.Concat(operators, operators, network, []weight{{Crash, 4}}), every: time.Second, lossMax: 2, nodes: [2]int{3, 5}, rf: 1, moves: true, most: 7},
+		{Name: "unhinted", faults: slices.Concat([]weight{{Alter, 12}, {Join, 4}, {Decommission, 4}}, network, []weight{{Crash, 4}}), every: time.Second, lossMax: 5, nodes: [2]int{4, 5}, moves: true,
+			most: 7, hintsOff: true, strong: true},
 		{Name: "flips", faults: []weight{{BitFlip, 4}, {Crash, 1}}, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, logFlips: true},
 	}
 }
@@ -117,7 +121,7 @@ func (s *Scenario) options(o workload.Options, span time.Duration) workload.Opti
 	if s.rf > 0 {
 		o.RF = s.rf
 	}
-	o.Moving, o.Strong = s.moves, s.loses()
+	o.Moving, o.Strong = s.moves, s.strong
 	if s.purge == 0 {
 		return o
 	}

@@ -157,6 +157,9 @@ type violation struct{ Checker, What string }
 // seed runs one seed and returns what was caught, nil for nothing, and the machine time: of one processor, as the process used it.
 func (h *hunt) seed(ctx context.Context, e *planted.Entry, seed uint64) (*violation, time.Duration) {
 	p := plans[e.Bug].withDefaults(e)
+	if p.test.pkg != "" {
+		return h.test(ctx, e, p.test)
+	}
 	file := filepath.Join(h.dir, fmt.Sprintf("%s.%d.json", e.Name, seed))
 	ctx, cancel := context.WithTimeout(ctx, 10*h.budget)
 	defer cancel()
@@ -173,6 +176,20 @@ func (h *hunt) seed(ctx context.Context, e *planted.Entry, seed uint64) (*violat
 		return expected(rep.Violations, e.Checker, p.strict), cpu
 	}
 	return &violation{"bounded", "the run ended with " + err.Error() + ": " + tail(output)}, cpu
+}
+
+// test runs named tests, which the bug must break, in place of a seed. One run is the whole hunt.
+func (h *hunt) test(ctx context.Context, e *planted.Entry, t test) (*violation, time.Duration) {
+	c := exec.CommandContext(ctx, "go", "test", "-short", "-count=1", "-tags", "planted", "-run", "^("+t.run+")$", "./"+t.pkg)
+	c.Env = append(os.Environ(), "HELENUS_PLANTED="+e.Name)
+	output, err := c.CombinedOutput()
+	cpu := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	if err == nil || ctx.Err() != nil || !strings.Contains(string(output), "--- FAIL: ") {
+		return nil, max(cpu, h.budget)
+	}
+	_, failed, _ := strings.Cut(string(output), "--- FAIL: ")
+	failed, _, _ = strings.Cut(failed, " ")
+	return &violation{t.pkg + " " + failed, tail(output)}, cpu
 }
 
 // expected returns the first violation of the checker that must catch the bug, or else, unless that is all that counts, the first one.

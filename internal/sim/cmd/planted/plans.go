@@ -14,7 +14,11 @@ type plan struct {
 	dense     bool   // few registers, busy clients
 	strict    bool   // no other checker counts: something else may fail there
 	waits     string // what it cannot show itself without; "": nothing
+	test      test   // fails with the bug, where no simulated cluster shows it, or hardly ever; zero: the simulator hunts it
 }
+
+// test names the tests of a package that a bug must break.
+type test struct{ pkg, run string }
 
 func (p plan) withDefaults(e *planted.Entry) plan {
 	if p.scenarios == nil {
