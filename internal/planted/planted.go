@@ -164,7 +164,7 @@ func Catalogue() []Entry {
 		{LoserNotCompared, "loser-not-compared", "a node that gains a range is not compared with those that lose it", "M3", "durability", "registers", "movement.choose"},
 		{OneSourceIsEnough, "one-source-is-enough", "a node that gains a range is filled from one replica and not compared with others", "A5", "durability", "registers", "movement.Mover.fillOne"},
 		{SettleSkipped, "settle-skipped", "conditional writes that are decided and not applied are left alone before a range is filled", "P3", "linearizable", "lwt", "node.filler.settle"},
-		{ElectorateWithoutPending, "electorate-without-pending", "those that gain a range have no vote on its conditional writes", "P3", "linearizable", "lwt", "coordinator.tablePlan.electorate"},
+		{ElectorateWithoutPending, "electorate-without-pending", "those that gain a range have no vote on its conditional writes", "P3", "linearizable", "lwt", "coordinator.tablePlan.electorate, ballotNeed"},
 		{FinishedUnheard, "finished-unheard", "a movement ends before all have heard that reads have moved", "M20", "durability", "registers", "meta.State.Advance"},
 		{LeaverDropsHints, "leaver-drops-hints", "a node that leaves takes its hints and batches with it", "H8", "durability", "registers", "node.Node.handOver"},
 	}

@@ -423,7 +423,7 @@ func (w *World) state() string {
 		}
 		out += "]"
 	}
-	return out
+	return out + w.movement()
 }
 
 const watchEach = 5*time.Second + 13
