@@ -21,6 +21,9 @@ import (
 // errLeft ends a node that is no member any more: cleanly, there is nothing to be done about it.
 var errLeft = errors.New("node: it has left the cluster")
 
+// errNeverJoined ends a node that was to join, or to replace another, and has left instead.
+var errNeverJoined = &formation.Refused{Reason: "its operation was aborted, or it was removed; wipe its data folder to join as a new node", Left: true}
+
 // moves tells whether this node can be sent rows, so that ranges can move.
 func (n *Node) moves() bool {
 	return n.mover != nil && n.log.Current().ClusterVersion >= meta.VersionMovement
@@ -122,7 +125,7 @@ func (n *Node) awaitRanges(ctx context.Context) error {
 		case me == nil || s.Owns(n.home.HostID):
 			return nil
 		case me.State == meta.Left || time.Since(asked) > leftEvery && n.refusedAsLeft(ctx, s):
-			return &formation.Refused{Reason: "its operation was aborted, or it was removed; wipe its data folder to join as a new node", Left: true}
+			return errNeverJoined
 		case n.mover == nil && me.State == meta.Pending:
 			return &formation.Refused{Reason: "it was joining a cluster with rows, which this build cannot bring to it"}
 		case me.State == meta.Leaving: // restarted while it leaves, after the switch: others are read already
@@ -149,9 +152,13 @@ const leftEvery = time.Second
 func (n *Node) watchMembership(ctx context.Context) error {
 	t := time.NewTicker(leftEvery)
 	defer t.Stop()
+	gone := error(errNeverJoined)
 	for {
 		s := n.log.Current()
 		me := s.Node(n.home.HostID)
+		if me != nil && (me.State == meta.Normal || me.State == meta.Leaving) {
+			gone = errLeft
+		}
 		if me != nil && me.State == meta.Leaving && s.Phase() == meta.Switched {
 			n.refuseClients()
 		}
@@ -161,7 +168,7 @@ func (n *Node) watchMembership(ctx context.Context) error {
 			me.State == meta.Leaving && s.Phase() == meta.Switched && me.Switched == s.SwitchedAt && n.refusedAsLeft(ctx, s):
 			n.left.Store(true)
 			n.tellWatcher(ctx)
-			n.services.fail("membership", errLeft)
+			n.services.fail("membership", gone)
 			<-ctx.Done()
 			return nil
 		}
