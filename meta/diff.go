@@ -1,5 +1,11 @@
 package meta
 
+import (
+	"slices"
+
+	"github.com/helenusdb/helenus/ring"
+)
+
 // Diff tells what changed between two states of one cluster, before the older one: membership by host id, then the
 // generations of rows that are gone, then the schema events in the order of schema.Catalog.Diff.
 func Diff(before, after *State) []Event {
@@ -27,8 +33,20 @@ func nodeEvents(events []Event, before, after *State) []Event {
 		case owns && !old.same(n):
 			tell(NodeUpdated, n)
 		}
+		if owned && owns && !slices.Equal(before.readTokens(n.ID), after.readTokens(n.ID)) {
+			tell(NodeMoved, n)
+		}
 	}
 	return events
+}
+
+// readTokens are those by which the node is read: system.peers shows them. Shared.
+func (s *State) readTokens(id ring.HostID) []ring.Token {
+	i, ok := s.Ring.Node(id)
+	if !ok {
+		return nil
+	}
+	return s.Ring.Nodes()[i].Tokens
 }
 
 // same compares what clients and peers act on.

@@ -249,6 +249,7 @@ const (
 	NodeAdded   NodeEventKind = iota + 1 // owns ranges now
 	NodeUpdated                          // address, generation or version changed
 	NodeRemoved
+	NodeMoved // it is read by other tokens
 )
 
 // ErrConflict is returned by Apply when the state has moved on since the command was made, so that it has to be made

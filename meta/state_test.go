@@ -272,3 +272,29 @@ func TestDiffAcrossEpochs(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestDiffOfTokens: that a node has moved is told once, when it is read by its new tokens, also to who skips what is in between; of a move that is aborted nothing is.
+func TestDiffOfTokens(t *testing.T) {
+	s := withKeyspace(t, 3)
+	moved := func(what string, before, after *meta.State, want ...byte) {
+		t.Helper()
+		var got []byte
+		for _, e := range meta.Diff(before, after) {
+			if e.Node != nil && e.Node.Kind == meta.NodeMoved {
+				got = append(got, e.Node.Node.ID[0])
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v have moved, want %v", what, got, want)
+		}
+	}
+	begun := must(t, s, moveTo(2, 12345))
+	moved("it begins", s, begun)
+	moved("it is aborted", begun, must(t, begun, &meta.Command{Kind: meta.AbortOperation, Operation: begun.Operations[0].ID}))
+	there := switched(t, begun)
+	moved("reads move", fill(t, begun), there, 2)
+	over := finished(t, there)
+	moved("it ends", there, over)
+	moved("all of it", s, over, 2)
+	moved("another one joins", over, finished(t, switched(t, must(t, over, &meta.Command{Kind: meta.AddPending, Node: member(4)}))))
+}

@@ -105,6 +105,8 @@ func (s *cqlService) tell(events []meta.Event) {
 			s.mu.Lock()
 			delete(s.told, e.Node.Node.ID)
 			s.mu.Unlock()
+		case e.Node != nil && e.Node.Kind == meta.NodeMoved:
+			s.server.Broadcast(&protocol.Event{Type: protocol.TopologyChange, Change: protocol.MovedNode, Addr: e.Node.Node.Native})
 		case e.Node != nil && e.Node.Kind == meta.NodeAdded: // it may have said that it serves clients before this was known
 			if g := s.n.liveness(); g != nil && e.Node.Node.ID != s.n.home.HostID {
 				if st, ok := g.State(e.Node.Node.ID); ok && st.Alive {

@@ -47,6 +47,7 @@ func (s EventSet) Has(t EventType) bool { return s&(1<<t) != 0 }
 const (
 	NewNode     = "NEW_NODE"
 	RemovedNode = "REMOVED_NODE"
+	MovedNode   = "MOVED_NODE" // it has other tokens; no specification has it, and Cassandra sends it
 
 	StatusUp   = "UP"
 	StatusDown = "DOWN"
@@ -65,7 +66,7 @@ const (
 // Event is the content of an EVENT, and with Type SchemaChange that of a RESULT Schema_change.
 type Event struct {
 	Type   EventType
-	Change string // NewNode, RemovedNode | StatusUp, StatusDown | Created, Updated, Dropped
+	Change string // NewNode, RemovedNode, MovedNode | StatusUp, StatusDown | Created, Updated, Dropped
 
 	Addr netip.AddrPort // topology and status change: the node's native address
 

@@ -115,6 +115,7 @@ func TestErrorGoldenBytes(t *testing.T) {
 func TestEvents(t *testing.T) {
 	for _, e := range []Event{
 		{Type: TopologyChange, Change: NewNode, Addr: netip.MustParseAddrPort("127.0.0.1:9042")},
+		{Type: TopologyChange, Change: MovedNode, Addr: netip.MustParseAddrPort("127.0.0.1:9042")},
 		{Type: StatusChange, Change: StatusDown, Addr: netip.MustParseAddrPort("[2001:db8::7]:19042")},
 		{Type: SchemaChange, Change: Created, Target: TargetKeyspace, Keyspace: "ks"},
 		{Type: SchemaChange, Change: Dropped, Target: TargetTable, Keyspace: "ks", Name: "t"},
