@@ -245,6 +245,13 @@ func (c repairCluster) groups(s *meta.State, keyspace string, spec *repair.Spec)
 			continue
 		}
 		ids := c.chosen(s, p, replicas, spec)
+		if spec.Rebuild != "" {
+			source, ok := c.source(s, ids[1:], spec.Rebuild, p.Ring().Segment(i))
+			if !ok {
+				return nil, fmt.Errorf("keyspace %q has no replica of %s in data centre %q beside this node: name the keyspaces that have", keyspace, p.Ring().Segment(i), spec.Rebuild)
+			}
+			ids = []ring.HostID{ids[0], source}
+		}
 		name := fmt.Sprint(ids)
 		if byReplicas[name] == nil {
 			byReplicas[name] = &group{replicas: ids}
@@ -277,6 +284,9 @@ func (c repairCluster) selfAmong(s *meta.State, spec *repair.Spec) error {
 			return fmt.Errorf("data centre %q does not exist", dc)
 		}
 	}
+	if spec.Rebuild != "" && !slices.Contains(known, spec.Rebuild) {
+		return fmt.Errorf("data centre %q does not exist", spec.Rebuild)
+	}
 	me := c.n.home.HostID
 	if len(spec.DCs) > 0 && !slices.Contains(spec.DCs, s.Node(me).DC) {
 		return errors.New("this node is in none of the data centres: a repair is led by one of the replicas")
@@ -290,6 +300,27 @@ func (c repairCluster) selfAmong(s *meta.State, spec *repair.Spec) error {
 		return errors.New("this node is none of the hosts: a repair is led by one of the replicas")
 	}
 	return nil
+}
+
+// source returns one of the replicas that is in the data centre, one that is alive if there is, another one for neighbouring ranges; ok false: there is none.
+func (c repairCluster) source(s *meta.State, replicas []ring.HostID, dc string, r ring.Range) (id ring.HostID, ok bool) {
+	var up, down []ring.HostID
+	for _, id := range replicas {
+		switch {
+		case s.Node(id).DC != dc:
+		case c.n.alive(id):
+			up = append(up, id)
+		default:
+			down = append(down, id)
+		}
+	}
+	if len(up) == 0 {
+		up = down // its ranges fail, and say why
+	}
+	if len(up) == 0 {
+		return id, false
+	}
+	return up[uint64(r.End)%uint64(len(up))], true
 }
 
 // primary tells whether this node is the first replica of a range: of all, or, when data centres are chosen, of those in them.

@@ -33,6 +33,8 @@ type RepairRequest struct {
 	Preview  bool     `json:"preview,omitempty"`
 	Validate bool     `json:"validate,omitempty"`
 	Full     bool     `json:"full,omitempty"`
+	// Rebuild is the data centre of whose replicas the node is given what it lacks; nothing else is changed. Empty: it is a repair.
+	Rebuild string `json:"rebuild,omitempty"`
 }
 
 // RepairProgress says how far a repair is.
@@ -137,10 +139,12 @@ func (n *Node) repairProgress(r *repair.Report, began time.Time, finished bool) 
 
 // repairSpec resolves a request against the metadata.
 func repairSpec(q *RepairRequest, s *meta.State) (spec repair.Spec, err error) {
-	spec = repair.Spec{Keyspace: q.Keyspace, Tables: q.Tables, Primary: q.Primary, DCs: q.DCs, Preview: q.Preview, Validate: q.Validate, Full: q.Full}
+	spec = repair.Spec{Keyspace: q.Keyspace, Tables: q.Tables, Primary: q.Primary, DCs: q.DCs, Preview: q.Preview, Validate: q.Validate, Full: q.Full, Rebuild: q.Rebuild}
 	switch {
 	case q.Preview && q.Validate:
 		return spec, errors.New("preview and validate exclude each other")
+	case q.Rebuild != "" && (q.Primary || len(q.Hosts) > 0 || len(q.DCs) > 0):
+		return spec, errors.New("a rebuild is of all ranges of the node, from one replica of each in one data centre: it excludes primary, hosts and dcs")
 	case q.Primary && len(q.Hosts) > 0:
 		return spec, errors.New("the primary range with some hosts only would leave the others out: choose one of them")
 	}

@@ -22,7 +22,7 @@ const (
 
 // streamed tells whether an interval in which a replica lacks most is filled by streams.
 func (s *session) streamed(l *merkle.Leaf) bool {
-	if s.o.Stream == nil || s.spec.readOnly() || s.spec.pull {
+	if s.o.Stream == nil || s.spec.readOnly() || s.spec.pull && s.spec.Rebuild == "" {
 		return false
 	}
 	return l.Tallies[sources(l)[0]].Bytes >= fillBytesMin
@@ -70,7 +70,7 @@ func (s *session) fill(ctx context.Context, l *merkle.Leaf) error {
 // fillPart has every replica that lacks most of the leaf fetch a part of it, one after the other.
 func (s *session) fillPart(ctx context.Context, l *merkle.Leaf, tokens ring.Interval, source int) error {
 	for i, r := range s.replicas {
-		if l.Tallies[i].Items >= l.Tallies[source].Items/2 {
+		if l.Tallies[i].Items >= l.Tallies[source].Items/2 || s.spec.pull && i > 0 {
 			continue
 		}
 		if s.spec.pause != nil {

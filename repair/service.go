@@ -135,13 +135,14 @@ type Spec struct {
 	Primary  bool            // only the ranges that this node is the first replica of
 	DCs      []string        // only replicas of these data centres, this node's among them; empty: all
 	Hosts    []ring.HostID   // only these replicas, this node among them; empty: all
+	Rebuild  string          // only this node is given what it lacks, of one replica of each range in this data centre; empty: all replicas are made equal
 
 	Preview  bool // find what differs and count what would be sent, send nothing
 	Validate bool // find the intervals that differ and send nothing
 	Full     bool // read everything again, whatever leaves are kept
 
 	pause func(context.Context) // called before each step; nil: nothing is
-	pull  bool                  // only this node is given what it lacks, and conditional writes are finished already
+	pull  bool                  // only this node is given what it lacks; unless it is rebuilt, conditional writes are finished and what it lacks whole has been streamed already
 }
 
 func (s *Spec) readOnly() bool { return s.Preview || s.Validate }
@@ -155,7 +156,7 @@ type Task struct {
 }
 
 // everybody tells whether a task of the spec is between all replicas of its tokens.
-func (s *Spec) everybody() bool { return len(s.DCs) == 0 && len(s.Hosts) == 0 }
+func (s *Spec) everybody() bool { return len(s.DCs) == 0 && len(s.Hosts) == 0 && s.Rebuild == "" }
 
 // PeerReport says what was sent to one replica, this node too. All may be read at any time.
 type PeerReport struct {
@@ -349,6 +350,7 @@ func (s *Service) Repair(ctx context.Context, spec Spec, begun func(*Report)) (*
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
+	spec.pull = spec.Rebuild != ""
 	epoch := s.o.Cluster.Epoch()
 	tasks, err := s.o.Cluster.Plan(&spec)
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *session) run(ctx context.Context) (differed bool, err error) {
 	if err := s.agree(ctx); err != nil {
 		return false, err
 	}
-	if !s.spec.readOnly() && !s.spec.pull {
+	if !s.spec.readOnly() && (!s.spec.pull || s.spec.Rebuild != "") {
 		if err := s.each(ctx, func(r replica) error {
 			return r.finish(ctx, &finishRequest{s.gen, s.tokens})
 		}); err != nil {

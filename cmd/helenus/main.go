@@ -45,7 +45,7 @@ func root() *cobra.Command {
 	c := &cobra.Command{Use: "helenus", Short: "A Cassandra-compatible wide-column store in one binary",
 		SilenceUsage: true, SilenceErrors: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true}}
 	c.SetFlagErrorFunc(flagError)
-	c.AddCommand(startCommand(), devCommand(), statusCommand(), repairCommand(), shCommand(), benchCommand(), versionCommand())
+	c.AddCommand(startCommand(), devCommand(), statusCommand(), repairCommand(), rebuildCommand(), shCommand(), benchCommand(), versionCommand())
 	c.AddCommand(operatorCommands()...)
 	c.AddCommand(snapshotCommands()...)
 	c.AddCommand(operationCommands()...)

@@ -26,18 +26,7 @@ func repairCommand() *cobra.Command {
 		if len(args) > 0 {
 			q.Keyspace, q.Tables = args[0], args[1:]
 		}
-		p, err := runRepair(c.Context(), t.addr(), &q, c.ErrOrStderr(), !t.json)
-		if err != nil {
-			return err
-		}
-		if t.json {
-			e := json.NewEncoder(c.OutOrStdout())
-			e.SetIndent("", "  ")
-			err = e.Encode(p)
-		} else {
-			err = printRepair(c.OutOrStdout(), p, &q)
-		}
-		return errors.Join(err, repairFailure(p))
+		return leadRepair(c, t, &q)
 	})
 	c.Long = "Compares the ranges that the node replicates with their other replicas and sends each what it lacks, deletions too. " +
 		"Without a keyspace all are repaired. Ctrl-C ends it; what was sent by then stays, and a later repair goes on from there."
@@ -49,6 +38,39 @@ func repairCommand() *cobra.Command {
 	f.StringSliceVar(&q.Hosts, "hosts", nil, "only these replicas, by address or host id, the node among them")
 	f.BoolVar(&q.Preview, "preview", false, "count what would be sent, send nothing")
 	f.BoolVar(&q.Validate, "validate", false, "only find out whether replicas differ")
+	f.BoolVar(&q.Full, "full", false, "read all rows again instead of trusting kept Merkle leaves")
+	return c
+}
+
+// leadRepair has a node repair and prints what came of it.
+func leadRepair(c *cobra.Command, t *target, q *node.RepairRequest) error {
+	p, err := runRepair(c.Context(), t.addr(), q, c.ErrOrStderr(), !t.json)
+	if err != nil {
+		return err
+	}
+	if t.json {
+		e := json.NewEncoder(c.OutOrStdout())
+		e.SetIndent("", "  ")
+		err = e.Encode(p)
+	} else {
+		err = printRepair(c.OutOrStdout(), p, q)
+	}
+	return errors.Join(err, repairFailure(p))
+}
+
+func rebuildCommand() *cobra.Command {
+	var q node.RepairRequest
+	c := operator("rebuild DC [keyspace] [tables...]", "Give a node what it lacks of its ranges from the replicas in a data centre", cobra.MinimumNArgs(1), func(c *cobra.Command, t *target, args []string) error {
+		q.Rebuild = args[0]
+		if len(args) > 1 {
+			q.Keyspace, q.Tables = args[1], args[2:]
+		}
+		return leadRepair(c, t, &q)
+	})
+	c.Long = "Compares every range that the node replicates with one live replica in the data centre, and takes from it what the node lacks, deletions too; nothing is changed elsewhere. " +
+		"Without a keyspace all are rebuilt. Ctrl-C ends it; what has come stays, and a later rebuild goes on from there."
+	f := c.Flags()
+	f.BoolVar(&q.Preview, "preview", false, "count what would be sent, send nothing")
 	f.BoolVar(&q.Full, "full", false, "read all rows again instead of trusting kept Merkle leaves")
 	return c
 }
