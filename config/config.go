@@ -64,6 +64,8 @@ type Config struct {
 
 	RepairWithin time.Duration `key:"repair_within" default:"24h" doc:"every range of every table is compared with its other replicas, and mended, within so long; 0: only by helenus repair"`
 
+	AutoReplaceAfter time.Duration `key:"auto_replace_after" default:"0s" doc:"a node that has been down for so long is removed, and the others make up for it, when it is the only one that is down, enough nodes are left and nothing else moves; the same on all nodes. 0: never by itself"`
+
 	MaxConnections   int           `key:"native_transport_max_connections" default:"10000" doc:"client connections"`
 	MaxConnectionsIP int           `key:"native_transport_max_connections_per_ip" default:"5000" doc:"client connections from one address"`
 	InFlight         Bytes         `key:"native_transport_max_request_data_in_flight" default:"256MiB" doc:"bytes of requests and answers in flight; beyond it requests are answered OVERLOADED"`
@@ -246,6 +248,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RepairWithin != 0 && (c.RepairWithin < time.Minute || c.RepairWithin > 365*24*time.Hour) {
 		bad("repair_within", "%s is neither 0 nor within 1m and 8760h", c.RepairWithin)
+	}
+	if c.AutoReplaceAfter != 0 && (c.AutoReplaceAfter < 10*time.Minute || c.AutoReplaceAfter > 365*24*time.Hour) {
+		bad("auto_replace_after", "%s is neither 0 nor within 10m and 8760h", c.AutoReplaceAfter)
 	}
 	if c.AutoSnapshotTTL != 0 && c.AutoSnapshotTTL < time.Minute {
 		bad("auto_snapshot_ttl", "%s is neither 0 nor at least a minute", c.AutoSnapshotTTL)

@@ -226,3 +226,12 @@ func TestNegativeGuardrails(t *testing.T) {
 		}
 	}
 }
+
+// TestAutoReplaceAfter: off, or longer than a restart takes.
+func TestAutoReplaceAfter(t *testing.T) {
+	for text, ok := range map[string]bool{"0": true, "10m": true, "6h": true, "1d": true, "9m59s": false, "-1h": false, "366d": false} {
+		if _, err := Load(nil, []string{"HELENUS_AUTO_REPLACE_AFTER=" + text}); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "auto_replace_after") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -177,7 +177,7 @@ func (n *Node) goLife(f func()) { n.apart.Go(f) }
 func (n *Node) openLog(context.Context) error {
 	log, err := raftlog.New(raftlog.Options{Dir: filepath.Join(n.o.Config.DataDir, storage.MetaDir), FS: n.o.FS, Self: n.home.HostID,
 		Peers: peers{n}, Alive: n.alive, Generation: n.home.Generation, Rand: n.o.intn, OnApply: n.applied, Fatal: n.o.Fatal,
-		ProposeTimeout: n.o.Config.DDLTimeout, Logger: n.o.Logger})
+		ProposeTimeout: n.o.Config.DDLTimeout, AutoRemove: raftlog.AutoRemove{After: n.o.Config.AutoReplaceAfter, Fits: n.madeUpFor}, Logger: n.o.Logger})
 	if err != nil {
 		return err
 	}

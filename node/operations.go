@@ -238,6 +238,17 @@ func fits(kind meta.OperationKind, id ring.HostID, alive bool) error {
 	return nil
 }
 
+// madeUpFor says why what has begun in the state would wait for replicas that are down: raftlog.AutoRemove.Fits.
+func (n *Node) madeUpFor(begun *meta.State) error {
+	if !n.moves() {
+		return errNoMovement
+	}
+	for _, l := range movement.Losses(begun, n.alive) {
+		return fmt.Errorf("keyspace %s has %d ranges with too few replicas up to know every write: remove it by hand, and say what is given up (helenus removenode, helenus force)", l.Keyspace, l.Ranges)
+	}
+	return nil
+}
+
 // AbortOperation ends an operation before its switch.
 func (n *Node) AbortOperation(ctx context.Context, id uint64) error {
 	_, err := n.log.Propose(ctx, func(*meta.State) (*meta.Command, bool, error) {

@@ -75,6 +75,8 @@ type Options struct {
 	// AbsentMax is how long a node that is being sent its rows, or takes the place of another, may be down before the leader aborts its
 	// operation, which holds up all others; default 1 h. Its data folder is of no use then.
 	AbsentMax time.Duration
+	// AutoRemove removes members that stay down. Zero: nobody is removed by itself.
+	AutoRemove AutoRemove
 	// JoinMax is how long a node may be joining before the leader takes its announcement back; default 40 s. User tables
 	// take no writes meanwhile, so it is longer than a member works on a join and not much longer.
 	JoinMax time.Duration

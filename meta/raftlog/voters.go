@@ -27,6 +27,7 @@ type chores struct {
 	silent  map[uint64]int       // by raft id: ticks since a member was heard of
 	joining map[ring.HostID]wait // by host id: for how long a node has been joining
 	absent  map[uint64]int       // by operation: for how many ticks the node that it brings in has been down
+	down    map[ring.HostID]int  // by host id: for how many ticks a member has been dead
 }
 
 // wait counts the ticks of one attempt to join.
@@ -70,6 +71,7 @@ func (s *Service) listen() {
 	c := &s.chores
 	if c.silent == nil {
 		c.silent, c.joining, c.absent = map[uint64]int{}, map[ring.HostID]wait{}, map[uint64]int{}
+		c.down = map[ring.HostID]int{}
 	}
 	s.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		if c.silent[id]++; pr.RecentActive || id == s.id {
@@ -92,6 +94,7 @@ func (s *Service) listen() {
 		}
 	}
 	miss(c.absent, s.log, s.dead)
+	countDown(c.down, s.log, s.dead)
 }
 
 // dead tells whether a member is believed to be down, by the failure detector and by Raft.
@@ -152,7 +155,22 @@ func (s *Service) chore() *meta.Command {
 		s.opts.Logger.Info("the movement of ranges goes on", "phase", s.log.Phase().String(), "plan", c.Plan, "operations", len(s.log.Operations))
 		return c
 	}
-	return raise(s.log)
+	if c := raise(s.log); c != nil {
+		return c
+	}
+	return s.autoRemove()
+}
+
+// autoRemove is the command that removes a member which has been down for Options.AutoRemove.After; nil: none has, or it cannot be.
+func (s *Service) autoRemove() *meta.Command {
+	c, err := overdue(s.chores.down, s.log, int(s.opts.AutoRemove.After/s.opts.Tick), s.opts.AutoRemove.Fits)
+	switch {
+	case err != nil:
+		s.opts.Logger.Error("a member has been down for auto_replace_after and cannot be removed by itself", "down", s.opts.AutoRemove.After.String(), "err", err)
+	case c != nil:
+		s.opts.Logger.Warn("a member has been down for auto_replace_after and is removed: the others make up for it", "host", c.Node.ID.String(), "down", s.opts.AutoRemove.After.String())
+	}
+	return c
 }
 
 // raise is the command that lets the cluster use what all its members, and this build, understand; nil: it does.
