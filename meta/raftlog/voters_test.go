@@ -269,3 +269,34 @@ func TestRaise(t *testing.T) {
 		t.Error("raised to what it is")
 	}
 }
+
+// TestScenario_M19_AReplacedVoterIsOutOfRaft: a voter that is gone loses its seat while it is still being replaced, whoever is slow beside it; once it has left, Raft's membership is without it, and a
+// member that is merely silent stays in it.
+func TestScenario_M19_AReplacedVoterIsOutOfRaft(t *testing.T) {
+	n := func(state meta.NodeState, voter bool) meta.Node {
+		return meta.Node{DC: "dc", Rack: "r", State: state, Voter: voter, Version: meta.Version}
+	}
+	s := stateOf(n(meta.Normal, true), n(meta.Normal, true), n(meta.Normal, true), n(meta.Normal, false), n(meta.Pending, false))
+	s.Nodes[4].Replaces = hostID(1)
+	how := func(id ring.HostID) standing {
+		return standing{ready: id == hostID(0) || id == hostID(3), gone: id == hostID(1)}
+	}
+	if got, want := chooseVoters(s, how), []ring.HostID{hostID(0), hostID(2), hostID(3)}; !slices.Equal(got, want) {
+		t.Errorf("while it is being replaced %v vote, want %v", got, want)
+	}
+	s = stateOf(n(meta.Normal, true), n(meta.Left, false), n(meta.Normal, true), n(meta.Normal, true), n(meta.Normal, false))
+	id := func(i int) uint64 { return raftID(hostID(i)) }
+	have := &pb.ConfState{Voters: []uint64{id(0), id(1), id(2)}, Learners: []uint64{id(3), id(4)}}
+	cc := confChange(s, have)
+	if cc == nil {
+		t.Fatal("Raft's membership stays")
+	}
+	for _, c := range cc.GetChanges() {
+		if remove := c.GetType() == pb.ConfChangeRemoveNode; remove != (c.GetNodeId() == id(1)) {
+			t.Errorf("node %d: %s", c.GetNodeId(), c.GetType())
+		}
+	}
+	if !slices.ContainsFunc(cc.GetChanges(), func(c *pb.ConfChangeSingle) bool { return c.GetNodeId() == id(1) }) {
+		t.Error("the replaced voter stays in Raft")
+	}
+}
