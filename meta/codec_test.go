@@ -181,8 +181,14 @@ func TestGolden(t *testing.T) {
 }
 
 // TestGoldenOfVersion1: what a cluster of version 1 has on its disks is read, and written as its other members know it.
-func TestGoldenOfVersion1(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("testdata", "golden-1.txt"))
+func TestGoldenOfVersion1(t *testing.T) { checkOldGolden(t, "golden-1.txt") }
+
+// TestGoldenOfVersion2 is TestGoldenOfVersion1 of version 2.
+func TestGoldenOfVersion2(t *testing.T) { checkOldGolden(t, "golden-2.txt") }
+
+func checkOldGolden(t *testing.T, file string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil {
 		t.Fatal(err)
 	}
