@@ -112,6 +112,9 @@ func TestScenario_P3_JoiningReplicasVote(t *testing.T) {
 		if _, _, err := c.cas(0, pk, set("y", "z")); !errors.As(err, &u) || u.Required != 3 || u.Alive != 2 {
 			t.Errorf("got %v", err)
 		}
+		if _, err := c.serial(0, pk, coordinator.Serial); !errors.As(err, &u) || u.Required != 3 || u.Alive != 2 {
+			t.Errorf("a serial read: %v", err)
+		}
 		more := newCluster(t, layout{dcs: nodesIn("dc1", 5), joining: 2})
 		pk = more.keyJoining(2)
 		more.mustCAS(0, pk, "", "x")

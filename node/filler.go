@@ -3,12 +3,15 @@ package node
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/helenusdb/helenus/coordinator"
 	"github.com/helenusdb/helenus/internal/planted"
+	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/repair/stream"
 	"github.com/helenusdb/helenus/ring"
@@ -223,13 +226,24 @@ func (n *Node) forgetStreams(ctx context.Context, plan uint64) error {
 	return n.streams.store.dropMarksBeside(ctx, []byte{fillStreams}, now[:8])
 }
 
+// givesUp tells whether a movement goes on although conditional writes are in doubt: too few of those who vote on them are alive, and an operator has forced it.
+func givesUp(err error, s *meta.State) bool {
+	var few *coordinator.Unavailable
+	return errors.As(err, &few) && s.Forced()
+}
+
 // settleRange is what this node does before another one compares with it: repair.Options.Settle.
 func (n *Node) settleRange(ctx context.Context, gen schema.Generation, tokens ring.Interval) (promised int64, err error) {
 	defer n.engine.HoldPurge(gen, rangeOf(tokens))() // when it returns no purge is at work that has not heard of the movement: see keepWhatMoves
 	if err := n.gate.drain(ctx, n.log.Current().RingEpoch); err != nil {
 		return 0, err
 	}
-	if err := n.coord.FinishAll(ctx, gen, tokens); err != nil {
+	err = n.coord.FinishAll(ctx, gen, tokens)
+	if givesUp(err, n.log.Current()) {
+		n.o.Logger.Warn("conditional writes are in doubt that too few replicas are alive to end: the movement was forced and goes on without", "generation", gen, "err", err)
+		err = nil
+	}
+	if err != nil {
 		return 0, err
 	}
 	return n.coord.LatestPromise(gen, tokens)

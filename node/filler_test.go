@@ -118,6 +118,21 @@ func (c *trio) awaitExact(n *Node, keys []string) {
 	}
 }
 
+// TestForcedBesideDoubt: conditional writes that nobody can end any more hold a movement up until it is forced, and nothing else that fails is passed over.
+func TestForcedBesideDoubt(t *testing.T) {
+	few := fmt.Errorf("finish: %w", &coordinator.Unavailable{Level: coordinator.Serial, Required: 2, Alive: 1})
+	for _, c := range []struct {
+		err    error
+		forced bool
+		want   bool
+	}{{few, true, true}, {few, false, false}, {context.DeadlineExceeded, true, false}, {nil, true, false}} {
+		s := &meta.State{Operations: []meta.Operation{{ID: 7, Kind: meta.Replace, Forced: c.forced}}}
+		if got := givesUp(c.err, s); got != c.want {
+			t.Errorf("%v, forced %v: %v", c.err, c.forced, got)
+		}
+	}
+}
+
 // plug is TCP that can be pulled: from then on nothing leaves and nothing comes in.
 type plug struct {
 	tcp
