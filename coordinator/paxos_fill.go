@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/helenusdb/helenus/coordinator/paxos"
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/schema"
 )
@@ -16,6 +17,9 @@ import (
 // FinishAll finishes every conditional write that is accepted on this node and not known to be decided, of partitions whose tokens lie in the interval,
 // also one that a proposer may still be at work on: it then finds that out. The error is that of the first that could not be finished.
 func (c *Coordinator) FinishAll(ctx context.Context, gen schema.Generation, tokens ring.Interval) error {
+	if planted.On(planted.SettleSkipped) {
+		return nil
+	}
 	return c.finishRange(ctx, gen, tokens, math.MaxInt64)
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/helenusdb/helenus/coordinator"
-	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/repair/stream"
@@ -126,9 +125,6 @@ func (f *filler) settle(ctx context.Context, c movement.Fill, others []ring.Host
 		return err
 	}
 	var latest int64
-	if planted.On(planted.SettleSkipped) {
-		return nil
-	}
 	err := f.each(c, func(t *schema.Table, _ ring.Range, iv ring.Interval) error {
 		promised, err := f.n.repair.Settle(ctx, t.Generation, iv, others)
 		latest = max(latest, promised)

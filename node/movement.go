@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/meta/formation"
 	"github.com/helenusdb/helenus/meta/raftlog"
@@ -79,9 +78,6 @@ const handoverEvery = 200 * time.Millisecond
 // handOver waits until no hint and no logged batch is left here that only this node would make good: hints go to nodes that stay, and batches that it
 // has not replayed by itself.
 func (n *Node) handOver(ctx context.Context) error {
-	if planted.On(planted.LeaverDropsHints) {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, n.o.Config.HintWindow)
 	defer cancel()
 	for {

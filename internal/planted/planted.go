@@ -163,10 +163,10 @@ func Catalogue() []Entry {
 		{KeptNotCompared, "kept-not-compared", "replicas that stay are not compared where fewer are left", "M3", "durability", "registers", "meta.State.wanting"},
 		{LoserNotCompared, "loser-not-compared", "a node that gains a range is not compared with those that lose it", "M3", "durability", "registers", "movement.choose"},
 		{OneSourceIsEnough, "one-source-is-enough", "a node that gains a range is filled from one replica and not compared with others", "A5", "durability", "registers", "movement.Mover.fillOne"},
-		{SettleSkipped, "settle-skipped", "conditional writes that are decided and not applied are left alone before a range is filled", "P3", "linearizable", "lwt", "node.filler.settle"},
+		{SettleSkipped, "settle-skipped", "conditional writes that are decided and not applied are left alone before a range is filled", "P3", "linearizable", "lwt", "coordinator.Coordinator.FinishAll"},
 		{ElectorateWithoutPending, "electorate-without-pending", "those that gain a range have no vote on its conditional writes", "P3", "linearizable", "lwt", "coordinator.tablePlan.electorate, ballotNeed"},
 		{FinishedUnheard, "finished-unheard", "a movement ends before all have heard that reads have moved", "M20", "durability", "registers", "meta.State.Advance"},
-		{LeaverDropsHints, "leaver-drops-hints", "a node that leaves takes its hints and batches with it", "H8", "durability", "registers", "node.Node.handOver"},
+		{LeaverDropsHints, "leaver-drops-hints", "a node that leaves takes its hints and batches with it", "H8", "durability", "registers", "coordinator.Coordinator.giveAway"},
 	}
 }
 

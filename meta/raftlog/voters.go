@@ -208,25 +208,31 @@ func isMember(have *pb.ConfState, id uint64) bool {
 // chooseVoters returns who should vote: an odd number of at most meta.VotersMax members that own ranges, spread over
 // racks and data centres, ascending. Those that vote already are kept where that does not spread them worse, whether they
 // can be reached or not, until they are gone for so long that another takes their place, or lost the end of their log. Others
-// must be ready.
+// must be ready. Nodes that are being decommissioned vote until reads move, where those that stay are too few: when several leave at once, one or two that
+// stay would be all that vote. They are fewer than those that stay, which so are a majority without them.
 func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.HostID {
 	type candidate struct {
 		*meta.Node
 		standing
 	}
 	var candidates []candidate
+	staying := 0
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		if n.State != meta.Normal {
+		leaving := n.State == meta.Leaving && decommissioned(s, n.ID)
+		if n.State != meta.Normal && !leaving {
 			continue
 		}
 		st := standings(n.ID)
 		st.gone = st.gone || n.Health != meta.Sound
-		if n.Voter || st.ready && n.Health == meta.Sound {
+		if n.Voter && (!leaving || !st.gone) || st.ready && n.Health == meta.Sound {
 			candidates = append(candidates, candidate{n, st})
+			if !leaving {
+				staying++
+			}
 		}
 	}
-	want := min(meta.VotersMax, len(candidates))
+	want := min(meta.VotersMax, staying+min(len(candidates)-staying, staying-1))
 	if want%2 == 0 {
 		want--
 	}
@@ -234,7 +240,7 @@ func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.Ho
 	var chosen []ring.HostID
 	for len(chosen) < want {
 		best := slices.MinFunc(candidates, func(a, b candidate) int {
-			return cmp.Or(first(!a.gone, !b.gone), cmp.Compare(racks[[2]string{a.DC, a.Rack}], racks[[2]string{b.DC, b.Rack}]),
+			return cmp.Or(first(a.State == meta.Normal, b.State == meta.Normal), first(!a.gone, !b.gone), cmp.Compare(racks[[2]string{a.DC, a.Rack}], racks[[2]string{b.DC, b.Rack}]),
 				cmp.Compare(dcs[a.DC], dcs[b.DC]), first(a.Voter, b.Voter), a.ID.Compare(b.ID))
 		})
 		racks[[2]string{best.DC, best.Rack}]++
@@ -244,6 +250,12 @@ func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.Ho
 	}
 	slices.SortFunc(chosen, ring.HostID.Compare)
 	return chosen
+}
+
+// decommissioned tells whether a node is leaving and still is read.
+func decommissioned(s *meta.State, id ring.HostID) bool {
+	o := s.OperationOn(id)
+	return s.Phase() == meta.Filling && o != nil && o.Kind == meta.Decommission
 }
 
 // first orders those with the property before those without.

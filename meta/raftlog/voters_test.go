@@ -29,6 +29,18 @@ func stateOf(nodes ...meta.Node) *meta.State {
 	return &meta.State{Nodes: nodes}
 }
 
+// leavingOf is stateOf with nodes, all but so many, that are being decommissioned; switched is 0 while they are read.
+func leavingOf(staying int, switched uint64, nodes ...meta.Node) *meta.State {
+	s := stateOf(nodes...)
+	s.SwitchedAt = switched
+	for i := range s.Nodes[staying:] {
+		n := &s.Nodes[staying+i]
+		n.State = meta.Leaving
+		s.Operations = append(s.Operations, meta.Operation{ID: uint64(i + 1), Kind: meta.Decommission, Node: n.ID})
+	}
+	return s
+}
+
 func allReady(ring.HostID) standing { return standing{ready: true} }
 
 func TestChooseVoters(t *testing.T) {
@@ -59,6 +71,12 @@ func TestChooseVoters(t *testing.T) {
 		{"one that is gone does not", stateOf(n("a", true), n("a", true), n("a", true), n("a", false)), gone(1), []int{0, 2, 3}},
 		{"unless nobody can take its place", stateOf(n("a", true), n("a", true), n("a", true)), gone(1), []int{0, 1, 2}},
 		{"leaving and joining nodes do not vote", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "b", State: meta.Pending}, meta.Node{DC: "dc", Rack: "b", State: meta.Leaving, Voter: true}), allReady, []int{0}},
+		{"of four, two that leave: one of them votes until reads move", leavingOf(2, 0, n("a", true), n("a", true), n("a", true), n("a", false)), allReady, []int{0, 1, 2}},
+		{"but not if it is gone", leavingOf(2, 0, n("a", true), n("a", true), n("a", true), n("a", false)), gone(2), []int{0, 1, 3}},
+		{"and not once reads have moved", leavingOf(2, 9, n("a", true), n("a", true), n("a", true), n("a", false)), allReady, []int{0}},
+		{"those that stay come first", leavingOf(2, 0, n("a", false), n("a", false), n("b", true), n("a", false)), allReady, []int{0, 1, 2}},
+		{"one that leaves two is not half", leavingOf(2, 0, n("a", true), n("a", true), n("a", true)), allReady, []int{0, 1, 2}},
+		{"two that leave one have no vote", leavingOf(1, 0, n("a", true), n("a", true), n("a", true)), allReady, []int{0}},
 		{"one that lost the end of its log keeps its seat", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Voter: true, Health: meta.Suspect}, n("a", true)), ready(0, 2), []int{0, 1, 2}},
 		{"unless another is ready", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Voter: true, Health: meta.Healing}, n("a", true), n("a", false)), allReady, []int{0, 2, 3}},
 		{"and gets none before it is sound", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Health: meta.Healing}, n("a", false)), allReady, []int{0}},
