@@ -151,7 +151,7 @@ func (s *Service) chore() *meta.Command {
 		s.opts.Logger.Warn("a node that was being sent its rows has been down for long, and its operation is aborted: others wait for it", "operation", o.String(), "down", s.opts.AbsentMax.String())
 		return &meta.Command{Kind: meta.AbortOperation, Operation: o.ID}
 	}
-	if c := s.log.Advance(s.dead); c != nil {
+	if c := s.log.Advance(s.dead); c != nil && (c.Kind != meta.Finish || !s.leaversVote()) {
 		s.opts.Logger.Info("the movement of ranges goes on", "phase", s.log.Phase().String(), "plan", c.Plan, "operations", len(s.log.Operations))
 		return c
 	}
@@ -171,6 +171,13 @@ func (s *Service) autoRemove() *meta.Command {
 		s.opts.Logger.Warn("a member has been down for auto_replace_after and is removed: the others make up for it", "host", c.Node.ID.String(), "down", s.opts.AutoRemove.After.String())
 	}
 	return c
+}
+
+// leaversVote tells whether Raft still counts on nodes that end with the movement: first they have to be taken out of its voters.
+func (s *Service) leaversVote() bool {
+	return slices.ContainsFunc(s.log.Nodes, func(n meta.Node) bool {
+		return n.State == meta.Leaving && !n.Voter && slices.Contains(s.store.conf.GetVoters(), raftID(n.ID))
+	})
 }
 
 // raise is the command that lets the cluster use what all its members, and this build, understand; nil: it does.
@@ -209,12 +216,9 @@ func isMember(have *pb.ConfState, id uint64) bool {
 // racks and data centres, ascending. Those that vote already are kept where that does not spread them worse, whether they
 // can be reached or not, until they are gone for so long that another takes their place, or lost the end of their log. Others
 // must be ready. Nodes that are being decommissioned vote until reads move, where those that stay are too few: when several leave at once, one or two that
-// stay would be all that vote. They are fewer than those that stay, which so are a majority without them.
+// stay would be all that vote. They are fewer than those that stay, which so are a majority without them. No change leads to voters most of whom do not
+// answer: it could never be made, nor anything after it; then fewer vote, and if nobody answers those that do now.
 func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.HostID {
-	type candidate struct {
-		*meta.Node
-		standing
-	}
 	var candidates []candidate
 	staying := 0
 	for i := range s.Nodes {
@@ -236,11 +240,44 @@ func chooseVoters(s *meta.State, standings func(ring.HostID) standing) []ring.Ho
 	if want%2 == 0 {
 		want--
 	}
+	chosen := pick(candidates, want, false)
+	if slices.Equal(chosen, s.Voters()) {
+		return chosen
+	}
+	for n := want; n > 0 && !answers(chosen, standings); n -= 2 {
+		chosen = pick(candidates, n, true)
+	}
+	if len(chosen) > 0 && !answers(chosen, standings) {
+		return s.Voters()
+	}
+	return chosen
+}
+
+// candidate is a node that may vote.
+type candidate struct {
+	*meta.Node
+	standing
+}
+
+// answers tells whether most of the voters answer.
+func answers(voters []ring.HostID, standings func(ring.HostID) standing) bool {
+	n := 0
+	for _, id := range voters {
+		if standings(id).ready {
+			n++
+		}
+	}
+	return n > len(voters)/2
+}
+
+// pick takes the best candidates, ascending; readyFirst puts those that answer before all others.
+func pick(candidates []candidate, want int, readyFirst bool) []ring.HostID {
+	candidates = slices.Clone(candidates)
 	racks, dcs := map[[2]string]int{}, map[string]int{}
 	var chosen []ring.HostID
 	for len(chosen) < want {
 		best := slices.MinFunc(candidates, func(a, b candidate) int {
-			return cmp.Or(first(a.State == meta.Normal, b.State == meta.Normal), first(!a.gone, !b.gone), cmp.Compare(racks[[2]string{a.DC, a.Rack}], racks[[2]string{b.DC, b.Rack}]),
+			return cmp.Or(first(readyFirst && a.ready, readyFirst && b.ready), first(a.State == meta.Normal, b.State == meta.Normal), first(!a.gone, !b.gone), cmp.Compare(racks[[2]string{a.DC, a.Rack}], racks[[2]string{b.DC, b.Rack}]),
 				cmp.Compare(dcs[a.DC], dcs[b.DC]), first(a.Voter, b.Voter), a.ID.Compare(b.ID))
 		})
 		racks[[2]string{best.DC, best.Rack}]++

@@ -75,6 +75,8 @@ func TestChooseVoters(t *testing.T) {
 		{"but not if it is gone", leavingOf(2, 0, n("a", true), n("a", true), n("a", true), n("a", false)), gone(2), []int{0, 1, 3}},
 		{"and not once reads have moved", leavingOf(2, 9, n("a", true), n("a", true), n("a", true), n("a", false)), allReady, []int{0}},
 		{"those that stay come first", leavingOf(2, 0, n("a", false), n("a", false), n("b", true), n("a", false)), allReady, []int{0, 1, 2}},
+		{"and of those that stay one that answers, when the other would be alone", leavingOf(2, 9, n("a", true), n("a", true), n("a", true), n("a", false)), ready(1, 2, 3), []int{1}},
+		{"nobody answers: nothing changes", leavingOf(2, 9, n("a", true), n("a", true), n("a", true), n("a", false)), ready(3), []int{0, 1, 2}},
 		{"one that leaves two is not half", leavingOf(2, 0, n("a", true), n("a", true), n("a", true)), allReady, []int{0, 1, 2}},
 		{"two that leave one have no vote", leavingOf(1, 0, n("a", true), n("a", true), n("a", true)), allReady, []int{0}},
 		{"one that lost the end of its log keeps its seat", stateOf(n("a", true), meta.Node{DC: "dc", Rack: "a", Voter: true, Health: meta.Suspect}, n("a", true)), ready(0, 2), []int{0, 1, 2}},
