@@ -48,7 +48,7 @@ race() {
 }
 
 # simulate runs SIMULATE_SEEDS (30) seeds of internal/sim from SIMULATE_FIRST (1) on: the same ones each time, so that a change is judged by
-# what it changes. SIMULATE_FOR (10m) ends it earlier.
+# what it changes. SIMULATE_FOR (10m) ends it earlier. Then SIMULATE_MOVES (8) seeds of the scenarios in which ranges move.
 # Campaigns with new seeds: make simulate.
 simulate() {
   step "simulated clusters: one seed is one run"
@@ -56,6 +56,9 @@ simulate() {
   step "simulated clusters: ${SIMULATE_SEEDS:-30} seeds"
   go run ./internal/sim/cmd/simulate -seeds "${SIMULATE_SEEDS:-30}" -for "${SIMULATE_FOR:-10m}" -first "${SIMULATE_FIRST:-1}" \
     -scenario "${SIMULATE_SCENARIOS:-registers,quorum,crashes,clocks,disks,flips}" -swarm -json "$CACHE/simulate.json"
+  step "simulated clusters in which ranges move: ${SIMULATE_MOVES:-8} seeds"
+  go run ./internal/sim/cmd/simulate -seeds "${SIMULATE_MOVES:-8}" -for "${SIMULATE_FOR:-10m}" -first 301 -virtual 30s \
+    -scenario moves,losses,shards,unhinted -json "$CACHE/moves.json"
 }
 
 # planted proves the checkers: the simulator has to find these planted bugs, one of each kind. make planted hunts all of them.
