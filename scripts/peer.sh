@@ -75,7 +75,7 @@ tool() { # tool N COMMAND...
 
 rows() {
   # shellcheck disable=SC2046
-  "$JAVA" -Xmx1g $(opened) -Dlogback.configurationFile=logback-tools.xml -Dcassandra.storagedir="$PEER_DIR/rows" \
+  "$JAVA" -Xmx2g $(opened) -Dlogback.configurationFile=logback-tools.xml -Dcassandra.storagedir="$PEER_DIR/rows" \
     -Dcassandra.config="file://$PEER_DIR/node1/conf/cassandra.yaml" -cp "$PEER_DIR/node1/conf:$PEER_DIR/lib/*" scripts/peer/Rows.java "$@"
 }
 

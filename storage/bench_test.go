@@ -178,3 +178,20 @@ func BenchmarkScan(b *testing.B) {
 	}
 	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// BenchmarkTally: one pass over all rows, in buckets of 16 KiB, without kept leaves: what the first repair of a table costs, and any full one.
+func BenchmarkTally(b *testing.B) {
+	e := openTest(b, benchOptions(b))
+	defer e.Close()
+	load(b, e, benchRows)
+	if err := e.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	rows := uint64(0)
+	for rows < uint64(b.N) {
+		rows += tally(b, e, TallyRequest{Generation: genPlain, At: row.Purge{Now: 1, GCBefore: row.NoTimestamp}, Tokens: allTokens}).Items
+	}
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+}
