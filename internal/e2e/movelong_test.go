@@ -200,9 +200,7 @@ func TestMovementLong(t *testing.T) {
 	for _, p := range c.nodes[:3] {
 		before[p] = p.streamedIn()
 	}
-	for _, p := range c.nodes[3:6] {
-		c.nodes[0].helenus("decommission", p.addr)
-	}
+	c.nodes[0].helenus("decommission", c.addr(3), c.addr(4), c.addr(5))
 	for _, p := range c.nodes[3:6] {
 		if code := p.exited(longWait); code != 0 {
 			t.Errorf("a node that left ended with %d", code)
@@ -309,17 +307,21 @@ func TestMovementKills(t *testing.T) {
 		for _, who := range []string{"itself", "a source", "the leader of the log"} {
 			guest := c.joins(slow...)
 			killed := c.killAt(rng, victims[who](guest))
-			c.nodes[0].sees(4, moveWait)
+			for _, p := range c.nodes { // the one that was killed is back
+				p.sees(4, moveWait)
+			}
 			c.nodes[0].quietMovement(moveWait)
 			t.Logf("round %d: %s was killed %s after a join began: the node is a member", round+1, who, killed)
 
-			c.nodes[1].helenus("decommission", guest.addr)
+			c.nodes[1].helenus("decommission", "--wait=false", guest.addr)
 			victim := victims[who](guest)
 			killed = c.killAt(rng, victim)
 			if code := guest.exited(moveWait); code != 0 && victim != guest {
 				t.Errorf("a node that left ended with %d", code)
 			}
-			c.nodes[0].sees(3, moveWait)
+			for _, p := range c.nodes[:3] {
+				p.sees(3, moveWait)
+			}
 			c.nodes[0].quietMovement(moveWait)
 			t.Logf("round %d: %s was killed %s after a decommission began: the node has left", round+1, who, killed)
 			c.nodes = c.nodes[:3]
