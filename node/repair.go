@@ -55,6 +55,10 @@ func (s repairStore) Tally(ctx context.Context, q repair.Tally) (row.Tally, ring
 	return s.e.Tally(ctx, &storage.TallyRequest{Generation: q.Generation, At: q.At, Tokens: q.Tokens, Keep: q.Keep, Fresh: q.Fresh, Until: q.Until})
 }
 
+func (s repairStore) TallyParts(ctx context.Context, q repair.Tally, parts []ring.Interval) ([]row.Tally, error) {
+	return s.e.TallyParts(ctx, &storage.TallyRequest{Generation: q.Generation, At: q.At}, parts)
+}
+
 // Apply commits mutations in as many batches as they need, each durable before the next begins.
 func (s repairStore) Apply(ctx context.Context, ms []row.Mutation) error {
 	b := &batch{Batch: s.e.NewBatch(), gate: s.gate}

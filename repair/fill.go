@@ -50,7 +50,8 @@ func sources(l *merkle.Leaf) []int {
 func (s *session) fill(ctx context.Context, l *merkle.Leaf) error {
 	from := sources(l)
 	most := &l.Tallies[from[0]]
-	parts := cut(l.Tokens, int(min(most.Bytes/fillPartBytes+1, fillPartsMax)))
+	lanes := uint64(len(from)) // each gets as many parts
+	parts := cut(l.Tokens, int(min(most.Bytes/(fillPartBytes*lanes)+1, fillPartsMax)*lanes))
 	errs := make([]error, len(from))
 	var wg sync.WaitGroup
 	for lane, source := range from {

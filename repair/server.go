@@ -141,13 +141,23 @@ func (l local) tally(ctx context.Context, q *tallyRequest) (a tallyAnswer, err e
 		return a, err
 	}
 	until := time.Now().Add(tallyTime)
-	for _, s := range q.spans {
-		t, covered, err := l.o.Store.Tally(ctx, Tally{Generation: q.generation, At: q.at, Tokens: s, Keep: q.keep, Fresh: q.fresh, Until: until})
+	for rest := q.spans; len(rest) > 0; rest = q.spans[len(a.tallies):] {
+		if !q.keep && !q.fresh {
+			ts, err := l.o.Store.TallyParts(ctx, Tally{Generation: q.generation, At: q.at}, rest)
+			if err != nil {
+				return a, err
+			}
+			if len(ts) > 0 {
+				a.tallies, a.covered = append(a.tallies, ts...), rest[len(ts)-1].Last
+				continue
+			}
+		}
+		t, covered, err := l.o.Store.Tally(ctx, Tally{Generation: q.generation, At: q.at, Tokens: rest[0], Keep: q.keep, Fresh: q.fresh, Until: until})
 		if err != nil {
 			return a, err
 		}
 		a.tallies, a.covered = append(a.tallies, t), covered
-		if covered < s.Last || !time.Now().Before(until) {
+		if covered < rest[0].Last || !time.Now().Before(until) {
 			break
 		}
 	}

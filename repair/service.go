@@ -35,6 +35,8 @@ type Store interface {
 	Read(cmd *row.Command, page *row.Page) error
 	// Tally returns the tally of tokens from the first up to covered, which is the last one unless Until came first.
 	Tally(ctx context.Context, q Tally) (t row.Tally, covered ring.Token, err error)
+	// TallyParts returns the tallies of as many of the first of parts, ascending intervals, as are best read together, which is soon done; none: the first is asked for by Tally. Of q it takes Generation and At.
+	TallyParts(ctx context.Context, q Tally, parts []ring.Interval) ([]row.Tally, error)
 	// Apply makes mutations durable before it returns.
 	Apply(ctx context.Context, ms []row.Mutation) error
 	// Dropped tells which cells of a table do not count because their column was dropped; nil: none.

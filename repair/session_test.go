@@ -35,6 +35,9 @@ func (f *fakeStore) Read(_ *row.Command, page *row.Page) error { *page = row.Pag
 func (f *fakeStore) Tally(_ context.Context, q Tally) (row.Tally, ring.Token, error) {
 	return f.tally, q.Tokens.Last, nil
 }
+func (f *fakeStore) TallyParts(context.Context, Tally, []ring.Interval) ([]row.Tally, error) {
+	return nil, nil
+}
 func (f *fakeStore) Apply(_ context.Context, ms []row.Mutation) error {
 	f.applied += len(ms)
 	return nil

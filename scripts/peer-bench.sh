@@ -7,7 +7,7 @@
 #   scripts/peer-bench.sh [one] [three] [cas] [repair]     all by default
 #
 # ROWS1 (500000), ROWS3 (200000), SECONDS_EACH (20), WARM (15s), CONNS (8), DEPTH (16), HEAP1 (4g), HEAP3 (2g),
-# ONLY=helenus leaves Cassandra out, WORK (.cache/peer-bench), OUT ($WORK/report.md), NET (127.0.8: Helenus; Cassandra is on PEER_NET, 127.0.9)
+# ONLY=helenus leaves Cassandra out (of repair ONLY=cassandra Helenus), WORK (.cache/peer-bench), OUT ($WORK/report.md), NET (127.0.8: Helenus; Cassandra is on PEER_NET, 127.0.9)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROWS1=${ROWS1:-500000} ROWS3=${ROWS3:-200000} SECONDS_EACH=${SECONDS_EACH:-20} WARM=${WARM:-15s}

@@ -24,7 +24,9 @@ cpu() { local p t=0; for p in "$@"; do t=$((t + $(awk '{print $14 + $15}' "/proc
 
 # mend NAME FLAGS...: helenus repair, and a line of facts about it: seconds, seconds of CPU, rows sent, bytes of rows, bytes of messages.
 mend() {
-  local began before took; before=$(cpu "${pids[@]}") began=$(now)
+  local began before took
+  sleep 5 # what was just written is flushed and compacted: the other one's rows are imported in that state
+  before=$(cpu "${pids[@]}") began=$(now)
   "$BIN" repair --host "$NET.1" --json bench kv "${@:2}" > "$WORK/repair.json"
   took=$(since "$began")
   fact "repair.helenus.$1" "$took,$(awk -v a="$before" -v b="$(cpu "${pids[@]}")" 'BEGIN { printf "%.2f", b - a }'),$(python3 -c '
@@ -74,20 +76,31 @@ peer_mend() {
   ./scripts/peer.sh nodetool 1 repair -full bench "$2" > "$WORK/repair.log"
   fact "repair.cassandra.$1" "$(python3 -c '
 import datetime, re, sys
-t = [datetime.datetime.strptime(m, "%Y-%m-%d %H:%M:%S,%f") for m in re.findall(r"^\[([^]]+)\]", sys.stdin.read(), re.M)]
-print("%.3f" % (t[-1] - t[0]).total_seconds())' < "$WORK/repair.log"),$(awk -v a="$before" -v b="$(cpu "${list[@]}")" 'BEGIN { printf "%.2f", b - a }'),,,$(($(peer_sent) - sent))"
+lines = sys.stdin.read().splitlines()
+def at(text):
+    return [datetime.datetime.strptime(l[1:24], "%Y-%m-%d %H:%M:%S,%f") for l in lines if text in l]
+begun, ended = at("Starting repair command"), at(" finished in ")
+said = re.search(r" finished in (?:(\d+) minutes? ?)?(?:(\d+) seconds?)?", "\n".join(lines))
+print("%.3f" % ((ended[0] - begun[0]).total_seconds() if begun else 60 * int(said[1] or 0) + int(said[2] or 0)))  # it may lose its first line
+' < "$WORK/repair.log"),$(awk -v a="$before" -v b="$(cpu "${list[@]}")" 'BEGIN { printf "%.2f", b - a }'),,,$(($(peer_sent) - sent))"
   tail -n 1 "$WORK/facts"
 }
 
 # peer_rows NAME TABLE NODES COUNT imports the first rows into a table of some nodes, as sstables that are written once for each name. ROWS_DIR keeps them for another run.
 peer_rows() {
-  local dir=${ROWS_DIR:-$WORK/rows}/$1 n
-  if [ ! -f "$dir/.complete" ]; then
-    rm -rf "$dir"
-    ./scripts/peer.sh rows "$dir" bench kv 0 "$4"
-    touch "$dir/.complete"
+  local kept=${ROWS_DIR:-$WORK/rows}/$1 dir=$WORK/import/bench/$2 n # import looks at the names of the folders
+  if [ ! -f "$kept/.complete" ]; then
+    rm -rf "$kept"
+    ./scripts/peer.sh rows "$kept" bench kv 0 "$4"
+    touch "$kept/.complete"
   fi
-  for n in $3; do ./scripts/peer.sh nodetool "$n" import --copy-data bench "$2" "$dir"; done
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  cp "$kept"/*.* "$dir/"
+  for n in $3; do
+    ./scripts/peer.sh nodetool "$n" import --copy-data bench "$2" "$dir"
+    ./scripts/peer.sh nodetool "$n" tablestats "bench.$2" | grep -E 'SSTable count: [1-9]' > /dev/null || { echo "peer-repair: nothing was imported on node $n" >&2; exit 1; }
+  done
 }
 
 repair_cassandra() {
@@ -111,7 +124,9 @@ repair_cassandra() {
 }
 
 repair() {
-  fact repair.helenus.rows "$ROWSR"
-  repair_helenus
+  if [ "$ONLY" != cassandra ]; then
+    fact repair.helenus.rows "$ROWSR"
+    repair_helenus
+  fi
   [ "$ONLY" = helenus ] || repair_cassandra
 }

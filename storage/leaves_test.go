@@ -50,6 +50,50 @@ func (r *metaRun) tally() {
 	if got != want {
 		r.t.Errorf("tally %+v: kept leaves say %v, a scan %v", kept, got, want)
 	}
+	r.tallyParts(&q, want)
+}
+
+// tallyParts cuts the tokens of a tally at random, with a gap now and then, and looks whether parts read together say what each says alone, and add up to the whole.
+func (r *metaRun) tallyParts(q *TallyRequest, whole row.Tally) {
+	var parts []ring.Interval
+	gaps, width := false, uint64(1)<<(30+r.rng.IntN(34))
+	for first := q.Tokens.First; ; {
+		last := q.Tokens.Last
+		if step := r.rng.Uint64N(width) + 1; uint64(last)-uint64(first) >= step && len(parts) < 200 {
+			last = ring.Token(uint64(first) + step - 1)
+		}
+		parts = append(parts, ring.Interval{First: first, Last: last})
+		if last == q.Tokens.Last {
+			break
+		}
+		if first = last + 1; r.rng.IntN(8) == 0 && first < q.Tokens.Last {
+			first, gaps = first+1, true
+		}
+	}
+	var sum row.Tally
+	for rest := parts; len(rest) > 0; {
+		got, err := r.engine.TallyParts(context.Background(), q, rest)
+		if err != nil || len(got) > len(rest) {
+			r.t.Fatalf("%d tallies of %d parts: %v", len(got), len(rest), err)
+		}
+		if len(got) == 0 {
+			one := *q
+			one.Tokens = rest[0]
+			got = []row.Tally{tally(r.t, r.engine, one)}
+		}
+		for i := range got {
+			one := *q
+			one.Tokens = rest[i]
+			if alone := tally(r.t, r.engine, one); alone != got[i] {
+				r.t.Errorf("part %v: %v among others, %v alone", rest[i], got[i], alone)
+			}
+			sum.Add(got[i])
+		}
+		rest = rest[len(got):]
+	}
+	if !gaps && sum != whole {
+		r.t.Errorf("parts add up to %v, the whole is %v", sum, whole)
+	}
 }
 
 // twinRun returns a run whose engine has the given options, for its random changes.

@@ -48,6 +48,38 @@ func (e *Engine) Tally(ctx context.Context, q *TallyRequest) (t row.Tally, cover
 	return c.sum, covered, nil
 }
 
+// TallyParts returns the tallies of the first of parts, ascending intervals: of as many as are neighbours of one another within one bucket of the table's leaves, read in one pass, where Tally of
+// each would place iterators for each. None where that are fewer than two: there may be a leaf of the first. Of q only Generation and At matter. Errors as of Tally.
+func (e *Engine) TallyParts(ctx context.Context, q *TallyRequest, parts []ring.Interval) ([]row.Tally, error) {
+	table, err := e.checkRead(&row.Command{Generation: q.Generation, Range: &ring.Range{}})
+	if err != nil {
+		return nil, err
+	}
+	c := taller{e: e, q: &TallyRequest{Generation: q.Generation, At: q.At}, table: table}
+	if err := c.open(ctx); err != nil {
+		return nil, fmt.Errorf("storage: tally of generation %d: %w", q.Generation, err)
+	}
+	n, bucket := 1, c.grid.bucket(parts[0].First)
+	for n < len(parts) && parts[n].First == parts[n-1].Last+1 && c.grid.bucket(parts[n].Last) == bucket {
+		n++
+	}
+	if n == 1 || c.grid.bucket(parts[0].Last) != bucket {
+		return nil, nil
+	}
+	out, at := make([]row.Tally, n), 0
+	err = c.pass(ctx, ring.Interval{First: parts[0].First, Last: parts[n-1].Last}, &leafRecord{}, func(i *row.Item) error {
+		for i.Token > parts[at].Last {
+			at++
+		}
+		out[at].Item(i)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("storage: tally of generation %d: %w", q.Generation, err)
+	}
+	return out, nil
+}
+
 // taller adds up tallies, bucket by bucket.
 type taller struct {
 	e     *Engine
@@ -227,6 +259,11 @@ func (c *taller) put(pb *pebble.Batch, p *part, l *leafRecord) error {
 
 // scan computes the tally of an interval into l. No key has the token MinToken, which a scan could not name.
 func (c *taller) scan(ctx context.Context, iv ring.Interval, l *leafRecord) error {
+	return c.pass(ctx, iv, l, func(i *row.Item) error { l.tally.Item(i); return nil })
+}
+
+// pass gives the items of an interval to add, in the order of their tokens, and sets of l how long they count as they do.
+func (c *taller) pass(ctx context.Context, iv ring.Interval, l *leafRecord, add func(*row.Item) error) error {
 	iv.First = max(iv.First, ring.MinToken+1)
 	l.nextExpiry, l.oldestDeletion = row.Never, row.Never
 	if iv.Last < iv.First {
@@ -235,7 +272,6 @@ func (c *taller) scan(ctx context.Context, iv ring.Interval, l *leafRecord) erro
 	rg := ring.Range{Start: iv.First - 1, End: iv.Last}
 	cmd := row.Command{Generation: c.q.Generation, Now: c.q.At.Now, GCBefore: c.q.At.GCBefore, Range: &rg, WithStatic: true, Bytes: tallyPageBytes}
 	c.items.Init(c.q.At, droppedColumns(c.table))
-	add := func(i *row.Item) error { l.tally.Item(i); return nil }
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
