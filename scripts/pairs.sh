@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Is this build slower than an earlier one? One node of each, in turns, the same load; the geometric mean of the ratios of throughput (this build's by the
-# other's), and its 95 % interval, for each operation. The machine should be quiet; takes about 1 minute per pair.
+# other's), and its 95 % interval, for each operation; the load comes from the earlier build. The machine should be quiet; takes about 1 minute per pair.
 #
 #   scripts/pairs.sh REVISION [PAIRS]     10 pairs by default
 #
@@ -26,7 +26,7 @@ measure() { # measure then|now N
     kill -0 "$pid" 2>/dev/null || { tail "$WORK/$1.log"; exit 1; }
     sleep 0.05
   done
-  "$WORK/now" bench --hosts "$ADDR" --setup --rows "$ROWS" --op "$OPS" --conns "$CONNS" --depth "$DEPTH" --warm "$WARM" --duration "${SECONDS_EACH}s" \
+  "$WORK/then" bench --hosts "$ADDR" --setup --rows "$ROWS" --op "$OPS" --conns "$CONNS" --depth "$DEPTH" --warm "$WARM" --duration "${SECONDS_EACH}s" \
     --pids "$pid" --json "$WORK/$1.$2.json" > /dev/null
   stop
 }

@@ -172,12 +172,13 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 		CacheSize:                   o.BlockCacheBytes + 2*o.MemtableBytes, // Pebble takes memtables out of it
 		MemTableSize:                uint64(o.MemtableBytes),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       8, // of half sublevels: four
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 * mib,
 		MaxOpenFiles:                4096,
 		BytesPerSync:                512 << 10,
 		WALBytesPerSync:             0,
+		WALMinSyncInterval:          e.pipe.syncInterval,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax },
 		Logger:                      logger,
 		EventListener:               e.events(),
