@@ -194,3 +194,24 @@ func TestStripesExclude(t *testing.T) {
 		}
 	}
 }
+
+// TestSyncsOfACrowd: one who writes alone never waits for the next sync, and where many wait at once they share it. A batch that is durable does not count.
+func TestSyncsOfACrowd(t *testing.T) {
+	p := newPipeline(16, make(chan struct{}), &Metrics{})
+	for n := range 2 * crowd {
+		want := time.Duration(0)
+		if n >= crowd {
+			want = crowdSync
+		}
+		if got := p.syncInterval(); got != want {
+			t.Errorf("%d batches wait: %s between syncs, want %s", n, got, want)
+		}
+		if _, ok := p.begin(); !ok {
+			t.Fatal("the pipeline has failed")
+		}
+	}
+	p.synced.Store(2*crowd - 1)
+	if got := p.syncInterval(); got != 0 {
+		t.Errorf("one batch waits: %s", got)
+	}
+}
