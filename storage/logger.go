@@ -42,6 +42,9 @@ func (e *Engine) events() *pebble.EventListener {
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			m.Corruptions.Add(1)
 			e.opts.Logger.Error("storage: damaged data", "path", i.Path, "error", i.Details)
+			if calledBy(compacting) {
+				e.pause(damagedPause)
+			}
 		},
 		DiskSlow: func(i pebble.DiskSlowInfo) {
 			m.SlowDisk.Add(1)
@@ -67,7 +70,7 @@ func (e *Engine) backgroundError(err error) {
 		e.opts.Logger.Error("storage: the disk is full, writes are refused", "error", err)
 	case pebble.IsCorruptionError(err):
 		e.opts.Logger.Error("storage: background work met damaged data", "error", err)
-		if lookingAtTables() {
+		if calledBy(lookingAtTables) {
 			e.pause(damagedPause)
 		}
 	default:
@@ -75,8 +78,8 @@ func (e *Engine) backgroundError(err error) {
 	}
 }
 
-// damagedPause is how long Pebble's collector of table statistics is held up when it met damaged data. It would ask for the same table again at once, and keep a
-// core busy until the file is replaced. Compactions, and reads, keep away from the damaged span by themselves.
+// damagedPause is how long Pebble's collector of table statistics, or a compaction, is held up when it met damaged data. Both would ask for the same table again at once, and keep a
+// core busy until the file is replaced: compactions keep away from the damaged span by themselves, but not those within L0. Reads are never held up.
 const damagedPause = 10 * time.Second
 
 // pause waits, or until the engine is closed.
@@ -87,14 +90,19 @@ func (e *Engine) pause(d time.Duration) {
 	}
 }
 
-// lookingAtTables tells whether it is called, at some remove, by that collector. Unlike flushes and compactions it reports what failed without holding a
-// lock, so that it may be held up; who reports is not said otherwise.
-func lookingAtTables() bool {
-	var pcs [16]uintptr
+// What of Pebble is held up: the collector when it reports that it has failed, a compaction when it meets the damage. There neither holds a lock; when a compaction reports that it has failed it does.
+const (
+	lookingAtTables = ".(*DB).collectTableStats"
+	compacting      = ".(*DB).compactAndWrite"
+)
+
+// calledBy tells whether it is called, at some remove, by a function whose name ends so: Pebble does not say otherwise who meets damage.
+func calledBy(function string) bool {
+	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if strings.HasSuffix(f.Function, ".(*DB).collectTableStats") {
+		if strings.HasSuffix(f.Function, function) {
 			return true
 		}
 		if !more {
