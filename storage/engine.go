@@ -21,6 +21,9 @@ import (
 // format's log detects damage.
 const FormatMajorVersion pebble.FormatMajorVersion = 24
 
+// logsAhead is for how many logs beyond the reserve there has to be room before one is made ahead of its use.
+const logsAhead = 8
+
 // Engine is one node's store. Its methods may be called concurrently; a Batch belongs to one goroutine.
 type Engine struct {
 	opts    Options
@@ -203,7 +206,7 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 }
 
 func (e *Engine) start() {
-	e.logs.room = func() bool { return !e.reserve.exhausted() }
+	e.logs.room = func(bytes int64) bool { return !e.reserve.exhausted() && e.reserve.left.Load() > logsAhead*bytes }
 	e.logs.warn = func(err error) {
 		e.opts.Logger.Warn("storage: logs are made as they are written, which is slower", "error", err)
 	}

@@ -19,13 +19,15 @@ import (
 type logSpace struct {
 	vfs.FS
 	dir    string
-	size   int64       // of a log
-	room   func() bool // whether the disk has some
+	most   int64                  // size of the log of the largest memtable
+	room   func(bytes int64) bool // whether the disk has some to spare
 	warn   func(error)
 	wanted chan struct{}
 
 	mu    sync.Mutex
 	state spareState // guarded by mu
+	made  int64      // size of the spare file; guarded by mu
+	size  int64      // of the next log; guarded by mu
 }
 
 // spareState is who has the spare file.
@@ -45,16 +47,22 @@ const (
 	logCreated = "pebble-wal" // Pebble's category of writes to logs
 )
 
-// newLogSpace serves dir, where logs are as long as Pebble makes them for memtables of so many bytes. What a stop has left of a spare file is
+// firstMemtable is the size of Pebble's first memtable; each one after it is twice as large, up to the size that is configured.
+const firstMemtable = 256 << 10
+
+// newLogSpace serves dir, where logs are as long as Pebble makes them for memtables of up to so many bytes. What a stop has left of a spare file is
 // removed: how much of it is durable is not known.
 func newLogSpace(fs vfs.FS, dir string, memtable int64) (*logSpace, error) {
-	s := &logSpace{FS: fs, dir: dir, size: memtable + memtable/10, room: func() bool { return true }, warn: func(error) {}, wanted: make(chan struct{}, 1)}
+	s := &logSpace{FS: fs, dir: dir, most: logOf(memtable), size: logOf(min(memtable, firstMemtable)), room: func(int64) bool { return true }, warn: func(error) {}, wanted: make(chan struct{}, 1)}
 	if err := fs.Remove(s.spare()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("spare log: %w", err)
 	}
 	s.want()
 	return s, nil
 }
+
+// logOf returns how long a log is made for a memtable.
+func logOf(memtable int64) int64 { return memtable + memtable/10 }
 
 func (s *logSpace) spare() string { return s.PathJoin(s.dir, SpareLog) }
 
@@ -63,7 +71,10 @@ func (s *logSpace) Unwrap() vfs.FS { return s.FS }
 
 // Create makes a log of the spare file, if there is one.
 func (s *logSpace) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if category != logCreated || !strings.HasSuffix(name, ".log") || !s.take() {
+	if category != logCreated || !strings.HasSuffix(name, ".log") {
+		return s.FS.Create(name, category)
+	}
+	if !s.take(0) {
 		return s.FS.Create(name, category)
 	}
 	return s.become(name)
@@ -71,7 +82,11 @@ func (s *logSpace) Create(name string, category vfs.DiskWriteCategory) (vfs.File
 
 // ReuseForWrite takes the spare file in the place of a log that is too short.
 func (s *logSpace) ReuseForWrite(old, name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
-	if info, err := s.Stat(old); err != nil || info.Size() >= s.size || !s.take() {
+	info, err := s.Stat(old)
+	if err != nil {
+		return nil, err
+	}
+	if !s.take(info.Size()) {
 		return s.renamed(old, name)
 	}
 	f, err := s.become(name)
@@ -84,18 +99,20 @@ func (s *logSpace) ReuseForWrite(old, name string, _ vfs.DiskWriteCategory) (vfs
 	return f, nil
 }
 
-// take tells whether the spare file is the caller's, who has to call become; if there is none it asks for one.
-func (s *logSpace) take() bool {
+// take tells whether the spare file is the caller's, who has to call become: it is ready, and longer than the log of so many bytes that the caller has. It asks for another
+// one that is as long as the log after this will be.
+func (s *logSpace) take(has int64) bool {
 	s.mu.Lock()
-	had := s.state == spareReady
-	if had {
+	ok := s.state == spareReady && has < s.made
+	if ok {
 		s.state = spareTaken
 	}
+	s.size = min(2*s.size, s.most)
 	s.mu.Unlock()
-	if !had {
+	if !ok {
 		s.want()
 	}
-	return had
+	return ok
 }
 
 // become gives the spare file its name, and asks for another.
@@ -120,11 +137,14 @@ func (s *logSpace) set(state spareState) {
 	s.mu.Unlock()
 }
 
-// lacking tells whether there is no spare file.
-func (s *logSpace) lacking() bool {
+// lacks returns how long a spare file is to be made; false: the one that is there will do. One that is too short is nobody's from then on.
+func (s *logSpace) lacks() (size int64, lacks bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state == noSpare
+	if s.state == spareReady && s.made < s.size {
+		s.state = noSpare
+	}
+	return s.size, s.state == noSpare
 }
 
 func (s *logSpace) want() {
@@ -141,25 +161,26 @@ func (s *logSpace) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.wanted:
-			if !s.lacking() || !s.room() {
+			size, lacks := s.lacks()
+			if !lacks || !s.room(size) {
 				continue
 			}
-			if err := s.make(ctx); err != nil {
+			if err := s.make(ctx, size); err != nil {
 				s.warn(errors.Join(err, s.Remove(s.spare())))
 			}
 		}
 	}
 }
 
-// make writes a spare file. One that was not finished stays for newLogSpace.
-func (s *logSpace) make(ctx context.Context) error {
+// make writes a spare file of so many bytes. One that was not finished stays for newLogSpace.
+func (s *logSpace) make(ctx context.Context, size int64) error {
 	f, err := s.FS.Create(s.spare(), logCreated)
 	if err != nil {
 		return fmt.Errorf("spare log: %w", err)
 	}
 	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: spareChunk})
 	zeros := make([]byte, spareChunk)
-	for left := s.size; left > 0; left -= spareChunk {
+	for left := size; left > 0; left -= spareChunk {
 		if ctx.Err() != nil {
 			return f.Close()
 		}
@@ -170,6 +191,8 @@ func (s *logSpace) make(ctx context.Context) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("spare log: %w", err)
 	}
-	s.set(spareReady)
+	s.mu.Lock()
+	s.state, s.made = spareReady, size
+	s.mu.Unlock()
 	return nil
 }

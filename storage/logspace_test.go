@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -24,7 +25,8 @@ func spaceOf(t *testing.T, fs vfs.FS) *logSpace {
 		t.Fatal(err)
 	}
 	<-s.wanted
-	if err := s.make(t.Context()); err != nil {
+	s.size = logOf(testMemtable)
+	if err := s.make(t.Context(), s.size); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -58,18 +60,18 @@ func TestLogSpace(t *testing.T) {
 	if n := sizeOf(t, fs, "store/000003.log"); n != testMemtable*11/10 {
 		t.Errorf("a new log has %d bytes", n)
 	}
-	if !s.lacking() || len(s.wanted) != 1 {
+	if _, lacks := s.lacks(); !lacks || len(s.wanted) != 1 {
 		t.Error("no other spare file is asked for")
 	}
 	closed(s.Create("store/000004.log", logCreated)) // there is no spare file now
 	if n := sizeOf(t, fs, "store/000004.log"); n != 0 {
 		t.Errorf("a log without a spare file has %d bytes", n)
 	}
-	if err := s.make(t.Context()); err != nil {
+	if err := s.make(t.Context(), s.size); err != nil {
 		t.Fatal(err)
 	}
 	closed(s.ReuseForWrite("store/000003.log", "store/000005.log", logCreated))
-	if n := sizeOf(t, fs, "store/000005.log"); n != testMemtable*11/10 || s.lacking() {
+	if n := sizeOf(t, fs, "store/000005.log"); n != testMemtable*11/10 || s.state != spareReady {
 		t.Errorf("a long log was not used again: %d bytes", n)
 	}
 	closed(s.ReuseForWrite("store/000004.log", "store/000006.log", logCreated))
@@ -87,7 +89,7 @@ func TestLogSpace(t *testing.T) {
 func TestLogSpace_Run(t *testing.T) {
 	fs := vfs.NewMem()
 	s := spaceOf(t, fs)
-	if s, err := newLogSpace(fs, "store", testMemtable); err != nil || !s.lacking() {
+	if s, err := newLogSpace(fs, "store", testMemtable); err != nil || s.state != noSpare {
 		t.Fatalf("a spare file of an earlier process is trusted (%v)", err)
 	}
 	if _, err := fs.Stat("store/SPARE"); !errors.Is(err, os.ErrNotExist) {
@@ -95,7 +97,7 @@ func TestLogSpace_Run(t *testing.T) {
 	}
 	s.set(noSpare)
 	looked := make(chan struct{}, 1)
-	s.room = func() bool { looked <- struct{}{}; return false }
+	s.room = func(int64) bool { looked <- struct{}{}; return false }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { s.run(ctx); close(done) }()
@@ -103,7 +105,7 @@ func TestLogSpace_Run(t *testing.T) {
 	<-looked
 	cancel()
 	<-done
-	if !s.lacking() {
+	if s.state != noSpare {
 		t.Error("a full disk is filled further")
 	}
 }
@@ -114,7 +116,7 @@ func TestLogSpace_Stopped(t *testing.T) {
 	s.set(noSpare)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.make(ctx); err != nil || s.take() {
+	if err := s.make(ctx, s.size); err != nil || s.take(0) {
 		t.Errorf("half a spare file is used (%v)", err)
 	}
 }
@@ -127,7 +129,7 @@ func TestLogSpace_Replayed(t *testing.T) {
 	defer func() { _ = e.Close() }()
 	const rows = 12
 	for i := range rows {
-		for e.logs.lacking() {
+		for _, lacks := e.logs.lacks(); lacks; _, lacks = e.logs.lacks() {
 			time.Sleep(time.Millisecond)
 		}
 		if err := e.Flush(); err != nil { // the next log is made of the spare file, or of what the first flushes let go
@@ -141,7 +143,7 @@ func TestLogSpace_Replayed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range names {
-			long = long || strings.HasSuffix(name, ".log") && sizeOf(t, after, after.PathJoin(o.Dir, name)) == o.MemtableBytes*11/10
+			long = long || strings.HasSuffix(name, ".log") && sizeOf(t, after, after.PathJoin(o.Dir, name)) >= logOf(firstMemtable)
 		}
 		if !long {
 			t.Errorf("%d: no log was made of a spare file: %v", i, names)
@@ -159,5 +161,32 @@ func TestLogSpace_Replayed(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestLogSpace_Grows: logs are as long as their memtables, which are small at first and double: a store with little in it takes little space. A spare file that has become too
+// short is made again.
+func TestLogSpace_Grows(t *testing.T) {
+	fs := vfs.NewMem()
+	s, err := newLogSpace(fs, "", 4*firstMemtable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int64{0, 2, 4, 4} { // there is none yet for the first
+		name := fmt.Sprintf("%06d.log", i+1)
+		f, err := s.Create(name, logCreated)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got := sizeOf(t, fs, name); got < want*logOf(firstMemtable) || got > logOf(want*firstMemtable) {
+			t.Errorf("log %d has %d bytes, want %d", i, got, logOf(want*firstMemtable))
+		}
+		if err := s.make(t.Context(), s.size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.made = logOf(firstMemtable)
+	if size, lacks := s.lacks(); !lacks || size != s.most || s.take(0) {
+		t.Errorf("one that is too short is kept: %d %v", size, lacks)
 	}
 }
