@@ -16,6 +16,7 @@ type lan struct {
 	bridge string
 	subnet string // 10.77.N
 	hosts  int
+	cuts   map[[2]int]int // by how many faults each link is cut, from and to
 }
 
 // newLAN makes the network; it skips where network namespaces cannot be made.
@@ -26,7 +27,7 @@ func newLAN(t *testing.T, hosts int) *lan {
 	}
 	need(t, "ip")
 	id := int(nextNet.Add(1))%100 + os.Getpid()%100*100
-	l := &lan{t: t, bridge: fmt.Sprintf("hel%d", id), subnet: fmt.Sprintf("10.77.%d", id%250), hosts: hosts}
+	l := &lan{t: t, bridge: fmt.Sprintf("hel%d", id), subnet: fmt.Sprintf("10.77.%d", id%250), hosts: hosts, cuts: map[[2]int]int{}}
 	t.Cleanup(l.remove)
 	if err := l.make(); err != nil {
 		t.Skipf("NOTICE: no network namespaces here (%v); cut links are not tested", err)
@@ -75,9 +76,20 @@ func (l *lan) namespace(i int) string { return fmt.Sprintf("%sn%d", l.bridge, i+
 func (l *lan) veth(i int) string      { return fmt.Sprintf("%sv%d", l.bridge, i+1) }
 func (l *lan) addr(i int) string      { return fmt.Sprintf("%s.%d", l.subnet, i+1) }
 
-// cut stops what host i sends to host j; mend lets it pass again.
-func (l *lan) cut(i, j int)  { l.route("replace", i, j) }
-func (l *lan) mend(i, j int) { l.route("del", i, j) }
+// cut stops what host i sends to host j; mend lets it pass again once it was called as often: two faults may cut the same link.
+func (l *lan) cut(i, j int) {
+	link := [2]int{i, j}
+	if l.cuts[link]++; l.cuts[link] == 1 {
+		l.route("add", i, j)
+	}
+}
+
+func (l *lan) mend(i, j int) {
+	link := [2]int{i, j}
+	if l.cuts[link]--; l.cuts[link] == 0 {
+		l.route("del", i, j)
+	}
+}
 
 func (l *lan) route(what string, i, j int) {
 	l.t.Helper()
