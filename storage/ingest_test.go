@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -490,11 +491,11 @@ func TestIngest_Leaves(t *testing.T) {
 // fullFS is a file system on which tables that are being received find no room.
 type fullFS struct {
 	vfs.FS
-	full bool
+	full atomic.Bool
 }
 
 func (f *fullFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if f.full && strings.Contains(name, incomingDir) {
+	if f.full.Load() && strings.Contains(name, incomingDir) {
 		return nil, syscall.ENOSPC
 	}
 	return f.FS.Create(name, c)
@@ -534,11 +535,11 @@ func TestIngest_FullDisk(t *testing.T) {
 	if err := to.reserve.look(); err != nil {
 		t.Fatal(err)
 	}
-	fs.full = true
+	fs.full.Store(true)
 	if err := try(); !errors.Is(err, ErrDiskFull) || !to.reserve.exhausted() {
 		t.Errorf("on a full disk: %v", err)
 	}
-	fs.full = false
+	fs.full.Store(false)
 	if err := errors.Join(to.reserve.look(), try()); err != nil {
 		t.Errorf("when there is room again: %v", err)
 	}
