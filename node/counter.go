@@ -44,16 +44,14 @@ func (n *Node) openShard() error {
 	}
 	if found && !n.engine.Suspect() && n.o.Config.CommitSync != "periodic" {
 		if shard, ok := decodeShard(raw, n.home.HostID); ok {
-			n.shard = shard
-			return n.openShardUse()
+			return n.openShardUse(shard)
 		}
 	}
-	n.shard = row.ShardID(n.o.uuid())
-	n.use = shardUse{shard: n.shard}
+	n.use = shardUse{shard: row.ShardID(n.o.uuid())}
 	if err := n.saveShardUse(n.life, &n.use); err != nil {
 		return err
 	}
-	n.o.Logger.Info("counters are counted in a new shard", "shard", ring.HostID(n.shard).String())
+	n.o.Logger.Info("counters are counted in a new shard", "shard", ring.HostID(n.use.shard).String())
 	return nil
 }
 
@@ -68,16 +66,16 @@ type shardUse struct {
 
 var shardUseKey = []byte("counter-owned")
 
-// openShardUse reads what is noted of the present shard.
-func (n *Node) openShardUse() error {
+// openShardUse goes on with a shard, and reads what is noted of it.
+func (n *Node) openShardUse(shard row.ShardID) error {
 	raw, found, err := n.engine.Space(storage.SpaceNode).Get(shardUseKey)
 	if err != nil {
 		return fmt.Errorf("node: counter shard: %w", err)
 	}
-	if n.use = (shardUse{shard: n.shard, all: true}); !found {
+	if n.use = (shardUse{shard: shard, all: true}); !found {
 		return nil
 	}
-	if c, ok := decodeShardUse(raw); ok && c.shard == n.shard {
+	if c, ok := decodeShardUse(raw); ok && c.shard == shard {
 		n.use = c
 	}
 	return n.noteShardUse(n.life, n.log.Current()) // what it owned when it stopped; it may have lost that meanwhile

@@ -48,8 +48,8 @@ func TestShardBelongsToOneIncarnation(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
-		fresh = !seen[n.shard] && n.shard != row.ShardID{}
-		seen[n.shard] = true
+		fresh = !seen[n.use.shard] && n.use.shard != row.ShardID{}
+		seen[n.use.shard] = true
 		return fresh
 	}
 	for i, step := range []struct {
@@ -122,9 +122,7 @@ func TestRegainedRangesAreCountedInANewShard(t *testing.T) {
 		t.Skip("ranges move twice")
 	}
 	c := newTrioWith(t, 200, func(_ int, o *Options) { filled(o, nil) })
-	one := gocql.NewCluster(host(200))
-	one.Port, one.Timeout, one.ConnectTimeout, one.DisableInitialHostLookup = 19042, 20*time.Second, 20*time.Second, true
-	s, err := one.CreateSession()
+	s, err := pinned(host(200), 19042).CreateSession()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/helenusdb/helenus/repair/movement"
 	"github.com/helenusdb/helenus/repair/stream"
 	"github.com/helenusdb/helenus/ring"
-	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
 	"github.com/helenusdb/helenus/storage"
 )
@@ -43,8 +42,7 @@ type Node struct {
 	scheduler *repair.Scheduler
 	book      atomic.Pointer[history.Book] // nil before the store is open
 	clock     *hlc.Clock
-	shard     row.ShardID // what this store counts with at the start; the coordinator knows which it is now
-	use       shardUse    // of the goroutine that opens the store, then of the one that fills
+	use       shardUse // what this store counts with, and where: of the goroutine that opens the store, then of the one that fills
 	host      *formation.Host
 	mover     *movement.Mover // nil: nothing brings rows
 	keptSince atomic.Uint64   // the RingEpoch under which it was logged that this node keeps what it has lost
@@ -279,7 +277,7 @@ func (n *Node) makeCoordinator(context.Context) error {
 		Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
 		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout, CASTimeout: c.CASTimeout,
 		Batchlog: store, BatchlogThrottle: int64(c.BatchlogThrottle), Seed: n.o.uint64(),
-		CounterTimeout: c.CounterTimeout, Shard: n.shard,
+		CounterTimeout: c.CounterTimeout, Shard: n.use.shard,
 		HintsOff: !c.HintedHandoff, HintWindow: c.HintWindow, HintThrottle: int64(c.HintThrottle), HintsBytesMax: int64(c.HintsPerHostMax),
 		Now: n.o.Now, Logger: n.o.Logger})
 	return err

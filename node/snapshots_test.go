@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gocql/gocql"
+	gocql "github.com/apache/cassandra-gocql-driver/v2"
 
 	"github.com/helenusdb/helenus/admin"
 	"github.com/helenusdb/helenus/storage"
@@ -37,11 +37,18 @@ func diskNodes(t *testing.T, dir string, first, count int) []*Node {
 	return out
 }
 
+// pinned are the settings of a client that knows one node only. An event would have it look for all of them, ask those too, and close the connections that it has.
+func pinned(host string, port int) *gocql.ClusterConfig {
+	c := gocql.NewCluster(host)
+	c.Port, c.Timeout, c.ConnectTimeout, c.DisableInitialHostLookup = port, 20*time.Second, 20*time.Second, true
+	c.Events.DisableTopologyEvents, c.Events.DisableNodeStatusEvents = true, true
+	return c
+}
+
 func session(t *testing.T, n *Node) *gocql.Session {
 	t.Helper()
-	c := gocql.NewCluster(n.self.Native.Addr().String())
-	c.Port, c.Consistency, c.ProtoVersion, c.DisableInitialHostLookup = int(n.self.Native.Port()), gocql.All, 4, true
-	c.Timeout, c.ConnectTimeout = 20*time.Second, 20*time.Second
+	c := pinned(n.self.Native.Addr().String(), int(n.self.Native.Port()))
+	c.Consistency, c.ProtoVersion = gocql.All, 4
 	s, err := c.CreateSession()
 	if err != nil {
 		t.Fatal(err)
