@@ -21,9 +21,6 @@ import (
 // format's log detects damage.
 const FormatMajorVersion pebble.FormatMajorVersion = 24
 
-// logsAhead is for how many logs beyond the reserve there has to be room before one is made ahead of its use.
-const logsAhead = 8
-
 // Engine is one node's store. Its methods may be called concurrently; a Batch belongs to one goroutine.
 type Engine struct {
 	opts    Options
@@ -117,7 +114,7 @@ func (e *Engine) open() error {
 	if err != nil {
 		return err
 	}
-	if e.logs, err = newLogSpace(o.FS, o.Dir, o.MemtableBytes); err != nil {
+	if e.logs, err = newLogSpace(o.FS, o.Dir, o.MemtableBytes, e.roomForLogs, e.slowLogs); err != nil {
 		return err
 	}
 	po := e.pebbleOptions()
@@ -205,11 +202,18 @@ func (e *Engine) pebbleOptions() *pebble.Options {
 	return po
 }
 
+// logsAhead is for how many logs beyond the reserve there has to be room before one is made ahead of its use.
+const logsAhead = 8
+
+func (e *Engine) roomForLogs(bytes int64) bool {
+	return !e.reserve.exhausted() && e.reserve.left.Load() > logsAhead*bytes
+}
+
+func (e *Engine) slowLogs(err error) {
+	e.opts.Logger.Warn("storage: logs are made as they are written, which is slower", "error", err)
+}
+
 func (e *Engine) start() {
-	e.logs.room = func(bytes int64) bool { return !e.reserve.exhausted() && e.reserve.left.Load() > logsAhead*bytes }
-	e.logs.warn = func(err error) {
-		e.opts.Logger.Warn("storage: logs are made as they are written, which is slower", "error", err)
-	}
 	e.workers.Add(4)
 	go func() {
 		e.pipe.run(e.recyclePebbleBatch, e.fail)

@@ -52,8 +52,8 @@ const firstMemtable = 256 << 10
 
 // newLogSpace serves dir, where logs are as long as Pebble makes them for memtables of up to so many bytes. What a stop has left of a spare file is
 // removed: how much of it is durable is not known.
-func newLogSpace(fs vfs.FS, dir string, memtable int64) (*logSpace, error) {
-	s := &logSpace{FS: fs, dir: dir, most: logOf(memtable), size: logOf(min(memtable, firstMemtable)), room: func(int64) bool { return true }, warn: func(error) {}, wanted: make(chan struct{}, 1)}
+func newLogSpace(fs vfs.FS, dir string, memtable int64, room func(bytes int64) bool, warn func(error)) (*logSpace, error) {
+	s := &logSpace{FS: fs, dir: dir, most: logOf(memtable), size: logOf(min(memtable, firstMemtable)), room: room, warn: warn, wanted: make(chan struct{}, 1)}
 	if err := fs.Remove(s.spare()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("spare log: %w", err)
 	}
@@ -71,10 +71,7 @@ func (s *logSpace) Unwrap() vfs.FS { return s.FS }
 
 // Create makes a log of the spare file, if there is one.
 func (s *logSpace) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if category != logCreated || !strings.HasSuffix(name, ".log") {
-		return s.FS.Create(name, category)
-	}
-	if !s.take(0) {
+	if category != logCreated || !strings.HasSuffix(name, ".log") || !s.take(0) {
 		return s.FS.Create(name, category)
 	}
 	return s.become(name)

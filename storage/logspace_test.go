@@ -14,13 +14,17 @@ import (
 
 const testMemtable = 1 << 20
 
+func roomy(int64) bool { return true }
+
+func unwarned(error) {}
+
 // spaceOf returns a log space with a spare file.
 func spaceOf(t *testing.T, fs vfs.FS) *logSpace {
 	t.Helper()
 	if err := fs.MkdirAll("store", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newLogSpace(fs, "store", testMemtable)
+	s, err := newLogSpace(fs, "store", testMemtable, roomy, unwarned)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +93,7 @@ func TestLogSpace(t *testing.T) {
 func TestLogSpace_Run(t *testing.T) {
 	fs := vfs.NewMem()
 	s := spaceOf(t, fs)
-	if s, err := newLogSpace(fs, "store", testMemtable); err != nil || s.state != noSpare {
+	if s, err := newLogSpace(fs, "store", testMemtable, roomy, unwarned); err != nil || s.state != noSpare {
 		t.Fatalf("a spare file of an earlier process is trusted (%v)", err)
 	}
 	if _, err := fs.Stat("store/SPARE"); !errors.Is(err, os.ErrNotExist) {
@@ -168,7 +172,7 @@ func TestLogSpace_Replayed(t *testing.T) {
 // short is made again.
 func TestLogSpace_Grows(t *testing.T) {
 	fs := vfs.NewMem()
-	s, err := newLogSpace(fs, "", 4*firstMemtable)
+	s, err := newLogSpace(fs, "", 4*firstMemtable, roomy, unwarned)
 	if err != nil {
 		t.Fatal(err)
 	}
