@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -94,12 +95,7 @@ func awaitAdded(c *cobra.Command, t *target, added devNodeStatus) error {
 
 // concerns tells whether an operation of the node at the address is under way.
 func concerns(o *node.Operations, addr string) bool {
-	for _, op := range o.Operations {
-		if op.Address == addr {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(o.Operations, func(op node.OperationStatus) bool { return op.Address == addr })
 }
 
 func devRemoveCommand(subnet *string) *cobra.Command {

@@ -26,7 +26,7 @@ type fleet struct {
 	ctx context.Context //nolint:containedctx // that of the process: nodes that are added later end with it, too
 	end context.CancelFunc
 
-	mu      sync.Mutex    // guards the fields below; held for moments, and while the list is written
+	mu      sync.Mutex    // guards the fields below; held while the list is written and folders are removed too, so that no node gets one that is going away
 	members []*devNode    // in the order of their joining
 	refused map[int]error // by number: why a node that was added could not become a member
 	running int

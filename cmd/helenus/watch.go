@@ -116,12 +116,7 @@ func pauseWatch(ctx context.Context) (ended bool) {
 }
 
 func ended(outcomes []string, of int) bool {
-	for _, o := range outcomes {
-		if o == node.OutcomeUnderWay {
-			return false
-		}
-	}
-	return len(outcomes) == of
+	return len(outcomes) == of && !slices.Contains(outcomes, node.OutcomeUnderWay)
 }
 
 // goesOn says what becomes of operations for which nobody waits any more.
