@@ -10,14 +10,7 @@ import (
 // TestOutcome: how an operation stands is read from the state alone, also by a node that has not heard of its beginning.
 func TestOutcome(t *testing.T) {
 	s := meta.Empty()
-	apply := func(c *meta.Command) {
-		t.Helper()
-		next, err := s.Apply(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s = next
-	}
+	apply := func(c *meta.Command) { t.Helper(); s = applied(t, s, c) }
 	member := func(i byte) meta.Node {
 		return meta.Node{ID: ring.HostID{i}, Generation: 1, Internode: addrOf(i, 7000), Native: addrOf(i, 9042), DC: "dc1", Rack: "r1", Tokens: []ring.Token{ring.Token(i) << 40}, Version: meta.Version}
 	}

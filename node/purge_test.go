@@ -13,14 +13,7 @@ import (
 // others, and all of them before and after the movement, go as they would.
 func TestPurgeStandsStillWhereRangesMove(t *testing.T) {
 	s := meta.Empty()
-	apply := func(c *meta.Command) {
-		t.Helper()
-		next, err := s.Apply(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s = next
-	}
+	apply := func(c *meta.Command) { t.Helper(); s = applied(t, s, c) }
 	member := func(i byte) meta.Node {
 		return meta.Node{ID: ring.HostID{i, 15: i}, Internode: addrOf(i, 7000), Native: addrOf(i, 9042), DC: "dc1", Rack: "r1", Tokens: []ring.Token{ring.Token(i) << 58}, Version: meta.Version}
 	}
@@ -75,4 +68,14 @@ func TestPurgeStandsStillWhereRangesMove(t *testing.T) {
 	}
 	apply(&meta.Command{Kind: meta.Finish, Plan: s.SwitchedAt})
 	check(meta.None)
+}
+
+// applied returns what a command makes of a state.
+func applied(t *testing.T, s *meta.State, c *meta.Command) *meta.State {
+	t.Helper()
+	next, err := s.Apply(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
 }

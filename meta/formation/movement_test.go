@@ -51,24 +51,31 @@ func (w *world) report(next func(*meta.State) (*meta.Command, bool), until func(
 	w.t.Fatalf("the movement does not end: %s", log.Current().Phase())
 }
 
+// announced is a cluster of three with rows, in which a fourth is joining.
+func announced(t *testing.T, seed uint64) (w *world, last *proc) {
+	t.Helper()
+	w = newWorld(t, seed, 4)
+	w.moves = true
+	last = w.all[3]
+	for _, p := range w.all[:3] {
+		p.start()
+	}
+	w.eventually(60*time.Second, "three members", func() bool {
+		return w.all[0].in.Load() && w.all[1].in.Load() && w.all[2].in.Load() && len(w.all[0].log.Current().Ring.Nodes()) == 3
+	})
+	if !w.all[w.r.IntN(3)].write(0) {
+		t.Fatal("no write was let in")
+	}
+	last.start()
+	w.eventually(60*time.Second, "it is announced", func() bool { return last.in.Load() })
+	return w, last
+}
+
 // TestJoinWithRows: in a cluster with rows a node joins by an operation, which is the same one after restarts of it, and nobody stops
 // taking writes meanwhile. What leads the log ends the movement when everybody has reported.
 func TestJoinWithRows(t *testing.T) {
 	each(t, 30, func(t *testing.T, seed uint64) {
-		w := newWorld(t, seed, 4)
-		w.moves = true
-		last := w.all[3]
-		for _, p := range w.all[:3] {
-			p.start()
-		}
-		w.eventually(60*time.Second, "three members", func() bool {
-			return w.all[0].in.Load() && w.all[1].in.Load() && w.all[2].in.Load() && len(w.all[0].log.Current().Ring.Nodes()) == 3
-		})
-		if !w.all[w.r.IntN(3)].write(0) {
-			t.Fatal("no write was let in")
-		}
-		last.start()
-		w.eventually(60*time.Second, "it is announced", func() bool { return last.in.Load() })
+		w, last := announced(t, seed)
 		s := last.log.Current()
 		o := s.OperationOn(last.id)
 		if o == nil || o.Kind != meta.Join || s.Quiet() || s.Node(last.id).State != meta.Pending {
@@ -91,20 +98,7 @@ func TestJoinWithRows(t *testing.T) {
 // its own operation, and waits for it.
 func TestJoinAgainWhileSwitched(t *testing.T) {
 	each(t, 20, func(t *testing.T, seed uint64) {
-		w := newWorld(t, seed, 4)
-		w.moves = true
-		last := w.all[3]
-		for _, p := range w.all[:3] {
-			p.start()
-		}
-		w.eventually(60*time.Second, "three members", func() bool {
-			return w.all[0].in.Load() && w.all[1].in.Load() && w.all[2].in.Load() && len(w.all[0].log.Current().Ring.Nodes()) == 3
-		})
-		if !w.all[w.r.IntN(3)].write(0) {
-			t.Fatal("no write was let in")
-		}
-		last.start()
-		w.eventually(60*time.Second, "it is announced", func() bool { return last.in.Load() })
+		w, last := announced(t, seed)
 		last.crash()
 		w.report(func(s *meta.State) (*meta.Command, bool) {
 			if ids := s.Unfilled(); len(ids) > 0 {

@@ -65,14 +65,7 @@ func TestOverdue(t *testing.T) {
 		t.Errorf("it does not fit: %+v, %v", c, err)
 	}
 	fits = nil
-	apply := func(c *meta.Command) {
-		t.Helper()
-		next, err := s.Apply(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s = next
-	}
+	apply := func(c *meta.Command) { t.Helper(); s = applied(t, s, c) }
 	apply(&meta.Command{Kind: meta.AddPending, Node: joiner(6)})
 	nobody("something moves", 3*overdueTicks)
 	apply(&meta.Command{Kind: meta.AbortOperation, Operation: s.Operations[0].ID})

@@ -93,14 +93,7 @@ func TestADeadJoinerIsAborted(t *testing.T) {
 	dead := map[ring.HostID]bool{}
 	absent := map[uint64]int{}
 	s := joinedState(t, 3)
-	apply := func(c *meta.Command) {
-		t.Helper()
-		next, err := s.Apply(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s = next
-	}
+	apply := func(c *meta.Command) { t.Helper(); s = applied(t, s, c) }
 	apply(&meta.Command{Kind: meta.AddPending, Node: joiner(6)})
 	apply(&meta.Command{Kind: meta.AddPending, Node: joiner(7)})
 	apply(&meta.Command{Kind: meta.StartOperation, OperationKind: meta.Decommission, Node: meta.Node{ID: hostID(1)}})
@@ -144,4 +137,14 @@ func joinedState(t *testing.T, n int) *meta.State {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// applied returns what a command makes of a state.
+func applied(t *testing.T, s *meta.State, c *meta.Command) *meta.State {
+	t.Helper()
+	next, err := s.Apply(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
 }
