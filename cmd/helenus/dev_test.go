@@ -69,6 +69,9 @@ func TestDevResumes(t *testing.T) {
 	if err := o.keep([]int{3, 5, 1}); err != nil {
 		t.Fatal(err)
 	}
+	if raw, err := os.ReadFile(filepath.Join(dir, listFile)); err != nil || string(raw) != "3\n5\n1\n" { // as docs/format/storage-keys.md has it
+		t.Errorf("%q %v", raw, err)
+	}
 	resumes("after nodes came and went", devNodesDefault, false, false, 3, 5, 1)
 	if err := os.Remove(filepath.Join(dir, listFile)); err != nil {
 		t.Fatal(err)
