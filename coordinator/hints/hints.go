@@ -25,7 +25,8 @@ const (
 	missedMax      = 4096     // missed writes that wait to be stored together; more are dropped and counted
 	missedBytesMax = 64 << 20 // of them
 	storeBytesMax  = 1 << 20  // of missed writes in one batch
-	vainPagesMax   = 4        // pages in a row of which the target took nothing, after which a turn ends
+	vainMax        = 4096     // hints in a row that the target did not take, after which a turn ends
+	restMax        = 16       // looks for which a target is left alone at most that took nothing in its last turns
 )
 
 // Outcome is what became of a delivery.
@@ -103,6 +104,7 @@ type target struct {
 	count, bytes atomic.Int64
 	oldest       atomic.Int64 // µs since the epoch, of the oldest hint that was seen; 0: none
 	delivering   bool         // of Hints.mu
+	rest, rests  int          // of Hints.mu: looks for which it is left alone, and those of its last rest
 	empty        int          // looks in a row that found nothing; of the delivering goroutine
 }
 
@@ -279,6 +281,7 @@ func (h *Hints) Run(ctx context.Context, settled <-chan struct{}) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for looks := 0; ; {
+		nudged := false
 		select {
 		case <-ctx.Done():
 			h.finish(settled)
@@ -291,10 +294,11 @@ func (h *Hints) Run(ctx context.Context, settled <-chan struct{}) {
 		case <-look.C:
 			looks++
 		case <-h.nudge:
+			nudged = true
 		}
 		select {
 		case <-loaded:
-			for _, d := range h.ready(looks%sweepEvery == 0) {
+			for _, d := range h.ready(looks%sweepEvery == 0, nudged) {
 				wg.Go(func() { h.deliverAll(ctx, d) })
 			}
 		default:
@@ -408,16 +412,20 @@ type delivery struct {
 	began time.Time
 	sent  int64 // bytes since began, for the throttle
 	done  int64 // hints delivered or given up
-	vain  int   // pages in a row of which nothing was
+	vain  int   // hints in a row that the target did not take
 }
 
 // ready returns the targets that have hints and are up, or gone, and marks them as being delivered to. With sweep it
-// returns those that are down too.
-func (h *Hints) ready(sweep bool) []*delivery {
+// returns those that are down too, with nudged those that are left alone.
+func (h *Hints) ready(sweep, nudged bool) []*delivery {
 	h.mu.Lock()
 	var out []*delivery
 	for id, t := range h.targets {
-		if t.count.Load() > 0 && !t.delivering {
+		switch {
+		case t.count.Load() == 0 || t.delivering:
+		case t.rest > 0 && !nudged:
+			t.rest--
+		default:
 			out = append(out, &delivery{to: id, t: t})
 		}
 	}
@@ -445,10 +453,22 @@ func (h *Hints) deliverAll(ctx context.Context, d *delivery) {
 	h.date(d)
 	h.mu.Lock()
 	d.t.delivering = false
+	d.t.restAfter(d)
 	h.mu.Unlock()
 	if d.done > 0 {
 		h.o.Logger.Info("hints delivered", "target", d.to.String(), "hints", d.done, "took", time.Since(d.began).String(), "left", d.t.count.Load())
 	}
+}
+
+// restAfter has a target left alone for a while, for longer each time, that took nothing of what a turn offered: its disk is full, say, and each
+// refusal costs both nodes a request. The caller holds Hints.mu.
+func (t *target) restAfter(d *delivery) {
+	if d.done > 0 || d.vain == 0 {
+		t.rest, t.rests = 0, 0
+		return
+	}
+	t.rests = min(max(1, 2*t.rests), restMax)
+	t.rest = t.rests
 }
 
 type hint struct{ key, body []byte }
@@ -472,12 +492,8 @@ func (h *Hints) deliverPage(ctx context.Context, d *delivery) bool {
 	if outcomes == nil {
 		return false
 	}
-	if h.settle(ctx, d, page, outcomes) > 0 || d.sweep {
-		d.vain = 0
-	} else {
-		d.vain++
-	}
-	return d.vain < vainPagesMax
+	h.settle(ctx, d, page, outcomes)
+	return d.vain < vainMax
 }
 
 // date finds out how old the oldest hint is that a turn has left.
@@ -542,6 +558,9 @@ func (h *Hints) send(ctx context.Context, d *delivery, page []hint) []Outcome {
 		case s := <-results:
 			outcomes[s.index] = s.outcome
 			waiting--
+			if d.vain++; s.outcome != Again {
+				d.vain = 0
+			}
 			return true
 		case <-ctx.Done():
 			return false
@@ -557,7 +576,7 @@ func (h *Hints) send(ctx context.Context, d *delivery, page []hint) []Outcome {
 		if d.sweep {
 			continue
 		}
-		if !h.o.Alive(d.to) && !h.o.Gone(d.to) {
+		if d.vain >= vainMax || !h.o.Alive(d.to) && !h.o.Gone(d.to) {
 			break
 		}
 		if !h.pace(ctx, d) || waiting >= pipelined && !take() {
@@ -662,9 +681,10 @@ func (h *Hints) claim() []*delivery {
 	return out
 }
 
-// settle deletes what is done with and returns how many that were. A hint whose delivery is not known stays.
-func (h *Hints) settle(ctx context.Context, d *delivery, page []hint, outcomes []Outcome) (n int) {
+// settle deletes what is done with. A hint whose delivery is not known stays.
+func (h *Hints) settle(ctx context.Context, d *delivery, page []hint, outcomes []Outcome) {
 	b := h.o.NewBatch()
+	n := 0
 	for i, o := range outcomes {
 		if o != Delivered && o != Useless && !planted.On(planted.HintDeletedUndelivered) {
 			continue
@@ -672,13 +692,13 @@ func (h *Hints) settle(ctx context.Context, d *delivery, page []hint, outcomes [
 		if err := b.DeleteHint(page[i].key); err != nil {
 			h.o.Logger.Error("delivered hints cannot be deleted", "target", d.to.String(), "err", err)
 			b.Discard()
-			return 0
+			return
 		}
 		n++
 	}
 	if n == 0 {
 		b.Discard()
-		return 0
+		return
 	}
 	done := make(chan error, 1)
 	b.Commit(func(err error) { done <- err })
@@ -686,11 +706,11 @@ func (h *Hints) settle(ctx context.Context, d *delivery, page []hint, outcomes [
 	select {
 	case err = <-done:
 	case <-ctx.Done(): // a second delivery does no harm
-		return 0
+		return
 	}
 	if err != nil {
 		h.o.Logger.Error("delivered hints cannot be deleted", "target", d.to.String(), "err", err)
-		return 0
+		return
 	}
 	for i, o := range outcomes {
 		switch o {
@@ -704,5 +724,4 @@ func (h *Hints) settle(ctx context.Context, d *delivery, page []hint, outcomes [
 		d.t.removed(len(page[i].body))
 	}
 	d.done += int64(n)
-	return n
 }
