@@ -141,6 +141,9 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 			}
 		}
 	}
+	if n.liveness() != nil { // else it is the log that this node had
+		n.newcomers.note(before, after)
+	}
 	if before.Catalog.Version != after.Catalog.Version {
 		n.nudgeRetired()
 	}

@@ -3,11 +3,14 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/helenusdb/helenus/cql/system"
 	"github.com/helenusdb/helenus/gossip"
+	"github.com/helenusdb/helenus/meta"
 	"github.com/helenusdb/helenus/ring"
 )
 
@@ -24,6 +27,59 @@ func (n *Node) alive(id ring.HostID) bool {
 	}
 	g := n.liveness()
 	return g != nil && g.Alive(id)
+}
+
+// newcomerGrace is for how long a member that the log has just named is taken for alive although gossip has not brought it.
+const newcomerGrace = 5 * time.Second
+
+// newcomers tells since when members are known that the log has named lately. A newcomer writes its own entry, so it was there a moment ago; without
+// this, writes that have to reach it would be refused until gossip has it too.
+type newcomers struct {
+	since atomic.Pointer[map[ring.HostID]time.Time]
+}
+
+// note takes down who is new.
+func (c *newcomers) note(before, after *meta.State) {
+	var since map[ring.HostID]time.Time
+	now := time.Now()
+	for i := range after.Nodes {
+		m := &after.Nodes[i]
+		if m.State != meta.Pending || before.Node(m.ID) != nil {
+			continue
+		}
+		if since == nil {
+			since = map[ring.HostID]time.Time{}
+			if old := c.since.Load(); old != nil {
+				maps.Copy(since, *old)
+				maps.DeleteFunc(since, func(_ ring.HostID, at time.Time) bool { return now.Sub(at) > newcomerGrace })
+			}
+		}
+		since[m.ID] = now
+	}
+	if since != nil {
+		c.since.Store(&since)
+	}
+}
+
+func (c *newcomers) has(id ring.HostID) bool {
+	since := c.since.Load()
+	if since == nil {
+		return false
+	}
+	at, ok := (*since)[id]
+	return ok && time.Since(at) <= newcomerGrace
+}
+
+// reachable tells whether requests are sent to a member: it is alive, or so new that gossip has not heard of it.
+func (n *Node) reachable(id ring.HostID) bool {
+	if n.alive(id) {
+		return true
+	}
+	if !n.newcomers.has(id) {
+		return false
+	}
+	_, heard := n.liveness().State(id)
+	return !heard
 }
 
 // liveness returns the failure detector, nil before it runs.

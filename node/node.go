@@ -58,6 +58,7 @@ type Node struct {
 	apart    sync.WaitGroup // goroutines of life
 
 	detector   atomic.Pointer[Detector]
+	newcomers  newcomers
 	introduced atomic.Pointer[introduction]
 	catchingUp atomic.Bool
 	retired    chan struct{} // a table generation is gone; capacity 1
@@ -274,7 +275,7 @@ func (n *Node) makeCoordinator(context.Context) error {
 	}
 	n.coord, err = coordinator.New(coordinator.Options{Self: n.home.HostID, Cluster: n.log, Transport: n.rpc, Storage: store, Hints: store,
 		Registers: store, LowBound: low, Boot: uint64(n.home.Generation), Timestamp: n.clock.Timestamp,
-		Alive: n.alive, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
+		Alive: n.reachable, DownSince: n.downSince, IsUnknownTable: isUnknownTable, IsBatchFull: isBatchFull,
 		IsInvalid: isInvalid, ReadTimeout: c.ReadTimeout, RangeTimeout: c.RangeTimeout, WriteTimeout: c.WriteTimeout, CASTimeout: c.CASTimeout,
 		Batchlog: store, BatchlogThrottle: int64(c.BatchlogThrottle), Seed: n.o.uint64(),
 		CounterTimeout: c.CounterTimeout, Shard: n.use.shard,
