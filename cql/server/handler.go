@@ -100,7 +100,24 @@ type Responder struct {
 	at     int64                    // ns on the server's clock when the request came, of sampled requests; else 0
 	seq    uint64                   // number of the request on its connection
 	size   int                      // bytes of the request, to be released when the answer has been written
+	taken  int64                    // bytes of the budget for the answer, to be released likewise
 	stream int16
+	reads  bool // the answer may be replaced by OVERLOADED
+}
+
+// ReadsOnly says that the request has no effect: while the client leaves more than Limits.UnsentMax unread, its answer needs room in the budget of
+// bytes in flight, and becomes OVERLOADED when there is none.
+func (r *Responder) ReadsOnly() { r.reads = true }
+
+// Room takes n more bytes of the budget of bytes in flight for an answer that is being built. The error, when they are not there, is the answer to give
+// instead. They are given back when the answer has been written.
+func (r *Responder) Room(n int) *protocol.Error {
+	if !r.c.addr.acquire(int64(n)) {
+		r.c.s.metrics.Overloaded.Add(1)
+		return r.c.overloaded()
+	}
+	r.taken += int64(n)
+	return nil
 }
 
 // LargeBody is the size in bytes from which a body should rather be built by its owner and given to RespondBytes, so

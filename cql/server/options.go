@@ -31,15 +31,16 @@ type Limits struct {
 	ConnsMax, ConnsPerAddrMax int
 	// InFlightBytes bounds the bytes of requests that are not answered yet (until the answer has been written), of
 	// unfinished large envelopes and of unsent answers, over all connections; InFlightBytesPerAddr those of one client
-	// address. Beyond it a request is refused with OVERLOADED; answers are never refused, so they can exceed it. Up to 32
-	// KiB of unsent answers and 64 KiB of an unfinished envelope per connection are not counted.
+	// address. Beyond it a request is refused with OVERLOADED, and so are answers of reads (Responder.ReadsOnly) beyond UnsentMax
+	// and what Responder.Room asks for; other answers never are. Up to 32 KiB of unsent answers and 64 KiB of an unfinished envelope
+	// per connection are not counted.
 	// Defaults: 256 MiB and half of InFlightBytes. Both should be larger than FrameMax.
 	InFlightBytes, InFlightBytesPerAddr int64
 	// InFlightMax bounds the unanswered requests of one connection: at the bound it is not read further. Default and
 	// largest value: 32,768, which is what streams can tell apart.
 	InFlightMax int
 	// UnsentMax bounds the unsent answers of one connection, in bytes: beyond it the connection is not read further,
-	// and events are dropped. Requests under way still add their answers. Default 1 MiB.
+	// and events are dropped. Requests under way still add their answers, those of reads if the budget has room. Default 1 MiB.
 	UnsentMax int
 	// FrameMax bounds an envelope, in bytes. Default 16 MiB. Before STARTUP it is 64 KiB.
 	FrameMax int

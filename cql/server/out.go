@@ -52,7 +52,9 @@ func (c *conn) respond(r Responder, op protocol.Opcode, extras *protocol.Extras,
 	var stack []byte
 	c.mu.Lock()
 	if c.acceptLocked(r) {
+		start := len(c.out.b)
 		caught, stack = c.appendLocked(r, op, extras, b)
+		c.admitLocked(r, start)
 	}
 	wake := c.endLocked()
 	c.mu.Unlock()
@@ -75,7 +77,9 @@ func (c *conn) respondBytes(r Responder, op protocol.Opcode, extras *protocol.Ex
 	envelope = protocol.EndFrameCompressed(append(envelope, body...), mark, c.compression)
 	c.mu.Lock()
 	if c.acceptLocked(r) {
+		start := len(c.out.b)
 		c.out.b = append(c.out.b, envelope...)
+		c.admitLocked(r, start)
 	}
 	wake := c.endLocked()
 	c.mu.Unlock()
@@ -108,8 +112,13 @@ func withPayload(extras *protocol.Extras, payload []protocol.PayloadEntry) *prot
 
 // acceptLocked counts an answer and reports whether it should be appended, to c.out.
 func (c *conn) acceptLocked(r Responder) bool {
-	if c.answered >= c.started.Load() || c.voidLocked(r.seq) {
+	if c.answered >= c.started.Load() {
 		c.s.metrics.AnswersTwice.Add(1)
+		return false // what was taken is the first one's
+	}
+	if c.voidLocked(r.seq) {
+		c.s.metrics.AnswersTwice.Add(1)
+		c.addr.force(-r.taken)
 		return false
 	}
 	c.answered++
@@ -117,6 +126,7 @@ func (c *conn) acceptLocked(r Responder) bool {
 	c.newest = max(c.newest, r.seq)
 	if c.closed {
 		c.s.metrics.AnswersLate.Add(1)
+		c.addr.force(-r.taken)
 		if !c.lost {
 			c.addr.force(-int64(r.size))
 		}
@@ -149,6 +159,24 @@ func (c *conn) appendLocked(r Responder, op protocol.Opcode, extras *protocol.Ex
 	dst, mark := protocol.BeginResponse(o.b, c.version, op, r.stream, extras)
 	o.b = protocol.EndFrameCompressed(b.AppendBody(dst), mark, c.compression)
 	return nil, nil
+}
+
+// admitLocked counts an answer that was appended at start of the buffer: what Room has taken for it, and what it needs beyond that when it is of a read
+// whose client leaves too much unread. Without room it is replaced by an error: the requests of such a client that are under way could fill the memory.
+func (c *conn) admitLocked(r Responder, start int) {
+	o := c.out
+	o.charged += r.taken
+	need := int64(len(o.b)-start) - r.taken
+	if !r.reads || need <= 0 || !c.overLocked() {
+		return
+	}
+	if c.addr.acquire(need) {
+		o.charged += need
+		return
+	}
+	c.s.metrics.Overloaded.Add(1)
+	c.s.metrics.Errors.Add(1)
+	o.b = protocol.AppendErrorFrame(o.b[:start], c.version, r.stream, c.overloaded())
 }
 
 // endLocked follows an answer. It returns whether the caller must wake the writer after unlocking.

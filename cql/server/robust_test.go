@@ -540,14 +540,98 @@ func TestBytesAreReleasedOnlyWhenWritten(t *testing.T) {
 			c.nc.Write(c.query(i, "big"))
 		}
 	}()
-	eventually(t, "unsent answers are counted", func() bool { return s.InFlightBytes() > 1<<20 })
-	time.Sleep(20 * time.Millisecond)
-	if s.InFlightBytes() < 1<<20 {
-		t.Fatal("released before written")
-	}
+	// Until the connection takes no more the number goes up and down. Were they released before they are written, it would end at nothing.
+	eventually(t, "unsent answers stay counted", func() bool {
+		n := s.InFlightBytes()
+		time.Sleep(20 * time.Millisecond)
+		return n > 1<<20 && s.InFlightBytes() == n
+	})
 	for i := range int16(20) {
 		c.wantResult(i)
 	}
+	eventually(t, "released", func() bool { return s.InFlightBytes() == 0 })
+}
+
+// TestAnswersOfReadsNeedRoom: a client that sends reads and does not read their answers cannot make the server hold more than the budget of its address,
+// and what has no room is refused, not lost. Large answers need it while they are built.
+func TestAnswersOfReadsNeedRoom(t *testing.T) {
+	const answer, reads, perAddr = 256 << 10, 64, 4 << 20
+	for _, v := range versions {
+		for _, built := range []bool{false, true} {
+			h := newFakeHandler()
+			s := start(t, Options{Handler: h, Limits: Limits{InFlightBytes: 64 << 20, InFlightBytesPerAddr: perAddr, UnsentMax: 512 << 10}})
+			c := connect(t, s, v)
+			c.nc.(*net.TCPConn).SetReadBuffer(64 << 10)
+			for i := range int16(reads) {
+				c.send(c.query(i, "later"))
+			}
+			var under []Responder // all of them: a connection whose client does not read is not read either
+			for range reads {
+				under = append(under, <-h.later)
+			}
+			for i, r := range under {
+				r.ReadsOnly()
+				if built {
+					if full := r.Room(answer); full != nil {
+						r.Error(full, nil)
+						continue
+					}
+				}
+				r.RespondBytes(protocol.OpResult, nil, make([]byte, answer))
+				if n := s.InFlightBytes(); n > perAddr+(1<<20) {
+					t.Fatalf("%s: %d bytes after %d answers", v, n, i+1)
+				}
+			}
+			refused := 0
+			for range reads {
+				switch f := c.read(); {
+				case f.Header.Op == protocol.OpResult && len(f.Body) == answer:
+				case f.Header.Op == protocol.OpError:
+					if e, err := protocol.DecodeError(f.Header.Version, f.Body); err != nil || e.Code != protocol.CodeOverloaded {
+						t.Fatalf("%s: %v %v", v, e, err)
+					}
+					refused++
+				default:
+					t.Fatalf("%s: %s of %d bytes", v, f.Header.Op, len(f.Body))
+				}
+			}
+			if refused == 0 || refused > reads-8 || s.Metrics().Overloaded.Load() != int64(refused) {
+				t.Errorf("%s: %d refused, %d counted", v, refused, s.Metrics().Overloaded.Load())
+			}
+			eventually(t, "released", func() bool { return s.InFlightBytes() == 0 })
+			c.alive()
+		}
+	}
+}
+
+// TestRoomIsGivenBack: when the answer is an error, when it comes twice, and when nobody is there any more.
+func TestRoomIsGivenBack(t *testing.T) {
+	h := newFakeHandler()
+	s := start(t, Options{Handler: h, Limits: Limits{InFlightBytes: 64 << 20, InFlightBytesPerAddr: 1 << 20}})
+	c := connect(t, s, protocol.V5)
+	ask := func() *Responder {
+		c.send(c.query(1, "later"))
+		r := <-h.later
+		if full := r.Room(600_000); full != nil {
+			t.Fatal(full)
+		}
+		if full := r.Room(600_000); full == nil || full.Code != protocol.CodeOverloaded {
+			t.Fatal("more than there is")
+		}
+		return &r
+	}
+	ask().Error(protocol.Errorf(protocol.CodeInvalid, "no"), nil)
+	c.wantError(1, protocol.CodeInvalid, "no")
+	eventually(t, "released", func() bool { return s.InFlightBytes() == 0 })
+	r := ask()
+	r.RespondBytes(protocol.OpResult, nil, nil)
+	r.RespondBytes(protocol.OpResult, nil, nil)
+	c.wantResult(1)
+	eventually(t, "released", func() bool { return s.InFlightBytes() == 0 })
+	r = ask()
+	c.nc.Close()
+	eventually(t, "gone", func() bool { return len(s.Connections()) == 0 })
+	r.RespondBytes(protocol.OpResult, nil, make([]byte, 600_000))
 	eventually(t, "released", func() bool { return s.InFlightBytes() == 0 })
 }
 
