@@ -117,9 +117,12 @@ func runSelect(ctx context.Context, o *op) {
 	o.finish(err, o.out)
 }
 
+// roomStep is how many bytes of an answer that is being built are counted at a time.
+const roomStep = 1 << 20
+
 // selectPage builds the body of the answer in o.out.
 func (o *op) selectPage(ctx context.Context) error {
-	page := plan.Page{Rows: o.pageSize()}
+	page := o.page()
 	if o.params.PagingState != nil {
 		if err := o.openState(o.params.PagingState, &o.resume); err != nil {
 			return err
@@ -138,6 +141,7 @@ func (o *op) selectPage(ctx context.Context) error {
 	}
 	dst, mark := protocol.BeginRows(o.out[:0], o.version, o.compiled.result, o.mode)
 	r := reader{o: o}
+	room := roomStep // of dst; the first of it is free
 	defer r.scan.Close()
 	for cmd := o.writer.Next(); cmd != nil; cmd = o.writer.Next() {
 		if ctx.Err() != nil {
@@ -154,7 +158,12 @@ func (o *op) selectPage(ctx context.Context) error {
 			return err
 		}
 		if len(dst) > o.x.o.Limits.ResultBytes {
-			return invalid("The result is larger than %d bytes: ask for it in pages, with a smaller page size", o.x.o.Limits.ResultBytes)
+			return invalid("The result is larger than %d bytes: ask for it in pages", o.x.o.Limits.ResultBytes)
+		}
+		for ; len(dst) > room; room += roomStep {
+			if full := o.r.Room(roomStep); full != nil {
+				return full
+			}
 		}
 	}
 	if dst, err = o.writer.Finish(dst); err != nil {

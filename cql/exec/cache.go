@@ -50,10 +50,12 @@ func (c *cache[K]) get(k K) *stmt {
 	return s
 }
 
-// put holds s under k in place of what was there, and returns how many others it forgot to make room. A statement larger
-// than a quarter of the bound is not held.
+// largest returns the size of the largest statement that is held, in bytes.
+func (c *cache[K]) largest() int64 { return c.max / 4 }
+
+// put holds s under k in place of what was there, and returns how many others it forgot to make room. A statement that is too large is not held.
 func (c *cache[K]) put(k K, s *stmt) (evicted int) {
-	if s.size > c.max/4 {
+	if s.size > c.largest() {
 		return 0
 	}
 	c.mu.Lock()

@@ -38,8 +38,8 @@ type Limits struct {
 	CAS, CASQueue int
 	// DDL is the number of goroutines for schema changes, DDLQueue how many wait. Defaults 4 and 256.
 	DDL, DDLQueue int
-	// ResultBytes bounds one answer. Default 128 MiB.
-	ResultBytes int
+	// ResultBytes bounds one answer; PageBytes one that is a page: it ends with the row that reaches it. Defaults 128 and 8 MiB.
+	ResultBytes, PageBytes int
 	// BatchWarn and BatchFail are Cassandra's batch_size_warn_threshold and batch_size_fail_threshold in bytes.
 	// Defaults 5 KiB and 50 KiB; negative: none.
 	BatchWarn, BatchFail int
@@ -96,6 +96,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&l.DDL, 4)
 	orDefault(&l.DDLQueue, 256)
 	orDefault(&l.ResultBytes, 128<<20)
+	orDefault(&l.PageBytes, 8<<20)
 	orDefault(&l.BatchWarn, 5<<10)
 	orDefault(&l.BatchFail, 50<<10)
 	orDefault(&l.UnloggedWarn, 10)

@@ -70,6 +70,9 @@ func (x *Executor) prepareText(o *op, text string, own bool) (*stmt, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.size > x.prepared.largest() { // as it would have to be prepared again for each execution
+		return nil, invalid("Prepared statement of size %d bytes is larger than allowed maximum of %d MB: %s...", s.size, x.prepared.largest()>>20, text[:min(len(text), 200)])
+	}
 	if !qualified && o.keyspace != "" && (own || !o.s.warned.Swap(true)) {
 		o.warn(useWarning(o.keyspace, o.keyspace, id))
 	}

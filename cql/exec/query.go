@@ -101,7 +101,7 @@ func (x *Executor) compileText(keyspace, text string, ast cql.Statement) (*stmt,
 	if qualified {
 		of = ""
 	}
-	s := &stmt{id: protocol.ComputeStatementID(of, text), text: text, keyspace: keyspace, qualified: qualified, ast: ast, size: sizeOf(text)}
+	s := &stmt{id: protocol.ComputeStatementID(of, text), text: text, keyspace: keyspace, qualified: qualified, ast: ast, size: sizeOf(text, len(c.binds.Columns()))}
 	if c.result != nil {
 		s.first = c.result.ID()
 	}

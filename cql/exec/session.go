@@ -78,7 +78,8 @@ func (o *op) runExecute(body []byte) {
 
 // outlives reports whether the values of an EXECUTE are needed after Request has returned.
 func (o *op) outlives() bool {
-	return o.traced || o.x.observed.values || o.compiled.Kind != plan.KindModify || o.compiled.Modify.ReadsFirst() || o.compiled.Conditional
+	m := o.compiled.Modify
+	return o.traced || o.x.observed.values || o.compiled.Kind != plan.KindModify || m.ReadsFirst() || m.Among() || o.compiled.Conditional
 }
 
 // peekID returns the statement id that the body of an EXECUTE begins with, nil when there is none.
@@ -170,7 +171,7 @@ func (o *op) dispatchModify() {
 		return
 	}
 	m := o.compiled.Modify
-	if o.traced || o.apart || m.ReadsFirst() {
+	if o.traced || o.apart || m.ReadsFirst() || m.Many(&o.args) {
 		o.later(&o.x.heavy, runModify)
 		return
 	}
@@ -195,11 +196,12 @@ func (o *op) writeType(partitions int) coordinator.WriteType {
 
 func (o *op) dispatchSelect() {
 	o.x.metrics.Reads.Add(1)
+	o.r.ReadsOnly()
 	if o.params.Consistency.IsSerial() && !o.compiled.Table.Virtual {
 		o.later(&o.x.cas, runSelect)
 		return
 	}
-	if o.traced || o.apart || o.compiled.Table.Virtual || o.params.PagingState != nil {
+	if o.traced || o.apart || o.compiled.Table.Virtual || o.params.PagingState != nil || o.compiled.Select.Many(&o.args) {
 		o.later(&o.x.heavy, runSelect)
 		return
 	}
@@ -213,7 +215,7 @@ func (o *op) dispatchSelect() {
 		return
 	}
 	o.x.metrics.Inline.Add(1)
-	if err := o.writer.Begin(o.compiled.Select, &o.args, acc, plan.Page{Rows: o.pageSize()}); err != nil {
+	if err := o.writer.Begin(o.compiled.Select, &o.args, acc, o.page()); err != nil {
 		o.fail(err)
 		return
 	}
@@ -237,6 +239,9 @@ func (o *op) finishSelect() {
 	o.out = protocol.EndRows(dst, mark, o.writer.Rows(), nil)
 	o.answer(o.out)
 }
+
+// page returns how long a page may be.
+func (o *op) page() plan.Page { return plan.Page{Rows: o.pageSize(), Bytes: o.x.o.Limits.PageBytes} }
 
 // pageSize returns how many rows a page has; 0: all.
 func (o *op) pageSize() int { return int(max(o.params.PageSize, 0)) }

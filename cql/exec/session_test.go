@@ -1,6 +1,7 @@
 package exec_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,8 +25,11 @@ func startWith(t testing.TB, o options, v protocol.Version) (*cluster, *client) 
 
 func (c *client) execute(p *protocol.Prepared, values ...protocol.Value) answer {
 	c.t.Helper()
-	return c.call(protocol.AppendExecute(nil, c.v, 1, 0, &protocol.Execute{ID: p.ID, ResultMetadataID: p.ResultMetadataID,
-		QueryParams: protocol.QueryParams{Consistency: protocol.One, Values: values}}))
+	params := protocol.QueryParams{Consistency: protocol.One, Values: values}
+	if len(values) > 0 {
+		params.Flags = protocol.QueryValues
+	}
+	return c.call(protocol.AppendExecute(nil, c.v, 1, 0, &protocol.Execute{ID: p.ID, ResultMetadataID: p.ResultMetadataID, QueryParams: params}))
 }
 
 func wantError(t *testing.T, a answer, code protocol.ErrorCode, text string) {
@@ -183,6 +187,86 @@ func TestPreparedCacheIsBounded(t *testing.T) {
 		t.Errorf("evicted %d, held %d", m.PreparedEvicted.Load(), m.Prepared.Load())
 	}
 	wantError(t, cl.execute(first), protocol.CodeUnprepared, "too many queries")
+}
+
+// TestPreparedTooLarge: what would be forgotten at once, and so prepared again for each execution, is refused.
+func TestPreparedTooLarge(t *testing.T) {
+	_, cl := startWith(t, options{limits: exec.Limits{PreparedBytes: 64 << 10}}, protocol.V5)
+	in := func(n int) string { return "SELECT * FROM k.t WHERE p IN (?" + strings.Repeat(",?", n-1) + ")" }
+	if a := cl.prepare(in(20)); a.err != nil {
+		t.Fatal(a.err)
+	}
+	wantError(t, cl.prepare(in(200)), protocol.CodeInvalid, "Prepared statement of size 6")
+	wantError(t, cl.prepare("SELECT * FROM k.t WHERE p = 1 "+strings.Repeat(" ", 2000)), protocol.CodeInvalid, "is larger than allowed maximum of 0 MB: SELECT * FROM k.t")
+}
+
+// TestPagesEndByBytes: a page of large rows is short, and goes on.
+func TestPagesEndByBytes(t *testing.T) {
+	_, cl := startWith(t, options{limits: exec.Limits{PageBytes: 100_000, ResultBytes: 300_000}}, protocol.V5)
+	const rows = 20
+	value := strings.Repeat("x", 40_000)
+	for i := range rows {
+		cl.must("INSERT INTO k.t (p, c, v) VALUES (1, %d, '%s')", i, value)
+	}
+	seen := 0
+	for state, pages := []byte(nil), 0; pages == 0 || state != nil; pages++ {
+		p := &protocol.QueryParams{Consistency: protocol.One, Flags: protocol.QueryPageSize, PageSize: 5000}
+		if state != nil {
+			p.Flags, p.PagingState = p.Flags|protocol.QueryPagingState, state
+		}
+		a := cl.query("SELECT * FROM k.t WHERE p = 1", p)
+		if a.err != nil {
+			t.Fatal(a.err)
+		}
+		if n := len(a.rows()); n != 3 && seen+n != rows {
+			t.Errorf("%d rows in a page", n)
+		}
+		for _, r := range a.rows() {
+			if want := byte(seen); r[1][3] != want {
+				t.Fatalf("row %d where %d should be", r[1][3], want)
+			}
+			seen++
+		}
+		state = a.result.Rows.Metadata.PagingState
+	}
+	if seen != rows {
+		t.Errorf("%d rows of %d", seen, rows)
+	}
+	wantError(t, cl.query("SELECT * FROM k.t WHERE p = 1", &protocol.QueryParams{Consistency: protocol.One}), protocol.CodeInvalid, "ask for it in pages")
+}
+
+// TestLongINsRunApart: what names many rows does not hold up the requests behind it on the connection.
+func TestLongINsRunApart(t *testing.T) {
+	c, cl := startWith(t, options{}, protocol.V5)
+	list := func(n int) protocol.Value {
+		b := binary.BigEndian.AppendUint32(nil, uint32(n))
+		for i := range n {
+			b = binary.BigEndian.AppendUint32(b, 4)
+			b = binary.BigEndian.AppendUint32(b, uint32(i))
+		}
+		return protocol.Value{Bytes: b}
+	}
+	for i := range 200 {
+		cl.must("INSERT INTO k.t (p, c, v) VALUES (%d, 1, 'x')", i)
+	}
+	sel, del := cl.prepare("SELECT p FROM k.t WHERE p IN ? AND c = 1").result.Prepared, cl.prepare("DELETE FROM k.t WHERE p IN ?").result.Prepared
+	m := c.exec.Metrics()
+	for _, x := range []struct {
+		keys  int
+		apart int64
+		left  int
+	}{{64, 0, 200 - 64}, {65, 1, 200 - 65}, {150, 1, 50}} {
+		heavy := m.Heavy.Load()
+		if a := cl.execute(del, list(x.keys)); a.err != nil {
+			t.Fatal(a.err)
+		}
+		if got := m.Heavy.Load() - heavy; got != x.apart {
+			t.Errorf("DELETE of %d keys: %d apart", x.keys, got)
+		}
+		if a := cl.execute(sel, list(200)); a.err != nil || len(a.rows()) != x.left {
+			t.Errorf("after a DELETE of %d keys: %v, %d rows", x.keys, a.err, len(a.rows()))
+		}
+	}
 }
 
 func TestTracing(t *testing.T) {

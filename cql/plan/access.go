@@ -16,6 +16,9 @@ type Access struct {
 	Point    bool          // one command that reads at most one row: it may run inline
 }
 
+// Many reports whether IN names so many rows that Access is no small thing.
+func (s *Select) Many(a *Args) bool { return s.where.many(a) }
+
 // Access computes what to read. It aliases buf and a. Errors are *Error.
 func (s *Select) Access(buf *Buffer, a *Args) (Access, error) {
 	buf.Reset()

@@ -226,18 +226,18 @@ func TestConditionalAsCassandra(t *testing.T) { runScript(t, "lwt.golden", []scr
 // TestCountersAsCassandra is the same with counters.
 func TestCountersAsCassandra(t *testing.T) { runScript(t, "counters.golden", scriptSizes()) }
 
-// scriptSize is how a script is read: rows of a client's page, and of a replica's; 0: all.
-type scriptSize struct{ page, chunk int }
+// scriptSize is how a script is read: rows of a client's page and of a replica's, 0: all, and bytes of a client's page.
+type scriptSize struct{ page, chunk, bytes int }
 
 func scriptSizes() []scriptSize {
-	return []scriptSize{{0, 0}, {1, 0}, {2, 0}, {3, 2}, {0, 1}, {5000, 3}}
+	return []scriptSize{{0, 0, 0}, {1, 0, 0}, {2, 0, 0}, {3, 2, 0}, {0, 1, 0}, {5000, 3, 0}, {5000, 0, 1}, {5000, 2, 30}}
 }
 
 func runScript(t *testing.T, name string, sizes []scriptSize) {
 	for _, size := range sizes {
-		t.Run(fmt.Sprintf("page=%d,chunk=%d", size.page, size.chunk), func(t *testing.T) {
+		t.Run(fmt.Sprintf("page=%d,chunk=%d,bytes=%d", size.page, size.chunk, size.bytes), func(t *testing.T) {
 			db := goldenDB(t)
-			db.pageSize, db.chunk = size.page, size.chunk
+			db.pageSize, db.chunk, db.pageBytes = size.page, size.chunk, size.bytes
 			for _, c := range readGolden(t, name) {
 				got := scriptLines(db, c.text, goldenValues(t, c.values))
 				if strings.HasPrefix(c.answer[0], "error 0000") && got[0] != "rows" {

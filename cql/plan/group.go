@@ -134,7 +134,7 @@ func (w *RowWriter) closeGroup(dst []byte) ([]byte, error) {
 		w.given++
 		err = w.sorted.add(w)
 	} else if dst, err = w.appendOutputs(dst); err == nil {
-		w.count()
+		w.count(len(dst))
 	}
 	w.view.vals, w.view.meta, w.view.aggs = row, meta, nil
 	if g.token != w.token || !bytes.Equal(g.key, w.key) {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -12,8 +13,43 @@ import (
 	"github.com/helenusdb/helenus/schema"
 )
 
-// combinationsMax bounds what the INs of one statement multiply to.
-const combinationsMax = 1 << 17
+const (
+	combinationsMax = 1 << 17 // bounds what the INs of one statement multiply to
+	manyKeys        = 64      // rows that IN names, beyond which a statement is a long one
+)
+
+// among reports whether an IN names rows.
+func (w *where) among() bool {
+	in := func(r *restriction) bool { return r != nil && r.kind == restrictIn }
+	return slices.ContainsFunc(w.keys, in) || slices.ContainsFunc(w.clustering, in)
+}
+
+// many reports whether the INs name more than manyKeys rows, without a look at their values.
+func (w *where) many(a *Args) bool {
+	n := 1
+	for _, rs := range [2][]*restriction{w.keys, w.clustering} {
+		for _, r := range rs {
+			if r != nil && r.kind == restrictIn {
+				n *= max(r.named(a), 1)
+			}
+			if n > manyKeys {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// named returns how many values an IN has.
+func (r *restriction) named(a *Args) int {
+	if r.inMarker == nil {
+		return len(r.in)
+	}
+	if r.inMarker.slot >= len(a.Values) || len(a.Values[r.inMarker.slot].Bytes) < 4 {
+		return 0
+	}
+	return int(min(binary.BigEndian.Uint32(a.Values[r.inMarker.slot].Bytes), combinationsMax))
+}
 
 // columnValue evaluates a term that a key column is compared with: neither null nor unset.
 func columnValue(sc *scope, t term, col *schema.Column) ([]byte, error) {

@@ -21,17 +21,18 @@ import (
 // memDB is a database in memory: a catalog and, per partition, the fragments that were written. It reads by merging them
 // and giving the result to a row.PageBuilder, so that what plan writes and reads meets the real row format.
 type memDB struct {
-	t        testing.TB
-	catalog  *schema.Catalog
-	keyspace string
-	parts    map[schema.Generation][]*memPartition // ascending by token and key
-	now      int64
-	ts       int64
-	uuids    uint64
-	ticks    int64 // of the last time UUID, 100 ns since the epoch
-	pageSize int   // of SELECTs; 0: all at once
-	between  bool  // scans are cut between partitions, at a token without a key, as between two parts of the ring
-	chunk    int   // most rows a read gives, to cut pages in odd places; 0: as asked
+	t         testing.TB
+	catalog   *schema.Catalog
+	keyspace  string
+	parts     map[schema.Generation][]*memPartition // ascending by token and key
+	now       int64
+	ts        int64
+	uuids     uint64
+	ticks     int64 // of the last time UUID, 100 ns since the epoch
+	pageSize  int   // of SELECTs; 0: all at once
+	pageBytes int   // and their bytes
+	between   bool  // scans are cut between partitions, at a token without a key, as between two parts of the ring
+	chunk     int   // most rows a read gives, to cut pages in odd places; 0: as asked
 }
 
 type memPartition struct {
@@ -331,7 +332,7 @@ func (db *memDB) query(st *Statement, a *Args) (*memResult, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := w.Begin(st.Select, a, acc, Page{Rows: db.pageSize, Resume: resume}); err != nil {
+		if err := w.Begin(st.Select, a, acc, Page{Rows: db.pageSize, Bytes: db.pageBytes, Resume: resume}); err != nil {
 			return nil, err
 		}
 		var dst []byte
@@ -358,6 +359,9 @@ func (db *memDB) query(st *Statement, a *Args) (*memResult, error) {
 		}
 		if db.pageSize > 0 && w.Rows() > db.pageSize {
 			db.t.Fatalf("%d rows in a page of %d", w.Rows(), db.pageSize)
+		}
+		if db.pageSize > 0 && db.pageBytes == 1 && st.Select.order == nil && !st.Select.Aggregated() && w.Rows() > 1 {
+			db.t.Fatalf("%d rows in a page that ends with the first", w.Rows())
 		}
 		next, more := w.More()
 		if !more {

@@ -34,6 +34,12 @@ func (m *Modify) HasTimestamp() bool { return m.timestamp != nil }
 // the pages into Args.Read, then call Mutations.
 func (m *Modify) ReadsFirst() bool { return m.reads }
 
+// Among reports whether the statement names rows by IN.
+func (m *Modify) Among() bool { return m.where.among() }
+
+// Many reports whether IN names so many rows that to make their mutations is no small thing.
+func (m *Modify) Many(a *Args) bool { return m.where.many(a) }
+
 func (c *compiler) modify(s cql.Statement) (*Modify, error) {
 	if err := c.modifiable(); err != nil {
 		return nil, err

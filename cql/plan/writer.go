@@ -14,6 +14,7 @@ const chunkRows = 10000
 // Page says which part of the result is wanted.
 type Page struct {
 	Rows   int    // page size in rows; 0: all
+	Bytes  int    // a page of rows ends with the row that fills so many bytes; 0: no bound
 	Resume *State // nil: from the beginning
 }
 
@@ -47,6 +48,7 @@ type RowWriter struct {
 	remaining int64 // rows left of LIMIT
 	perPart   int64
 	want      int64 // rows left of the page
+	bytes     int   // of a page; 0: no bound
 	rows      int
 
 	// The partition at hand.
@@ -86,16 +88,16 @@ func (w *RowWriter) Begin(s *Select, a *Args, acc Access, p Page) error {
 	if w.perPart, err = evalLimit(&w.sc, s.perPartition); err != nil {
 		return err
 	}
-	w.want = noLimit
+	w.want, w.bytes = noLimit, 0
 	if p.Rows > 0 && !s.Aggregated() {
-		w.want = int64(p.Rows)
+		w.want, w.bytes = int64(p.Rows), p.Bytes
 	}
 	if s.order != nil {
 		if w.want < w.remaining {
 			return invalid("Cannot page queries with both ORDER BY and a IN restriction on the partition key; " +
 				"you must either remove the ORDER BY or the IN and sort client side, or disable paging for this query")
 		}
-		w.want = noLimit
+		w.want, w.bytes = noLimit, 0
 		w.sorted.reset()
 	}
 	if err := w.bindFilters(); err != nil {
@@ -366,7 +368,7 @@ func (w *RowWriter) fastRow(dst []byte) ([]byte, error) {
 		return dst, err
 	}
 	dst = w.appendPlain(dst)
-	w.count()
+	w.count(len(dst))
 	return dst, nil
 }
 
@@ -395,11 +397,14 @@ func appendValue(dst, v []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(len(v))), v...)
 }
 
-// count counts a row that was added.
-func (w *RowWriter) count() {
+// count counts a row that was added; size is that of the page so far.
+func (w *RowWriter) count(size int) {
 	w.rows++
 	w.given++
 	w.want--
+	if w.bytes > 0 && size >= w.bytes {
+		w.want = 0
+	}
 	if w.remaining--; w.remaining <= 0 {
 		w.done = true
 	}
@@ -453,7 +458,7 @@ func (w *RowWriter) emit(dst []byte, ckey []byte) ([]byte, error) {
 	}
 	dst, err := w.appendOutputs(dst)
 	if err == nil {
-		w.count()
+		w.count(len(dst))
 	}
 	return dst, err
 }
