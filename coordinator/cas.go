@@ -315,7 +315,7 @@ func (c *Coordinator) lookOnce(w *casOp) bool {
 	}
 	ask(live[:g.need])
 	rest := live[g.need:]
-	late := time.NewTimer(c.latencies.percentile(99))
+	late := time.NewTimer(t.latencies.percentile(99))
 	defer late.Stop()
 	l := paxos.NewLook(len(g.peers), g.need)
 	for i, p := range g.peers {

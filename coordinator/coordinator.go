@@ -171,7 +171,7 @@ type Coordinator struct {
 	draws     atomic.Uint64 // random numbers so far
 	inFlight  atomic.Int64
 	owing     atomic.Int64 // writes of which a replica may yet need a hint
-	latencies latencies
+	latencies tableLatencies
 	wheel     wheel
 	overdue   overdue
 	watch     watch
@@ -493,7 +493,7 @@ func (c *Coordinator) keepHint(body []byte, age time.Duration) []byte {
 }
 
 // speculateAfter returns after how long a further replica is asked; false: never.
-func (c *Coordinator) speculateAfter(t *tablePlan) (time.Duration, bool) {
+func speculateAfter(t *tablePlan) (time.Duration, bool) {
 	r := &t.retry
 	switch r.Kind {
 	case schema.RetryAlways:
@@ -501,11 +501,11 @@ func (c *Coordinator) speculateAfter(t *tablePlan) (time.Duration, bool) {
 	case schema.RetryFixed:
 		return r.Delay, true
 	case schema.RetryPercentile:
-		return c.latencies.percentile(r.Percentile), true
+		return t.latencies.percentile(r.Percentile), true
 	case schema.RetryMin:
-		return min(c.latencies.percentile(r.Percentile), r.Delay), true
+		return min(t.latencies.percentile(r.Percentile), r.Delay), true
 	case schema.RetryMax:
-		return max(c.latencies.percentile(r.Percentile), r.Delay), true
+		return max(t.latencies.percentile(r.Percentile), r.Delay), true
 	}
 	return 0, false
 }

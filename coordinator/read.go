@@ -32,6 +32,7 @@ type readOp struct {
 	digest   []byte
 	here     row.Command // decoded from body for the read of this node's store
 	turn     int         // of a scan: how many replicas to pass over, so that its parts are spread
+	ranged   bool        // of a scan
 
 	mu      sync.Mutex // guards what follows; never held across callbacks
 	r       *Read      // nil once its answer is decided or reconciliation has taken over
@@ -196,6 +197,7 @@ func (op *readOp) begin(c *Coordinator, t *tablePlan, r *Read, q *quota) {
 	now := time.Now()
 	op.c, op.view, op.plan, op.r, op.began, op.deadline, op.trace = c, t.view, t, r, now, now.Add(c.timeoutOf(r)), r.Trace
 	op.level, op.need, op.each, op.turn, op.quota = r.Level, q.need, q.dcs != nil, r.turn, *q
+	op.ranged = r.Command.Range != nil
 	op.asks = *q
 	op.waiting, op.data, op.fails = 0, nil, nil
 	op.trace.Hold()
@@ -294,7 +296,7 @@ func (op *readOp) dispatch(cmd *row.Command, at *place) {
 
 // arm arranges for a further replica to be asked when the answers are late.
 func (op *readOp) arm() {
-	after, ok := op.c.speculateAfter(op.plan)
+	after, ok := speculateAfter(op.plan)
 	op.mu.Lock()
 	ok = ok && len(op.spares) > 0 && op.r != nil
 	op.mu.Unlock()
@@ -402,8 +404,8 @@ func (t *readTarget) observe(r *rpc.Response, err error) {
 	switch {
 	case err == nil:
 		t.peer.answered(took, now)
-		if !t.extra {
-			t.op.c.latencies.add(took)
+		if !t.extra && !t.op.ranged {
+			t.op.plan.latencies.add(took)
 		}
 	case errors.Is(r.Err, rpc.ErrOverloaded) && took < latencyBase: // our own queue
 	default:
@@ -590,6 +592,13 @@ func (op *readOp) speculate() {
 		spare.begin()
 	}
 	op.release()
+}
+
+// answered tells whether the read needs no replica any more.
+func (op *readOp) answered() bool {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.r == nil
 }
 
 // conclude answers the caller, or hands the read over to reconciliation.

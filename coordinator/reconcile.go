@@ -198,7 +198,7 @@ func (g *gathering) read() bool {
 // timers returns one for the end of the read and one for asking a further replica.
 func (g *gathering) timers() (late, spare *time.Timer) {
 	op := g.op
-	return time.NewTimer(time.Until(op.deadline)), time.NewTimer(op.c.latencies.percentile(99))
+	return time.NewTimer(time.Until(op.deadline)), time.NewTimer(op.plan.latencies.percentile(99))
 }
 
 func (g *gathering) ask(p *peer, body []byte, results chan gathered) {

@@ -21,7 +21,9 @@ type view struct {
 	self    *peer
 	era     *eras.Era // of its RingEpoch
 	localDC string
-	tables  atomic.Pointer[map[schema.Generation]*tablePlan]
+
+	latencies *tableLatencies
+	tables    atomic.Pointer[map[schema.Generation]*tablePlan]
 }
 
 // tablePlan is what requests need of one table in one view.
@@ -36,6 +38,7 @@ type tablePlan struct {
 	each      []dcRF          // the data centres of both: whom EACH_QUORUM asks while ranges move
 	user      bool
 	retry     schema.RetryPolicy
+	latencies *latencies // of the coordinator
 }
 
 // factors are the replication factors of a placement, as a data centre sees them.
@@ -85,7 +88,7 @@ func (c *Coordinator) view() *view {
 }
 
 func (c *Coordinator) newView(s *meta.State) *view {
-	v := &view{state: s, self: c.peers.of(c.o.Self), era: c.eras.Of(s.RingEpoch)}
+	v := &view{state: s, latencies: &c.latencies, self: c.peers.of(c.o.Self), era: c.eras.Of(s.RingEpoch)}
 	if n := s.Node(c.o.Self); n != nil {
 		v.localDC = n.DC
 	}
@@ -142,7 +145,7 @@ func (v *view) table(gen schema.Generation) *tablePlan {
 func newTablePlan(v *view, table *schema.Table) *tablePlan {
 	t := &tablePlan{view: v, table: table, user: !schema.IsSystemKeyspace(table.Keyspace),
 		placement: v.state.Placement(table.Keyspace), future: v.state.OtherPlacement(table.Keyspace),
-		retry: table.Options.SpeculativeRetry}
+		retry: table.Options.SpeculativeRetry, latencies: v.latencies.get(table, v.state.Catalog)}
 	if t.placement == nil {
 		t.factors = factors{[]dcRF{{v.localDC, 1}}, 1, 1}
 		return t

@@ -2,9 +2,7 @@ package coordinator
 
 import (
 	"context"
-	"math/bits"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -35,13 +33,10 @@ func (w *wheel) init() { w.base, w.wake = time.Now(), make(chan struct{}, 1) }
 func (w *wheel) add(op *readOp, at time.Time) {
 	w.mu.Lock()
 	if w.held == 0 { // the wheel stood still while it was empty
-		w.turns = max(w.turns, int64(time.Since(w.base)/wheelTick))
+		w.turns = max(w.turns, w.now())
 	}
-	tick := max(int64(at.Sub(w.base)/wheelTick)+1, w.turns+1)
-	if tick >= w.turns+wheelSlots {
-		tick = w.turns + wheelSlots - 1 // later than a turn: asked a bit early
-	}
-	i := tick % wheelSlots
+	tick := max(w.tick(at)+1, w.turns+1)
+	i := tick % wheelSlots // later than a turn: it is passed by until then
 	w.slots[i] = append(w.slots[i], wheelEntry{op, tick})
 	w.held++
 	first := w.held == 1
@@ -77,17 +72,25 @@ func (w *wheel) run(ctx context.Context) {
 		}
 		due = w.turn(time.Now(), due[:0])
 		for i := range due {
-			due[i].op.speculate()
+			if e := due[i]; e.at > w.now() {
+				w.again(e)
+			} else {
+				e.op.speculate()
+			}
 			due[i].op = nil
 		}
 	}
 }
 
-// turn moves the wheel to now and returns what is due.
+func (w *wheel) tick(at time.Time) int64 { return int64(at.Sub(w.base) / wheelTick) }
+
+func (w *wheel) now() int64 { return w.tick(time.Now()) }
+
+// turn moves the wheel to now and returns what it passes: what is due, and what is after one more turn.
 func (w *wheel) turn(now time.Time, due []wheelEntry) []wheelEntry {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	to := int64(now.Sub(w.base) / wheelTick)
+	to := w.tick(now)
 	if to-w.turns > wheelSlots {
 		w.turns = to - wheelSlots
 	}
@@ -102,74 +105,15 @@ func (w *wheel) turn(now time.Time, due []wheelEntry) []wheelEntry {
 	return due
 }
 
-// latencies is a histogram, halved now and then, of how long replicas took to answer those reads that they were asked
-// first, however late: percentiles for speculation come from it. What further replicas answer is left out, and so is
-// what the operation as a whole took, so that speculation moves its own threshold neither up nor down.
-type latencies struct {
-	buckets [64 * subBuckets]atomic.Uint32
-	count   atomic.Int64
-	cached  atomic.Int64 // ns of the 99th percentile at the last look
-	at      atomic.Int64 // count at the last look
-}
-
-const (
-	subBuckets     = 4
-	latencyHalve   = 1 << 16
-	latencyRefresh = 256
-	latencyFirst   = 10 * time.Millisecond // before there is any experience
-	latencyFloor   = 2 * time.Millisecond
-)
-
-func latencyBucket(ns uint64) int {
-	e := bits.Len64(ns | 1)
-	sub := 0
-	if e > 3 {
-		sub = int(ns>>(e-3)) & (subBuckets - 1)
+// again puts an entry back whose time is a turn away or more, unless its read has been answered.
+func (w *wheel) again(e wheelEntry) {
+	if e.op.answered() {
+		e.op.release()
+		return
 	}
-	return (e-1)*subBuckets + sub
-}
-
-func latencyValue(i int) time.Duration {
-	e, sub := i/subBuckets+1, i%subBuckets
-	if e <= 3 {
-		return time.Duration(1 << e)
-	}
-	return time.Duration((uint64(subBuckets+sub) + 1) << (e - 3))
-}
-
-func (l *latencies) add(d time.Duration) {
-	l.buckets[latencyBucket(uint64(max(d, 0)))].Add(1)
-	if l.count.Add(1)%latencyHalve == 0 {
-		for i := range l.buckets {
-			l.buckets[i].Store(l.buckets[i].Load() / 2)
-		}
-	}
-}
-
-// percentile returns the given percentile of recent reads, at least latencyFloor.
-func (l *latencies) percentile(p float64) time.Duration {
-	n := l.count.Load()
-	if n == 0 {
-		return latencyFirst
-	}
-	if at := l.at.Load(); p == 99 && at != 0 && n-at < latencyRefresh {
-		return time.Duration(l.cached.Load())
-	}
-	var total, sum uint64
-	for i := range l.buckets {
-		total += uint64(l.buckets[i].Load())
-	}
-	out := latencyFirst
-	for i := range l.buckets {
-		sum += uint64(l.buckets[i].Load())
-		if float64(sum) >= p/100*float64(total) {
-			out = max(latencyValue(i), latencyFloor)
-			break
-		}
-	}
-	if p == 99 {
-		l.cached.Store(int64(out))
-		l.at.Store(n)
-	}
-	return out
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := e.at % wheelSlots
+	w.slots[i] = append(w.slots[i], e)
+	w.held++
 }

@@ -1,9 +1,12 @@
 package coordinator
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/helenusdb/helenus/schema"
 )
 
 // TestWheelIsNotEarlyAfterAPause: what is added to a wheel that stood still fires at its time, not at once.
@@ -29,6 +32,34 @@ func TestWheelIsNotEarlyAfterAPause(t *testing.T) {
 	})
 }
 
+// TestWheelWaitsForMoreThanATurn: a wait of several turns is kept, unless the read is answered meanwhile.
+func TestWheelWaitsForMoreThanATurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w wheel
+		w.init()
+		const wait = 5 * wheelSlots * wheelTick / 2
+		late, answered := &readOp{r: &Read{}}, &readOp{}
+		late.refs.Store(2)
+		answered.refs.Store(2)
+		began := time.Now()
+		w.add(late, began.Add(wait))
+		w.add(answered, began.Add(wait))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); w.run(ctx) }()
+		time.Sleep(wait - wheelTick)
+		if late.refs.Load() != 2 || answered.refs.Load() != 1 {
+			t.Errorf("after %v the references are %d and %d", time.Since(began), late.refs.Load(), answered.refs.Load())
+		}
+		time.Sleep(3 * wheelTick)
+		if late.refs.Load() != 1 {
+			t.Error("the time of the one that waits has passed")
+		}
+		stop()
+		<-ended
+	})
+}
+
 // TestLatencyPercentiles are right to the width of a bucket.
 func TestLatencyPercentiles(t *testing.T) {
 	var l latencies
@@ -43,6 +74,24 @@ func TestLatencyPercentiles(t *testing.T) {
 		if got := l.percentile(p); got < want || got > want*5/4 {
 			t.Errorf("p%v is %v, want about %v", p, got, want)
 		}
+	}
+}
+
+// TestLatenciesAreOfATable: they outlast views, and those of tables that are gone do not add up.
+func TestLatenciesAreOfATable(t *testing.T) {
+	var all tableLatencies
+	catalog := &schema.Catalog{}
+	table := func(g int) *schema.Table { return &schema.Table{Generation: schema.Generation(g)} }
+	first := all.get(table(1), catalog)
+	first.add(time.Second)
+	if all.get(table(1), catalog) != first || all.get(table(2), catalog) == first {
+		t.Error("each table has its own, always the same")
+	}
+	for g := range 10 * latenciesSpare {
+		all.get(table(g), catalog)
+	}
+	if len(all.of) > latenciesSpare {
+		t.Errorf("%d tables of an empty catalog", len(all.of))
 	}
 }
 

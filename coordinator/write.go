@@ -619,12 +619,19 @@ func (op *writeOp) retry(w *Write) {
 	second := &Write{Mutations: mutations, Level: op.level, Type: op.kind, Timeout: max(time.Until(op.deadline), time.Millisecond), Trace: op.trace, unhinted: op.unhinted, applied: op.applied, among: op.among}
 	second.Done = writeDoneFunc(func(_ *Write, err error) {
 		// The first attempt was sent: that nothing was is no longer true.
-		if never := (*Unavailable)(nil); errors.As(err, &never) {
+		if neverSent(err) {
 			err = first
 		}
 		c.writeDone(w, err)
 	})
 	c.begin(second)
+}
+
+// neverSent tells that an error means that no replica has been told.
+func neverSent(err error) bool {
+	var missing *Unavailable
+	var busy *Overloaded
+	return errors.As(err, &missing) || errors.As(err, &busy)
 }
 
 // resend brings a write that has been answered to those that are to have it by newer metadata. It holds one reference.

@@ -22,7 +22,7 @@ const (
 	sendTimeout    = 10 * time.Second
 	emptyLooks     = 10       // looks in vain after which the counters of a target are set right
 	sweepEvery     = 600      // looks between two searches for hints of absent targets that have grown too old
-	missedMax      = 4096     // missed writes that wait to be stored together; more are dropped and counted
+	missedMax      = 32 << 10 // missed writes that wait to be stored together, twice what may be under way to a node; more are dropped and counted
 	missedBytesMax = 64 << 20 // of them
 	storeBytesMax  = 1 << 20  // of missed writes in one batch
 	vainMax        = 4096     // hints in a row that the target did not take, after which a turn ends
