@@ -39,7 +39,7 @@ func loadWithOneNodeKilled(t *testing.T, c *cluster) {
 // TestCities_KilledNodeCatchesUpByHints: 0 failed writes while a replica is killed, and afterwards each replica alone
 // holds every row, by hints only.
 func TestCities_KilledNodeCatchesUpByHints(t *testing.T) {
-	c := newCluster(t, 3).up()
+	c := newCluster(t, 3, "--repair-within", "0").up()
 	loadWithOneNodeKilled(t, c)
 	for _, p := range c.nodes {
 		hintsDelivered(t, p)
@@ -63,7 +63,7 @@ func TestCities_KilledNodeCatchesUpByHints(t *testing.T) {
 // TestCities_WithoutHintsReadsRepair: hints off. Quorum reads are right at once, and reading every partition at ALL
 // leaves three equal replicas.
 func TestCities_WithoutHintsReadsRepair(t *testing.T) {
-	c := newCluster(t, 3, "--hinted-handoff", "off").up()
+	c := newCluster(t, 3, "--hinted-handoff", "off", "--repair-within", "0").up()
 	loadWithOneNodeKilled(t, c)
 	checkCities(t, c.hosts(), "--cl", "QUORUM")
 	checkCities(t, c.hosts(), "--cl", "ALL")

@@ -20,7 +20,7 @@ const (
 	// Other work may share the machine, so these bounds are wide; the figures are printed, and docs/benchmarks.md has those
 	// of a quiet one.
 	pauseBound = time.Second // of the worst second
-	pauseSlack = 150 * time.Millisecond
+	pauseSlack = 50 * time.Millisecond
 )
 
 // TestPausedNode: one node of three gets SIGSTOP for 20 s under QUORUM load at a fixed rate through the two others. No

@@ -45,7 +45,7 @@ func TestCount_BesideOptions(t *testing.T) {
 		slices.Sort(counts)
 		slices.Sort(options)
 		t.Logf("RF %d: COUNT of %d rows takes %s (median), an OPTIONS beside it %s, at worst %s", rf, rows, counts[3], options[3], options[6])
-		if options[3] > counts[3]/2 {
+		if options[3] > counts[3]/10 { // on a quiet machine it is a thousandth
 			t.Errorf("RF %d: OPTIONS takes %s beside a COUNT of %s", rf, options[3], counts[3])
 		}
 	}
