@@ -26,6 +26,7 @@ type Engine struct {
 	opts    Options
 	db      *pebble.DB
 	logs    *logSpace
+	pacer   *pacer // nil: not on a disk
 	lock    *pebble.Lock
 	stripes []stripe
 	pipe    *pipeline
@@ -114,7 +115,12 @@ func (e *Engine) open() error {
 	if err != nil {
 		return err
 	}
-	if e.logs, err = newLogSpace(o.FS, o.Dir, o.MemtableBytes, e.roomForLogs, e.slowLogs); err != nil {
+	fs := o.FS
+	if o.onDisk {
+		e.pacer = &pacer{FS: fs}
+		fs = e.pacer
+	}
+	if e.logs, err = newLogSpace(fs, o.Dir, o.MemtableBytes, e.roomForLogs, e.slowLogs); err != nil {
 		return err
 	}
 	po := e.pebbleOptions()
@@ -362,6 +368,21 @@ func (e *Engine) withToken(token chan struct{}, f func() error) error {
 	return f()
 }
 
+// Beyond these a store is behind, and its tables are not written at a pace any more: a quarter of what stops writes.
+const (
+	sublevelsBehind = 8
+	memtablesBehind = 3
+)
+
+// lookBehind finds out whether flushes and compactions keep up.
+func (e *Engine) lookBehind() {
+	if e.pacer == nil {
+		return
+	}
+	m := e.db.Metrics()
+	e.pacer.pace.behind.Store(int(m.Levels[0].Sublevels) >= sublevelsBehind || m.MemTable.Count >= memtablesBehind)
+}
+
 // runHousekeeping looks at the free space and keeps the watermark, until Close.
 func (e *Engine) runHousekeeping() {
 	space := time.NewTicker(e.opts.FreeSpaceInterval)
@@ -382,6 +403,7 @@ func (e *Engine) runHousekeeping() {
 				e.opts.Logger.Error("storage: free space", "error", err)
 			}
 		case <-beat.C:
+			e.lookBehind()
 			if err = e.beatIfWritten(); err != nil {
 				e.opts.Logger.Error("storage: watermark", "error", err)
 			}

@@ -65,7 +65,7 @@ type GCBefore struct {
 // Options of Open. The zero value of each field means its default.
 type Options struct {
 	Dir string // required; created if absent
-	FS  vfs.FS // nil: the disk
+	FS  vfs.FS // nil: the disk. There tables are written at a pace (pacer)
 
 	Sync             SyncMode
 	PeriodicInterval time.Duration // Periodic only; default 10 s, 1 ms to 1 h
@@ -113,6 +113,8 @@ type Options struct {
 	Fatal   func(err error)
 	Tables  Tables // required
 	Metrics *Metrics
+
+	onDisk bool
 }
 
 const (
@@ -148,6 +150,7 @@ func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
+	o.onDisk = o.FS == vfs.Default
 	setDuration(&o.PeriodicInterval, 10*time.Second)
 	setInt64(&o.BlockCacheBytes, 64*mib)
 	setInt64(&o.RowCacheBytes, 64*mib)
