@@ -330,6 +330,25 @@ func TestSeedsAndPeersThatComeLater(t *testing.T) {
 	}
 }
 
+// TestMissing_AReplacedAddress: a dead node is not looked for where another one lives.
+func TestMissing_AReplacedAddress(t *testing.T) {
+	g, err := New(fast(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddrPort("127.0.0.77:7946")
+	at := func(id int) State { return State{ID: hostID(id), Generation: 1, Addr: addr} }
+	g.view.up(at(2), time.Unix(1, 0))
+	g.view.down(hostID(2), 1, time.Unix(2, 0))
+	if got := g.missing(); len(got) != 1 {
+		t.Errorf("a dead node alone: contacts %v", got)
+	}
+	g.view.up(at(3), time.Unix(3, 0))
+	if got := g.missing(); len(got) != 0 {
+		t.Errorf("another one lives there: contacts %v", got)
+	}
+}
+
 func TestMissingIsBatchedAndFair(t *testing.T) {
 	g, err := New(fast(1, 1))
 	if err != nil {

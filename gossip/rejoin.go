@@ -74,17 +74,20 @@ func (g *Gossip) rejoinLoop(ctx context.Context) {
 	}
 }
 
-// missing returns the addresses to contact in this round: members that are not alive and contacts that are no alive
-// member's address, at most rejoinBatchMax, the others in later rounds.
+// missing returns the addresses to contact in this round: those of members that are not alive and contacts, if no alive
+// member has them, at most rejoinBatchMax, the others in later rounds.
 func (g *Gossip) missing() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	alive := map[netip.AddrPort]bool{g.view.self.Addr: true}
+	for _, r := range g.view.records {
+		if r.heard.Alive {
+			alive[r.heard.Addr] = true
+		}
+	}
 	var out []string
 	for _, id := range g.view.ids() {
-		if r := g.view.records[id]; r.heard.Alive {
-			alive[r.heard.Addr] = true
-		} else if r.heard.Addr.IsValid() && !r.forgotten {
+		if r := g.view.records[id]; !r.heard.Alive && r.heard.Addr.IsValid() && !r.forgotten && !alive[r.heard.Addr] {
 			out = append(out, r.heard.Addr.String())
 		}
 	}

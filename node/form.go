@@ -136,13 +136,19 @@ func (n *Node) applied(before, after *meta.State, events []meta.Event) {
 			if g := n.liveness(); g != nil {
 				n.goLife(func() { g.SetPeers(n.gossipPeers()) })
 			}
-			if e.Node.Kind == meta.NodeUpdated {
+			switch e.Node.Kind {
+			case meta.NodeUpdated:
 				n.rpc.Nudge(e.Node.Node.ID)
+			case meta.NodeRemoved:
+				n.forgetWhenGone(e.Node.Node.ID)
 			}
 		}
 	}
 	if n.liveness() != nil { // else it is the log that this node had
 		n.newcomers.note(before, after)
+	}
+	if n.losses.note(before, after, n.o.Now().Unix()) {
+		n.nudgeRetired()
 	}
 	if before.Catalog.Version != after.Catalog.Version {
 		n.nudgeRetired()

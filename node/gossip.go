@@ -90,6 +90,26 @@ func (n *Node) liveness() Detector {
 	return nil
 }
 
+// forgetWhenGone has gossip forget a member that has left, once it has ended, so that its address is not contacted for ever.
+func (n *Node) forgetWhenGone(id ring.HostID) {
+	g := n.liveness()
+	if g == nil || id == n.home.HostID {
+		return
+	}
+	n.goLife(func() {
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for g.Alive(id) {
+			select {
+			case <-n.life.Done():
+				return
+			case <-t.C:
+			}
+		}
+		g.Forget(id)
+	})
+}
+
 func (n *Node) downSince(id ring.HostID) time.Time {
 	g := n.liveness()
 	if g == nil {

@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/helenusdb/helenus/coordinator/batchlog"
 	"github.com/helenusdb/helenus/coordinator/hints"
@@ -70,14 +72,68 @@ func (n *Node) forgetTables(ctx context.Context) error {
 	return book.Forget(ctx, gone...)
 }
 
+// losses are the members that may have lost the end of their log, as the metadata have told since the start. Their state says so for seconds only, until they have what the
+// metadata log had: what their rows lack they lack for longer.
+type losses struct {
+	mu   sync.Mutex // held for an instant
+	at   map[ring.HostID]int64
+	void map[ring.HostID]bool // what is recorded of their ranges is still to be removed
+}
+
+// lossMargin is by how many seconds clocks may differ: who was heard of as late as that after a session began may have lost what the session gave it.
+const lossMargin = 60
+
+// note takes down who has lost something between two states, at now in seconds since the epoch, and tells whether anybody has.
+func (l *losses) note(before, after *meta.State, now int64) (any bool) {
+	for i := range after.Nodes {
+		m := &after.Nodes[i]
+		if old := before.Node(m.ID); m.Health == meta.Sound || old != nil && old.Health != meta.Sound && old.Generation == m.Generation {
+			continue
+		}
+		l.mu.Lock()
+		if l.at == nil {
+			l.at, l.void = map[ring.HostID]int64{}, map[ring.HostID]bool{}
+		}
+		l.at[m.ID], l.void[m.ID] = now, true
+		l.mu.Unlock()
+		any = true
+	}
+	return any
+}
+
+// after tells whether one of the members may have lost something since a time, in seconds since the epoch.
+func (l *losses) after(ids []ring.HostID, since int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(ids, func(id ring.HostID) bool { at, ok := l.at[id]; return ok && at+lossMargin >= since })
+}
+
+// open returns for whom voided has not been called, in order.
+func (l *losses) open() []ring.HostID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(l.void), ring.HostID.Compare)
+}
+
+func (l *losses) voided(id ring.HostID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.void, id)
+}
+
 // voidUnsound removes what is recorded of ranges with replicas that may have lost the end of their log.
 func (n *Node) voidUnsound(ctx context.Context) error {
+	ids := n.losses.open()
 	for _, m := range n.log.Current().Members() {
-		if !n.sound(m.ID) {
-			if err := n.book.Load().Void(ctx, m.ID); err != nil {
-				return err
-			}
+		if !n.sound(m.ID) && !slices.Contains(ids, m.ID) {
+			ids = append(ids, m.ID)
 		}
+	}
+	for _, id := range ids {
+		if err := n.book.Load().Void(ctx, id); err != nil {
+			return err
+		}
+		n.losses.voided(id)
 	}
 	return nil
 }
@@ -85,7 +141,7 @@ func (n *Node) voidUnsound(ctx context.Context) error {
 // sound tells whether a member is known to have everything that it has acknowledged.
 func (n *Node) sound(id ring.HostID) bool {
 	m := n.log.Current().Node(id)
-	return m != nil && m.Health == meta.Sound && (id != n.home.HostID || !n.engine.Suspect())
+	return m != nil && m.Health == meta.Sound && (id != n.home.HostID || !n.engine.Suspect()) && !slices.Contains(n.losses.open(), id)
 }
 
 // termsOf returns the terms of a table. Those of system keyspaces go by gc_grace_seconds, as Cassandra's own do: nobody repairs traces.

@@ -232,7 +232,8 @@ func (n *Node) replaces(ctx context.Context, member ring.HostID) (ring.HostID, e
 	return id, nil
 }
 
-// find returns the member that a host id or an address names; not is never meant.
+// find returns the member that a host id or an address names. One who asks whom to replace, not, means neither itself nor an attempt at the same place
+// that was given up: who is joining cannot be replaced.
 func find(s *meta.State, name string, not ring.HostID) (ring.HostID, error) {
 	id, notID := ring.ParseHostID(name)
 	addr, notAddr := netip.ParseAddr(name)
@@ -240,7 +241,7 @@ func find(s *meta.State, name string, not ring.HostID) (ring.HostID, error) {
 	var found []ring.HostID
 	for _, m := range s.Members() {
 		switch {
-		case m.ID == not:
+		case m.ID == not, !not.IsZero() && m.State == meta.Pending:
 		case notID == nil && m.ID == id, notAddr == nil && (m.Internode.Addr() == addr || m.Native.Addr() == addr), notPort == nil && (m.Internode == port || m.Native == port):
 			found = append(found, m.ID)
 		}

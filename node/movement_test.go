@@ -315,4 +315,17 @@ func TestFind(t *testing.T) {
 	if _, err := find(s, ring.HostID{1}.String(), ring.HostID{1}); err == nil {
 		t.Error("it found itself")
 	}
+	// Of the dead node and an earlier attempt to replace it, at one address, the dead one is meant.
+	both := &meta.State{Nodes: slices.Clone(s.Nodes)}
+	both.Nodes[1].Internode = both.Nodes[0].Internode
+	if both.Nodes[1].State != meta.Pending {
+		t.Fatal("the second is not joining")
+	}
+	name := both.Nodes[0].Internode.Addr().String()
+	if id, err := find(both, name, ring.HostID{9}); err != nil || id != both.Nodes[0].ID {
+		t.Errorf("whom to replace: %s, %v", id, err)
+	}
+	if _, err := find(both, name, ring.HostID{}); err == nil {
+		t.Error("two members have the address")
+	}
 }

@@ -59,6 +59,7 @@ type Node struct {
 
 	detector   atomic.Pointer[Detector]
 	newcomers  newcomers
+	losses     losses
 	introduced atomic.Pointer[introduction]
 	catchingUp atomic.Bool
 	retired    chan struct{} // a table generation is gone; capacity 1

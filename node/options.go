@@ -13,6 +13,7 @@ import (
 	"github.com/helenusdb/helenus/config"
 	"github.com/helenusdb/helenus/gossip"
 	"github.com/helenusdb/helenus/repair/movement"
+	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/storage"
 )
 
@@ -32,6 +33,8 @@ type Detector interface {
 	Join(ctx context.Context, addrs []string) (reached int, err error)
 	// SetPeers replaces the addresses that the cluster metadata name.
 	SetPeers(addrs []string)
+	// Forget drops a node that has left for good and ended.
+	Forget(id ring.HostID)
 	// UpdateMeta spreads new facts about this node.
 	UpdateMeta(m gossip.NodeMeta) error
 	// Leave tells the others that this node stops.

@@ -112,15 +112,19 @@ func (c repairCluster) Table(gen schema.Generation) (*schema.Table, bool) {
 	return c.n.log.Current().Catalog.TableByGeneration(gen)
 }
 
-// Members implements repair.Cluster. Who is still joining coordinates nothing, hence has no hints.
+// Members implements repair.Cluster. Who is joining coordinates nothing, hence has no hints, before reads have moved to it.
 func (c repairCluster) Members() (ids []ring.HostID) {
-	for _, m := range c.n.log.Current().Members() {
-		if m.State != meta.Pending {
+	s := c.n.log.Current()
+	for _, m := range s.Members() {
+		if m.State != meta.Pending || s.Owns(m.ID) {
 			ids = append(ids, m.ID)
 		}
 	}
 	return ids
 }
+
+// Lost implements repair.Cluster.
+func (c repairCluster) Lost(ids []ring.HostID, since int64) bool { return c.n.losses.after(ids, since) }
 
 // Sound implements repair.Cluster.
 func (c repairCluster) Sound(id ring.HostID) bool { return c.n.sound(id) }

@@ -156,7 +156,10 @@ func (n *Node) dropRetired(ctx context.Context) error {
 	for {
 		err := n.dropUnknown()
 		if err == nil {
-			err = errors.Join(n.forgetTables(ctx), n.voidUnsound(ctx))
+			err = n.forgetTables(ctx)
+		}
+		if lost := n.voidUnsound(ctx); lost != nil && ctx.Err() == nil {
+			n.o.Logger.Error("records of repairs with a node that may have lost something could not be removed", "err", lost)
 		}
 		if err == nil {
 			err = n.keepCatalog()

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// lookMax is the longest time between two looks whether a session's turn has come.
+	// lookMax is the longest time between two looks whether a session's turn has come, lookMin the shortest.
 	lookMax = 10 * time.Second
+	lookMin = 10 * time.Millisecond
 	// patienceMax is how long a session is put off at most because the node is busy.
 	patienceMax = 10 * time.Minute
 	// stepPause is how long a scheduled session waits before a step while the node is busy, and pausesMax how often.
@@ -89,10 +90,20 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if s.o.Within > 0 {
 		look = min(look, max(s.o.Within/16, 10*time.Millisecond))
 	}
-	for wait(ctx, look) {
+	for wait(ctx, s.until(look)) {
 		s.look(ctx)
 	}
 	return nil
+}
+
+// until returns how long to wait for the next turn: no longer than look, in which what jobs there are, and why not, may change.
+func (s *Scheduler) until(look time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := s.plan.next.Sub(s.o.Now()); left > 0 && s.o.Within > 0 {
+		return min(look, max(left, lookMin))
+	}
+	return look
 }
 
 // look begins a session whose turn has come and waits for it.

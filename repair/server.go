@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/helenusdb/helenus/repair/history"
 	"github.com/helenusdb/helenus/ring"
 	"github.com/helenusdb/helenus/row"
 	"github.com/helenusdb/helenus/rpc"
@@ -82,6 +83,9 @@ func (l local) repaired(ctx context.Context, q *repairedRequest) error {
 	}
 	if _, err := l.table(q.generation, q.entry.Tokens); err != nil {
 		return err
+	}
+	if l.o.Cluster.Lost(q.entry.Replicas, q.entry.At) { // who led the session may not have heard of it
+		q.entry.Before = history.None
 	}
 	return l.o.History.Put(ctx, q.generation, q.entry)
 }

@@ -54,6 +54,8 @@ type Cluster interface {
 	Members() []ring.HostID
 	// Sound tells whether a node is known to have everything that it has acknowledged.
 	Sound(id ring.HostID) bool
+	// Lost tells whether one of the nodes may have lost something that it had acknowledged since a time, in seconds since the epoch, or shortly before.
+	Lost(ids []ring.HostID, since int64) bool
 	// Plan returns what a repair led by this node consists of, in ring order: for each interval all tables, or an error that says what of the
 	// spec is not possible.
 	Plan(s *Spec) ([]Task, error)
@@ -453,6 +455,10 @@ func (s *Service) session(ctx context.Context, spec *Spec, t *Task, report *Tabl
 // record says everywhere what a session has achieved. That a peer does not hear it is no failure: it purges later than the others.
 func (s *Service) record(ctx context.Context, v *session, t *Task) error {
 	e := history.Entry{Tokens: t.Tokens, At: v.start, Before: v.vouched, Replicas: slices.SortedFunc(slices.Values(t.Replicas), ring.HostID.Compare)}
+	if s.o.Cluster.Lost(e.Replicas, e.At) {
+		v.table.doubt(errors.New("repair: a replica may have lost the end of a log meanwhile"))
+		e.Before = history.None
+	}
 	if e.Before != history.None {
 		v.table.RangesVouched.Add(1)
 	}

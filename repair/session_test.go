@@ -64,6 +64,7 @@ type fakeCluster struct {
 	table   schema.Table
 	members []ring.HostID // nil: the replicas
 	unsound ring.HostID
+	lost    bool
 }
 
 func (c *fakeCluster) Epoch() uint64                                 { return c.epoch }
@@ -75,8 +76,9 @@ func (c *fakeCluster) Members() []ring.HostID {
 	}
 	return c.tasks[0].Replicas
 }
-func (c *fakeCluster) Sound(id ring.HostID) bool  { return id != c.unsound || id == (ring.HostID{}) }
-func (c *fakeCluster) Plan(*Spec) ([]Task, error) { return c.tasks, nil }
+func (c *fakeCluster) Sound(id ring.HostID) bool      { return id != c.unsound || id == (ring.HostID{}) }
+func (c *fakeCluster) Lost([]ring.HostID, int64) bool { return c.lost }
+func (c *fakeCluster) Plan(*Spec) ([]Task, error)     { return c.tasks, nil }
 
 // peerFunc is a peer that answers as it likes.
 type peerFunc func(ctx context.Context, verb rpc.Verb, body []byte) ([]byte, rpc.Status, error)
@@ -366,8 +368,9 @@ func TestRecord(t *testing.T) {
 			c.members = []ring.HostID{me, other, {3}}
 			s.o.Alive = func(id ring.HostID) bool { return id != ring.HostID{3} }
 		}, at: bubbleStart, before: history.None},
-		"a replica lost its log":    {prepare: func(_, _ *Service, c *fakeCluster) { c.unsound = other }, at: bubbleStart, before: history.None},
-		"deletions go by their age": {prepare: timeout, at: bubbleStart, before: history.None},
+		"a replica lost it meanwhile": {prepare: func(_, _ *Service, c *fakeCluster) { c.lost = true }, at: bubbleStart, before: history.None},
+		"a replica lost its log":      {prepare: func(_, _ *Service, c *fakeCluster) { c.unsound = other }, at: bubbleStart, before: history.None},
+		"deletions go by their age":   {prepare: timeout, at: bubbleStart, before: history.None},
 	} {
 		mine, theirs, report := recorded(t, c.spec, c.prepare)
 		if report.Failed() != 0 {

@@ -224,11 +224,12 @@ func (c *taller) compute(ctx context.Context, parts []part, number uint64) (cove
 		p := &parts[i]
 		if !p.found {
 			l := leafRecord{number: number, at: c.q.At, dropped: droppedPrint(c.table)}
+			busy := number != 0 && c.e.leaves.beingIngested(c.q.Generation, p.tokens) // it may end while the scan is behind it
 			if err = c.scan(ctx, p.tokens, &l); err != nil {
 				break
 			}
 			p.tally = l.tally
-			if number != 0 && !c.e.leaves.beingIngested(c.q.Generation, p.tokens) {
+			if number != 0 && !busy && !c.e.leaves.beingIngested(c.q.Generation, p.tokens) {
 				err = c.put(pb, p, &l)
 			}
 			c.e.opts.Metrics.LeavesComputed.Add(1)

@@ -228,6 +228,9 @@ func (d *detector) Join(context.Context, []string) (int, error) {
 // SetPeers implements node.Detector.
 func (d *detector) SetPeers([]string) {}
 
+// Forget implements node.Detector: nobody is contacted by address here.
+func (d *detector) Forget(ring.HostID) {}
+
 // UpdateMeta implements node.Detector; the others hear it when they look.
 func (d *detector) UpdateMeta(m gossip.NodeMeta) error {
 	d.mu.Lock()
