@@ -15,7 +15,7 @@ FORCE:
 
 # dev: three nodes in one process on 127.0.0.1, .2 and .3 (add ARGS=--ephemeral to keep nothing).
 dev: build
-	./bin/helenus dev --nodes 3 $(ARGS)
+	./bin/helenus dev $(ARGS)
 
 # test: everything that continuous integration does.
 test:
