@@ -497,12 +497,16 @@ func (c *Coordinator) allPoints(cmds []row.Command) bool {
 	return true
 }
 
+// ballotReply answers. A promise that its proposer does not hear of binds nobody: it may get lost like what a peek shows.
 func ballotReply(verb rpc.Verb, rsp rpc.Responder) func(*ballotAnswer) {
 	return func(a *ballotAnswer) {
-		if a.status != rpc.StatusOK {
+		switch {
+		case a.status != rpc.StatusOK:
 			rsp.ReplyText(a.status, a.text)
-			return
+		case verb == VerbPrepare || verb == VerbPeek:
+			rsp.ReplyRead(a.fitted(verb, rpc.BodyMax))
+		default:
+			rsp.Reply(rpc.StatusOK, a.fitted(verb, rpc.BodyMax))
 		}
-		rsp.Reply(rpc.StatusOK, a.fitted(verb, rpc.BodyMax))
 	}
 }

@@ -220,6 +220,57 @@ func TestScenario_C1_ReplicasThatAreSilentTimeOut(t *testing.T) {
 	})
 }
 
+// TestScenario_C3_AnAnswerWithoutRoomDeniesNothing: leaders whose queues of answers are full have counted. None of them may be heard to have
+// done nothing: another leader would count again.
+func TestScenario_C3_AnAnswerWithoutRoomDeniesNothing(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := newCluster(t, layout{dcs: nodesIn("dc1", 5), buffer: 512, rpc: func(o *rpc.Options) { o.Data.QueueBytes = 1 }})
+		pk := key(1)
+		in, out := c.replicasOf(pk)
+		host := func(n int) string { return addrOf(n).Addr().String() }
+		for _, n := range in { // what they answer waits
+			c.net.Cut(host(n), host(out[0]))
+		}
+		const clients = 100
+		var acked, unknown atomic.Int64
+		var all sync.WaitGroup
+		for range clients {
+			all.Go(func() {
+				for { // the queue of requests is as short
+					err := c.nodes[out[0]].addTo(coordinator.One, c.add(pk, "a", 1))
+					var timeout *coordinator.WriteTimeout
+					var failure *coordinator.WriteFailure
+					switch {
+					case err == nil:
+						acked.Add(1)
+					case errors.As(err, &timeout):
+						unknown.Add(1)
+					case errors.As(err, &failure):
+						time.Sleep(time.Microsecond)
+						continue
+					default:
+						t.Error(err)
+					}
+					return
+				}
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		for _, n := range in {
+			c.net.Heal(host(n), host(out[0]))
+		}
+		all.Wait()
+		time.Sleep(10 * time.Second)
+		var sum int64
+		if _, err := fmt.Sscanf(c.counter(out[1], coordinator.All, pk), "a=%d ", &sum); err != nil {
+			t.Fatal(err)
+		}
+		if acked.Load() != clients || sum != clients {
+			t.Errorf("%d increments acknowledged, %d unknown, and the counter is %d", acked.Load(), unknown.Load(), sum)
+		}
+	})
+}
+
 // TestScenario_C3_AnotherLeaderOnlyWhenNothingWasDone: one that is known to be down is not asked; one that cannot be reached, or
 // that refuses, is followed by another, and the increment counts once.
 func TestScenario_C3_AnotherLeaderOnlyWhenNothingWasDone(t *testing.T) {

@@ -35,6 +35,8 @@ type layout struct {
 	tune     func(*coordinator.Options)
 	fs       func(node int) vfs.FS
 	joining  int // the last nodes are announced, not members yet
+	buffer   int // bytes that the network holds of a direction of a connection; default memnet's
+	rpc      func(*rpc.Options)
 }
 
 func nodesIn(dc string, n int) (out []string) {
@@ -108,7 +110,7 @@ func newCluster(t testing.TB, lay layout) *cluster {
 	if lay.keyspace == nil {
 		lay.keyspace = []schema.Pair{{Key: "class", Value: "SimpleStrategy"}, {Key: "replication_factor", Value: fmt.Sprint(min(3, len(lay.dcs)))}}
 	}
-	c := &cluster{t: t, lay: lay, net: memnet.New(memnet.Options{}), down: map[ring.HostID]time.Time{}}
+	c := &cluster{t: t, lay: lay, net: memnet.New(memnet.Options{Buffer: lay.buffer}), down: map[ring.HostID]time.Time{}}
 	c.state = c.newState()
 	for i := range lay.dcs {
 		n := &node{c: c, i: i, id: hostID(i), shard: row.ShardID(hostID(i)), fs: vfs.NewMem()}
@@ -354,12 +356,15 @@ func (n *node) start() {
 		c.t.Fatal(err)
 	}
 	host := c.net.Host(addrOf(n.i).Addr().String())
-	n.rpc, err = rpc.New(rpc.Options{Self: n.id, ClusterID: func() [16]byte { return [16]byte{7} }, Epoch: func() uint64 { return n.state.Load().Epoch },
+	ro := rpc.Options{Self: n.id, ClusterID: func() [16]byte { return [16]byte{7} }, Epoch: func() uint64 { return n.state.Load().Epoch },
 		Listen:     func(context.Context) (net.Listener, error) { return host.Listen(":7000") },
 		Dial:       host.Dial,
 		Resolve:    func(id ring.HostID) (string, bool) { return addrOf(int(id[15]) - 1).String(), true },
-		NewSession: func(from ring.HostID, _ rpc.Class) rpc.Session { return n.coord.NewSession(from) }})
-	if err != nil {
+		NewSession: func(from ring.HostID, _ rpc.Class) rpc.Session { return n.coord.NewSession(from) }}
+	if c.lay.rpc != nil {
+		c.lay.rpc(&ro)
+	}
+	if n.rpc, err = rpc.New(ro); err != nil {
 		c.t.Fatal(err)
 	}
 	o := coordinator.Options{Self: n.id, Shard: n.shard, Cluster: n, Transport: n, Storage: engine{n.engine, n}, Hints: engine{n.engine, n}, Batchlog: engine{n.engine, n}, Alive: c.alive, DownSince: c.downSince,

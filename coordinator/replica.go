@@ -340,7 +340,7 @@ func (s *replicaSession) readPoint(planned uint64, rsp rpc.Responder) {
 	if seq != 0 {
 		s.c.o.Storage.WhenSynced(seq, &lateReply{rsp, append([]byte(nil), s.out...)})
 	} else {
-		rsp.Reply(rpc.StatusOK, s.out)
+		rsp.ReplyRead(s.out)
 	}
 	if cap(s.out) > bodyKeptMax {
 		s.out, s.page = nil, row.Page{}
@@ -432,7 +432,7 @@ func (c *Coordinator) readApart(planned uint64, body []byte, rsp rpc.Responder) 
 		c.o.Storage.WhenSynced(seq, &lateReply{rsp, out})
 		return
 	}
-	rsp.Reply(rpc.StatusOK, out)
+	rsp.ReplyRead(out)
 }
 
 // replyBytesMax keeps a page, with a single row beyond it, within a frame of rpc.
@@ -450,5 +450,5 @@ func (l *lateReply) Committed(err error) {
 		l.rsp.Reply(rpc.StatusFailed, nil)
 		return
 	}
-	l.rsp.Reply(rpc.StatusOK, l.body)
+	l.rsp.ReplyRead(l.body)
 }

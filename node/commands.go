@@ -411,7 +411,7 @@ type NetStats struct {
 type NetClass struct {
 	Name      string `json:"name"`
 	Completed int64  `json:"completed"` // frames sent
-	Dropped   int64  `json:"dropped"`   // shed: they had expired in a queue
+	Dropped   int64  `json:"dropped"`   // had expired in a queue, or were answers that found no room in one
 	BytesOut  int64  `json:"bytes_out"`
 	BytesIn   int64  `json:"bytes_in"`
 }
@@ -424,7 +424,7 @@ func (n *Node) netStats() NetStats {
 		class rpc.Class
 	}{{"Large messages", rpc.Stream}, {"Small messages", rpc.Data}, {"Gossip messages", rpc.Urgent}} {
 		x := &n.rpc.Metrics().Classes[c.class]
-		out.Pools = append(out.Pools, NetClass{Name: c.name, Completed: x.FramesOut.Load(), Dropped: x.Shed.Load(), BytesOut: x.BytesOut.Load(), BytesIn: x.BytesIn.Load()})
+		out.Pools = append(out.Pools, NetClass{Name: c.name, Completed: x.FramesOut.Load(), Dropped: x.Shed.Load() + x.Unanswered.Load(), BytesOut: x.BytesOut.Load(), BytesIn: x.BytesIn.Load()})
 	}
 	out.Hints, out.HintsBytes = n.coord.Hints().Pending()
 	return out

@@ -106,7 +106,10 @@ func judgeChaos(t *testing.T, calls []*recorded, book *ledger) {
 			t.Fatalf("call %d ended %d times", c.id, c.count.Load())
 		case n > 1:
 			t.Fatalf("request %d was handled %d times", c.id, n)
-		case c.rsp.Err == nil && c.rsp.Status == StatusOverloaded && n == 0:
+		case c.rsp.Err == nil && c.rsp.Status == StatusOverloaded:
+			if n != 0 {
+				t.Fatalf("call %d was handled although its answer says that it had no effect", c.id)
+			}
 		case c.rsp.Err == nil:
 			answered++
 			if n != 1 || c.rsp.Status == StatusOK && !bytes.Equal(c.rsp.Body, c.body) {

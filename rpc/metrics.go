@@ -28,6 +28,7 @@ type ClassMetrics struct {
 	Unreachable         atomic.Int64 // sends that failed at once because the peer was known to be down
 	Lost                atomic.Int64 // connections that failed after the handshake
 	BadFrames           atomic.Int64 // connections closed because of bytes that are no frame
+	Unanswered          atomic.Int64 // answers dropped because the queue was full, and nothing shorter would have been true
 	SlowReaders         atomic.Int64 // accepted connections closed because the peer reads no answers
 }
 

@@ -33,10 +33,12 @@ type TLS struct {
 }
 
 // Limits bound one class of one connection. They hold for the requests of a dialed connection and for the answers
-// of an accepted one; the memory of a connection is at most twice QueueBytes plus one frame being read.
+// of an accepted one; the memory of a connection is at most twice QueueBytes plus one frame being read, and that of
+// four times InFlight answers without a body.
 type Limits struct {
 	// QueueBytes bounds the encoded frames that wait for the writer; a single frame is always admitted to an empty
-	// queue. At the bound a request fails with ErrOverloaded, an answer is replaced by an empty StatusOverloaded.
+	// queue. At the bound a request fails with ErrOverloaded, and an answer is dropped, or replaced by an empty
+	// StatusOverloaded where that is true: see Responder.Reply. Answers that are hardly larger than none are let in.
 	// 0 means 8 MiB for Urgent, 32 MiB for Data and Stream.
 	QueueBytes int
 	// InFlight bounds the requests without an answer, 1 to 65536. At the bound of the sender a request fails with

@@ -43,17 +43,19 @@ func (c Class) String() string {
 }
 
 // Status is the outcome of a request as its handler reports it. Values from StatusUser on belong to the users of the
-// package; the body of an answer carries details in a form that the verb defines, a text unless it says otherwise.
+// package; the body of an answer carries details in a form that the verb defines, a text unless it says otherwise. "No
+// effect" is certain: nobody but the handler may say it once a request was handled, so an answer that finds no room is
+// dropped, and the caller is told of a timeout.
 type Status uint8
 
 const (
 	StatusOK           Status = 0
-	StatusFailed       Status = 1  // the handler failed; the body is a text
+	StatusFailed       Status = 1  // the handler failed; the body is a text, empty if the request may have had an effect
 	StatusOverloaded   Status = 2  // a bound was reached; the request had no effect
 	StatusExpired      Status = 3  // the deadline had passed before the handler began; no effect
-	StatusWrongEpoch   Status = 4  // the epochs of the two nodes do not fit; no effect
-	StatusNotOwner     Status = 5  // the receiver does not own the token; no effect
-	StatusUnknownTable Status = 6  // no such table generation here; no effect
+	StatusWrongEpoch   Status = 4  // the epochs of the two nodes do not fit; no effect unless the verb says otherwise
+	StatusNotOwner     Status = 5  // the receiver does not own the token; likewise
+	StatusUnknownTable Status = 6  // no such table generation here; likewise
 	StatusUnknownVerb  Status = 7  // no handler for the verb; no effect
 	StatusBadRequest   Status = 8  // the body does not decode; no effect
 	StatusNotReady     Status = 9  // the receiver is starting or stopping; no effect
@@ -68,6 +70,15 @@ func (s Status) String() string {
 		return names[s]
 	}
 	return fmt.Sprintf("status(%d)", uint8(s))
+}
+
+// harmless tells that a request with such an outcome has had no effect, whatever its verb.
+func (s Status) harmless() bool {
+	switch s {
+	case StatusOverloaded, StatusExpired, StatusUnknownVerb, StatusBadRequest, StatusNotReady:
+		return true
+	}
+	return false
 }
 
 // BodyMax is the largest body of a request or an answer, in bytes, before and after compression.

@@ -21,12 +21,22 @@ type Responder struct {
 // Trace returns where to record what is done for the request: nil unless it is traced.
 func (r Responder) Trace() *trace.Log { return r.trace }
 
-// Reply queues the answer and returns; it never blocks. The body is copied. When the queue of answers is full, or
-// the body exceeds BodyMax, a StatusOverloaded or StatusFailed without that body goes out instead; when the
-// deadline has passed by the time it would be written, or the connection is gone, the answer is dropped.
+// Reply queues the answer and returns; it never blocks. The body is copied. The answer is dropped when the deadline has
+// passed by the time it would be written, when the connection is gone, and when the queue of answers is full: what the
+// request has done is not denied for want of room. At that bound small answers are queued all the same, a StatusFailed
+// without its text, and in place of a status that says that nothing was done an empty StatusOverloaded. In place of a
+// body above BodyMax an empty StatusFailed goes out.
 func (r Responder) Reply(status Status, body []byte) {
 	if r.conn != nil {
-		r.conn.reply(r, status, body)
+		r.conn.reply(r, status, body, status.harmless())
+	}
+}
+
+// ReplyRead is Reply with StatusOK to a request that has changed nothing, or nothing that matters when it is made again:
+// an answer that finds no room is replaced by an empty StatusOverloaded, so that the caller can ask somebody else at once.
+func (r Responder) ReplyRead(body []byte) {
+	if r.conn != nil {
+		r.conn.reply(r, StatusOK, body, true)
 	}
 }
 
@@ -55,19 +65,31 @@ type accepted struct {
 	started int64        // requests handed to the session; the reader's
 	replied atomic.Int64 // answers given; incremented under mu
 	req     Request
+
+	dropped   int    // answers that found no room since the writer had taken droppedAt chunks; guarded by mu
+	droppedAt uint64 // likewise
 }
 
-func (a *accepted) reply(r Responder, status Status, body []byte) {
+// answerAlways is the size up to which the body of an answer is queued although the queue is full, in bytes: what would
+// stand for it is hardly smaller.
+const answerAlways = 64
+
+func (a *accepted) reply(r Responder, status Status, body []byte, harmless bool) {
 	h := header{kind: kindResponse, code: uint8(status), id: r.id, epoch: a.t.opt.Epoch()}
+	if len(body) > BodyMax {
+		a.t.opt.Logger.Error("rpc: an answer is too large", "to", a.from, "class", a.class.String(), "bytes", len(body))
+		h.code, body = uint8(StatusFailed), nil
+		if harmless {
+			body = []byte("rpc: answer too large")
+		}
+	}
+	whole := body
 	if r.trace != nil {
 		addr, _ := a.t.opt.Resolve(a.from)
 		r.trace.Event("Enqueuing response to %s", addr)
 		if traced, ok := tracedAnswer(r.trace, body); ok {
-			h.flags, body = flagTrace, traced
+			h.flags, whole = flagTrace, traced
 		}
-	}
-	if len(body) > BodyMax {
-		h.code, body = uint8(StatusFailed), []byte("rpc: answer too large")
 	}
 	a.mu.Lock()
 	a.replied.Add(1)
@@ -75,10 +97,15 @@ func (a *accepted) reply(r Responder, status Status, body []byte) {
 		a.mu.Unlock()
 		return
 	}
-	if a.q.bytes > 0 && a.q.bytes+headerLen+len(body) > a.lim.QueueBytes {
-		h.code, h.flags, body = uint8(StatusOverloaded), 0, nil
+	room := a.q.bytes == 0 || a.q.bytes+headerLen+len(whole) <= a.lim.QueueBytes
+	if !room {
+		h.flags = 0
+		whole, room = cramped(&h, body, harmless)
 	}
-	if a.q.frames >= 4*a.lim.InFlight {
+	if !room {
+		a.dropLocked()
+	}
+	if a.unreadLocked() {
 		a.closeLocked() // it asks and asks, and reads no answer
 		a.mu.Unlock()
 		hangUp(a.conn)
@@ -86,12 +113,49 @@ func (a *accepted) reply(r Responder, status Status, body []byte) {
 		a.t.opt.Logger.Warn("rpc: peer does not read its answers", "from", a.from, "class", a.class.String())
 		return
 	}
-	a.q.push(h, body, r.deadline)
-	rouse := a.nudgeLocked()
+	rouse := false
+	if room {
+		a.q.push(h, whole, r.deadline)
+		rouse = a.nudgeLocked()
+	}
 	a.mu.Unlock()
 	if rouse {
 		a.rouse()
 	}
+}
+
+// cramped returns what is queued of an answer when the queue is full, whose status it may replace; ok false: nothing,
+// because anything else would be a lie.
+func cramped(h *header, body []byte, harmless bool) (_ []byte, ok bool) {
+	switch {
+	case len(body) <= answerAlways:
+		return body, true
+	case harmless:
+		h.code = uint8(StatusOverloaded)
+		return nil, true
+	case Status(h.code) == StatusFailed: // without the text it says less
+		return nil, true
+	}
+	return nil, false
+}
+
+// dropLocked counts an answer that is dropped for want of room.
+func (a *accepted) dropLocked() {
+	if a.droppedAt != a.q.taken {
+		a.dropped, a.droppedAt = 0, a.q.taken
+	}
+	a.dropped++
+	a.t.metrics.class(a.class).Unanswered.Add(1)
+}
+
+// unreadLocked tells whether more answers wait, or have found no room since the writer got on, than anybody who reads
+// them leaves.
+func (a *accepted) unreadLocked() bool {
+	n := a.q.frames
+	if a.droppedAt == a.q.taken {
+		n += a.dropped
+	}
+	return n >= 4*a.lim.InFlight
 }
 
 // run handles requests until the connection fails or the transport stops, and returns why, never nil; it waits for its

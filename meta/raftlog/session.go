@@ -119,7 +119,7 @@ func (h *Session) pull(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusBadRequest, nil)
 		return
 	}
-	rsp.Reply(rpc.StatusOK, h.s.newerThan(binary.BigEndian.Uint64(req.Body)))
+	rsp.ReplyRead(h.s.newerThan(binary.BigEndian.Uint64(req.Body)))
 }
 
 // newerThan returns the encoded current state when it is newer than the epoch. It is encoded once.
