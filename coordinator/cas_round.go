@@ -34,10 +34,10 @@ type casRun struct {
 	unknown     int // acceptances of the last proposal that was not decided
 }
 
-// made is a proposal of this run: what each operation of it is told if it is decided.
+// made is a proposal of this run, as it was made, and what each operation of it is told if it is decided.
 type made struct {
-	ballot  paxos.Ballot
-	results []casResult
+	proposal paxos.Proposal
+	results  []casResult
 }
 
 type casResult struct {
@@ -451,8 +451,9 @@ func (a *casAttempt) decide() {
 	e.run()
 	switch {
 	case len(e.value) > 0:
-		a.r.made = append(a.r.made, made{a.round.Ballot, e.results})
-		a.propose(a.round.Propose(e.value), e.results)
+		p := a.round.Propose(e.value)
+		a.r.made = append(a.r.made, made{p, e.results})
+		a.propose(p, e.results)
 	case a.round.Clean() && !a.reread:
 		none := a.round.Nothing()
 		a.c.commitAll(a.g, a.at, none)
@@ -472,9 +473,9 @@ func (a *casAttempt) settledBy(p paxos.Proposal) bool {
 	var open []made
 	lost := false
 	for _, m := range r.made {
-		switch p.Tells(m.ballot) {
+		switch p.Tells(m.proposal.Ballot) {
 		case paxos.Applied:
-			a.answer(m.results, a.c.commitAll(a.g, a.at, p))
+			a.answer(m.results, a.commitOf(&m.proposal, p))
 			r.made = nil
 			return true
 		case paxos.Open:
@@ -489,6 +490,17 @@ func (a *casAttempt) settledBy(p paxos.Proposal) bool {
 		a.unknown()
 	}
 	return r.me.answered
+}
+
+// commitOf commits a decision that tells that a proposal of this run was decided, and returns the commit whose acknowledgements say who has
+// the proposal's rows: the decision may be a later one, with other rows or none, and who has that may have missed the one before it.
+func (a *casAttempt) commitOf(own *paxos.Proposal, p paxos.Proposal) *commitRun {
+	if own.Ballot == p.Origin {
+		return a.c.commitAll(a.g, a.at, p)
+	}
+	run := a.c.commitAll(a.g, a.at, *own)
+	a.c.commitAll(a.g, a.at, p)
+	return run
 }
 
 // unknown answers the operations that wrote in a proposal that may be decided: they cannot know, and are not tried again. The
