@@ -119,11 +119,15 @@ func (run *commitRun) outcome(t *tablePlan, p *peer, o outcome) {
 	run.ended()
 }
 
-// missed has a hint kept for a replica that may lack the rows.
+// missed has a hint kept for a replica that may lack the rows, as long as it would apply the commit itself. The hint is as old as the
+// rows, not as the commit, which may be of what was left undone long ago: a deletion over them may be purged gc_grace_seconds after it.
 func (run *commitRun) missed(p *peer) {
-	if len(run.p.Value) > 0 && !p.self {
-		run.c.hints.Missed(p.id, run.p.Value, time.Since(run.began))
+	c := run.c
+	if len(run.p.Value) == 0 || p.self || !c.appliesCommit(run.at.Generation, run.p.Origin) {
+		return
 	}
+	age := time.Duration(c.o.Now().UnixMicro()-run.p.Origin.Micros) * time.Microsecond
+	c.hints.Missed(p.id, run.p.Value, max(age, time.Since(run.began)))
 }
 
 // tellLocked tells those whose level one more acknowledgement reaches. Under mu.

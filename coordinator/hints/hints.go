@@ -244,6 +244,10 @@ func (h *Hints) Missed(to ring.HostID, body []byte, ago time.Duration) {
 	if h.o.Off {
 		return
 	}
+	if h.o.Window > 0 && ago >= h.o.Window { // it would end the window for all others
+		h.metrics.Dropped.Add(1)
+		return
+	}
 	size := int64(len(body))
 	if h.waiting.Add(size) > missedBytesMax {
 		h.waiting.Add(-size)
