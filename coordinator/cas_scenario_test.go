@@ -420,6 +420,92 @@ func TestScenario_P15_SuspectNodesAbstain(t *testing.T) {
 	})
 }
 
+// TestScenario_P15_StaleAcceptances: a proposal that one replica alone has accepted is dead, and forgotten by all. The end of that replica's log, which told of it, gets lost:
+// it has accepted again what the others know nothing of. Before it votes it gives that up, or what a serial read has denied comes to life.
+func TestScenario_P15_StaleAcceptances(t *testing.T) {
+	for _, disowned := range []bool{true, false} {
+		simulated(t, func(t *testing.T) {
+			c := newCluster(t, layout{dcs: nodesIn("dc1", 3), tune: func(o *coordinator.Options) {
+				o.PaxosGrace, o.PaxosSweep, o.CASTimeout = time.Minute, 10*time.Second, 100*time.Millisecond
+			}})
+			pk := key(1)
+			c.setFault(lose(afterwards, 0, 2))
+			if _, _, err := c.cas(1, pk, set("", "ghost")); err == nil {
+				t.Fatal("decided")
+			}
+			e := c.nodes[1].engine
+			var stale [2][]byte // head, and what is accepted
+			for i := range stale {
+				v, ok, _, err := e.Register(c.wide.Generation, tokenOf(pk), pk, byte(1+i))
+				if err != nil || !ok {
+					t.Fatal(ok, err)
+				}
+				stale[i] = bytes.Clone(v)
+			}
+			c.setFault(nil)
+			c.setDown(1, true)
+			c.mustSerial(0, pk, "")
+			c.setDown(1, false)
+			time.Sleep(5 * time.Minute)
+			if n := c.registers(0) + c.registers(1) + c.registers(2); n != 0 {
+				t.Fatalf("%d have not forgotten it", n)
+			}
+			b := e.NewBatch()
+			for i, v := range stale {
+				if err := b.SetRegister(c.wide.Generation, tokenOf(pk), pk, byte(1+i), v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := e.CommitWait(context.Background(), b); err != nil {
+				t.Fatal(err)
+			}
+			co := c.nodes[1].coord
+			full := ring.Interval{First: ring.MinToken, Last: ring.MaxToken}
+			if err := co.Disown(context.Background(), c.wide.Generation, full, disowned); err != nil { // it is of SERIAL: local makes no difference
+				t.Fatal(err)
+			}
+			_, head := c.register(1, pk)
+			if !head.Accepted.Ballot.IsZero() || head.Promised.IsZero() {
+				t.Errorf("%+v", head)
+			}
+			if !disowned {
+				b := e.NewBatch()
+				if err := b.SetRegister(c.wide.Generation, tokenOf(pk), pk, 1, stale[0]); err != nil {
+					t.Fatal(err)
+				}
+				if err := e.CommitWait(context.Background(), b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.setDown(2, true)
+			got, err := c.serial(0, pk, coordinator.Serial)
+			if err != nil || got == "" != disowned {
+				t.Errorf("disowned %v: %q, %v", disowned, got, err)
+			}
+		})
+	}
+}
+
+// TestDisownKeepsWhatNobodyElseVotedOn: what was proposed at LOCAL_SERIAL stays where this data centre has no other replica.
+func TestDisownKeepsWhatNobodyElseVotedOn(t *testing.T) {
+	simulated(t, func(t *testing.T) {
+		c := three(t)
+		pk := key(1)
+		c.setFault(lose(afterwards, 0, 2))
+		if _, _, err := c.cas(1, pk, set("", "x"), func(op *coordinator.CAS) { op.Serial = coordinator.LocalSerial }); err == nil {
+			t.Fatal("decided")
+		}
+		for _, local := range []bool{false, true} {
+			if err := c.nodes[1].coord.Disown(t.Context(), c.wide.Generation, ring.Interval{First: ring.MinToken, Last: ring.MaxToken}, local); err != nil {
+				t.Fatal(err)
+			}
+			if _, head := c.register(1, pk); head.Accepted.Ballot.IsZero() != local {
+				t.Errorf("local %v: %+v", local, head)
+			}
+		}
+	})
+}
+
 type suspect struct{ coordinator.Registers }
 
 func (suspect) Suspect() bool { return true }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -21,6 +22,62 @@ func (c *Coordinator) FinishAll(ctx context.Context, gen schema.Generation, toke
 		return nil
 	}
 	return c.finishRange(ctx, gen, tokens, math.MaxInt64)
+}
+
+// Disown has this node, which may have lost the end of its log and does not vote, forget what it has accepted of partitions whose tokens lie in the interval and does
+// not know to be decided: all may have come to its end since, and been forgotten by the others, of which the log's end told. Only when the others have
+// been settled (docs/design/0006-paxos.md, "A node that forgot"). local: what was proposed at LOCAL_SERIAL too, for which there are others in this data centre.
+// It is durable when it returns nil.
+func (c *Coordinator) Disown(ctx context.Context, gen schema.Generation, tokens ring.Interval, local bool) error {
+	if c.o.Registers == nil || c.view().table(gen) == nil {
+		return nil
+	}
+	for at := c.o.Registers.RegistersFrom(gen, tokens.First); at != nil; {
+		var found []Register
+		var err error
+		at, err = c.scanRange(at, gen, tokens, sweepPage, func(r Register, s *paxos.State) {
+			if s != nil && !s.Accepted.Ballot.IsZero() && (local || !s.Local) {
+				r.Key = bytes.Clone(r.Key)
+				found = append(found, r)
+			}
+		})
+		for i := 0; i < len(found) && err == nil; i++ {
+			err = c.acceptor.disown(ctx, &found[i])
+		}
+		if err != nil {
+			return fmt.Errorf("coordinator: disown: %w", err)
+		}
+	}
+	return nil
+}
+
+// disown forgets what is accepted of one partition.
+func (a *acceptor) disown(ctx context.Context, r *Register) error {
+	q := &ballotRequest{planned: a.c.view().state.RingEpoch, generation: r.Generation, token: r.Token, key: r.Key}
+	v := ballotVote{a: a, q: q}
+	stripe := a.stripe(q)
+	stripe <- struct{}{}
+	err := v.load()
+	if err != nil || !v.state.Disown() {
+		<-stripe
+		return err
+	}
+	if err = v.write(); err != nil {
+		v.batch.Discard()
+		a.giveBack(v.batch)
+		<-stripe
+		return err
+	}
+	done := make(raised, 1)
+	v.batch.CommitSynced(done)
+	a.giveBack(v.batch)
+	<-stripe
+	select {
+	case err = <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // LatestPromise returns the time of the latest ballot, µs since the epoch, that this node has promised to a partition of the table whose token lies in the interval.

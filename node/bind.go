@@ -28,8 +28,12 @@ func (t tables) Table(gen schema.Generation) (*schema.Table, bool) {
 // engine is storage as the coordinator sees it.
 type engine struct {
 	*storage.Engine
-	gate *gate
+	gate  *gate
+	votes *votes
 }
+
+// Suspect implements coordinator.Registers.
+func (e engine) Suspect() bool { return e.Engine.Suspect() || e.votes.unsettled.Load() }
 
 func (e engine) NewBatch() coordinator.Batch { return &batch{Batch: e.Engine.NewBatch(), gate: e.gate} }
 

@@ -32,6 +32,13 @@ func (n *Node) casMetrics() []admin.Metric {
 		counter("helenus_cas_turns_total", "turns on contended partitions that were waited for", "", &m.CASTurns),
 		counter("helenus_cas_shadowed_total", "conditional writes under content with timestamps of the future", "", &m.CASShadowed),
 		counter("helenus_ballots_ahead_total", "ballots refused for being ahead of this node's clock", "", &m.BallotsAhead),
+		{Name: "helenus_paxos_abstains", Help: "1 while this node does not vote on conditional writes, since it may have forgotten what it had promised", Kind: admin.Gauge,
+			Value: func() float64 {
+				if n.abstains() != "" {
+					return 1
+				}
+				return 0
+			}},
 		counter("helenus_cas_swept_total", "unfinished registers that the sweep finished", "", &m.CASSwept),
 		counter("helenus_cas_forgotten_total", "finished registers that were removed", "", &m.CASForgotten),
 	}

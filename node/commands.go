@@ -75,6 +75,7 @@ type Info struct {
 	InFlightLimit uint64    `json:"request_data_limit_bytes"`
 	Tokens        []string  `json:"tokens"`
 	State         string    `json:"state"`
+	Abstains      string    `json:"abstains,omitempty"` // why it does not vote on conditional writes, or what that waits for; empty: it votes
 }
 
 // CacheInfo is the state of a cache since the start.
@@ -94,7 +95,7 @@ func (n *Node) info() Info {
 	out := Info{ID: n.home.HostID.String(), GossipActive: n.liveness() != nil, Load: st.DiskBytes, Generation: n.home.Generation,
 		Uptime: int64(time.Since(n.started).Seconds()), HeapUsed: mem.HeapAlloc, HeapLimit: int64(c.MemoryTarget()), DC: n.self.DC, Rack: n.self.Rack,
 		BlockCache: CacheInfo{st.BlockCacheEntries, st.BlockCacheBytes, uint64(c.BlockCache), st.BlockCacheHits, st.BlockCacheHits + st.BlockCacheMisses},
-		RowCache:   CacheInfo{int64(st.RowCacheEntries), st.RowCacheBytes, uint64(c.RowCache), hits, hits + misses}, InFlightLimit: uint64(c.InFlight), State: "joining"}
+		RowCache:   CacheInfo{int64(st.RowCacheEntries), st.RowCacheBytes, uint64(c.RowCache), hits, hits + misses}, InFlightLimit: uint64(c.InFlight), State: "joining", Abstains: n.abstains()}
 	out.NativeActive, _ = n.servesClients()
 	if s := n.cql.Load(); s != nil {
 		out.Exceptions = s.server.Metrics().Panics.Load()

@@ -64,6 +64,7 @@ type Node struct {
 	catchingUp atomic.Bool
 	retired    chan struct{} // a table generation is gone; capacity 1
 	gate       gate
+	votes      votes
 	ready      chan struct{} // closed when clients are served
 	logRuns    atomic.Bool
 
@@ -143,7 +144,7 @@ func (n *Node) steps(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		n.openHome, n.openLog, n.openStorage, n.makeTransport, n.makeCoordinator, n.makeRepair, n.makeStreams, n.makeMover, n.startTransport, n.tryPorts, n.form, n.startLog,
 		n.startMaintenance, n.startGossip, n.startCoordinator, n.startRepair, n.startStreams, n.startMembership, n.announce, n.makeCQL, n.startAdmin,
-		n.catchUp, n.startMover, n.awaitRanges, n.startCQL,
+		n.catchUp, n.startVotes, n.startMover, n.awaitRanges, n.startCQL,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -269,7 +270,7 @@ func (n *Node) newSession(from ring.HostID, _ rpc.Class) rpc.Session {
 
 func (n *Node) makeCoordinator(context.Context) error {
 	c := n.o.Config
-	store := engine{n.engine, &n.gate}
+	store := engine{n.engine, &n.gate, &n.votes}
 	low, err := store.lowBound()
 	if err != nil {
 		return err

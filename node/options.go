@@ -59,7 +59,12 @@ type Options struct {
 	// PurgeInterval is the time between two background purges of the store. 0: its default
 	PurgeInterval time.Duration
 	// ClearSuspect: stores whose logs were found too short count as whole again (storage.Engine.Suspect, raftlog.Service.Suspect).
+	// The node votes on conditional writes again when what it has forgotten of them is settled with the other replicas.
 	ClearSuspect bool
+	// VoteUnsettled: it votes at once.
+	VoteUnsettled bool
+	// SettleWait is how long after its start that is not begun. 0: 30 s, or twice the longest timeout of the configuration
+	SettleWait time.Duration
 	// Replace is the host id or the address of a dead node whose tokens and place an empty node takes. Empty: none
 	Replace string
 	// Filler makes what brings rows to a node that gains ranges: Filling does. nil: nothing can, and operations that move ranges are refused

@@ -71,6 +71,9 @@ func (n *Node) openStorage(ctx context.Context) error {
 // end of one log is not believed about the other: the node votes only after it has learned the metadata anew.
 func (n *Node) lookAtTail() error {
 	rows, metadata := n.engine.Suspect(), n.log.Suspect()
+	if err := n.openVotes(rows); err != nil {
+		return err
+	}
 	switch {
 	case !rows && !metadata:
 		return nil
@@ -79,7 +82,7 @@ func (n *Node) lookAtTail() error {
 		return errors.Join(n.engine.ClearSuspect(), n.log.ClearSuspect())
 	}
 	if rows {
-		n.o.Logger.Error("the end of the write-ahead log is missing: writes acknowledged before a stop may be gone from this node, and it purges no tombstones. Read the affected tables at ALL, which brings them back from the others, then start it once with --clear-suspect")
+		n.o.Logger.Error("the end of the write-ahead log is missing: writes acknowledged before a stop may be gone from this node, it purges no tombstones, and it does not vote on conditional writes. Repair its ranges (helenus repair), which brings back what the others have, then start it once with --clear-suspect")
 		n.log.Distrust()
 	}
 	if metadata {

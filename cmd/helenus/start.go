@@ -14,7 +14,7 @@ import (
 )
 
 func startCommand() *cobra.Command {
-	var printConfig, clearSuspect bool
+	var printConfig, clearSuspect, voteUnsettled bool
 	var replace string
 	c := &cobra.Command{Use: "start", Short: "Run a node", Args: cobra.NoArgs,
 		Long: "Run a node until SIGTERM or SIGINT, then drain and stop.\n\nEvery key can stand in helenus.yaml, in the environment as HELENUS_KEY, or be given as a flag; flags win over the\nenvironment, the environment over the file.",
@@ -26,22 +26,24 @@ func startCommand() *cobra.Command {
 			if printConfig {
 				return cfg.Print(c.OutOrStdout())
 			}
-			return run(c, cfg, clearSuspect, replace)
+			return run(c, cfg, node.Options{ClearSuspect: clearSuspect, VoteUnsettled: voteUnsettled, Replace: replace})
 		}}
 	c.Flags().BoolVar(&printConfig, "print-config", false, "print the configuration as it would be used, and exit")
-	c.Flags().BoolVar(&clearSuspect, "clear-suspect", false, "the end of a log was found missing and what was lost is back from the other nodes (docs/OPERATIONS.md): purge and vote again")
+	c.Flags().BoolVar(&clearSuspect, "clear-suspect", false, "the end of a log was found missing and what was lost is back from the other nodes (docs/OPERATIONS.md): purge again, and vote on conditional writes again once what was forgotten of them is settled with the other replicas")
+	c.Flags().BoolVar(&voteUnsettled, "vote-unsettled", false, "vote on conditional writes although what this node has forgotten of them is not settled, since the replicas that it waits for are gone for good: one that was acknowledged may be lost")
 	c.Flags().StringVar(&replace, "replace", "", "host id or address of a dead node whose place and tokens this empty node takes")
 	config.AddFlags(c.Flags())
 	return c
 }
 
-func run(c *cobra.Command, cfg *config.Config, clearSuspect bool, replace string) error {
+func run(c *cobra.Command, cfg *config.Config, o node.Options) error {
 	log, err := logger(os.Stderr, cfg)
 	if err != nil {
 		return err
 	}
 	limitMemory(cfg)
-	n, err := node.New(node.Options{Config: cfg, Logger: log, Version: version(), ClearSuspect: clearSuspect, Replace: replace, Filler: node.Filling, Now: wallClock()})
+	o.Config, o.Logger, o.Version, o.Filler, o.Now = cfg, log, version(), node.Filling, wallClock()
+	n, err := node.New(o)
 	if err != nil {
 		return err
 	}

@@ -109,5 +109,13 @@ func (s *State) Commit(p Proposal) (news bool) {
 	return true
 }
 
+// Disown forgets what was accepted and is not known to be decided, and tells whether there was anything. Only where another one of every majority that
+// may have decided it has accepted it too, or it is known to have come to its end.
+func (s *State) Disown() (any bool) {
+	any = !s.Accepted.Ballot.IsZero()
+	s.Accepted = Proposal{}
+	return any
+}
+
 // Finished tells whether everything that was ever promised has come to its end, as far as this acceptor knows.
 func (s *State) Finished() bool { return !s.Promised.After(s.Committed.Ballot) }

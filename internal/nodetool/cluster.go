@@ -129,6 +129,9 @@ func Info(w io.Writer, i *node.Info, tokens bool) {
 	line("Counter Cache", "n/a")
 	line("Network Cache", "n/a, capacity %s", Size(float64(i.InFlightLimit)))
 	line("Percent Repaired", "n/a")
+	if i.Abstains != "" {
+		line("Paxos vote", "none: %s", i.Abstains)
+	}
 	if tokens {
 		for _, t := range i.Tokens {
 			line("Token", "%s", t)

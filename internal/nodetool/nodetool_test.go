@@ -156,6 +156,12 @@ func TestInfo(t *testing.T) {
 			}
 		}
 	}
+	i.Abstains = "the end of its log is missing"
+	var b bytes.Buffer
+	Info(&b, i, false)
+	if want := "Paxos vote             : none: the end of its log is missing\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("%q is not in\n%s", want, b.String())
+	}
 }
 
 func TestTableStats(t *testing.T) {
