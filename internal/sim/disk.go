@@ -123,6 +123,7 @@ func (m *marks) covered(name string, size int64) int64 {
 // trap is what happens at the next call of a class.
 type trap struct {
 	class  string // "any": every call that changes something
+	skip   int    // calls of the class that come before
 	spring func() error
 }
 
@@ -165,6 +166,11 @@ func (d *lifeDisk) op(o errorfs.Op) error {
 		d.mu.Unlock()
 		return nil
 	}
+	if t.skip > 0 {
+		t.skip--
+		d.mu.Unlock()
+		return nil
+	}
 	d.trap = nil
 	d.mu.Unlock()
 	return t.spring()
@@ -192,7 +198,7 @@ func (d *lifeDisk) GetDiskUsage(path string) (vfs.DiskUsage, error) {
 // counted is an open file.
 type counted struct {
 	vfs.File
-	name   string
+	name   string // from the root on, which is where nodes begin
 	disk   *lifeDisk
 	closed atomic.Bool
 }
@@ -219,7 +225,7 @@ func (d *lifeDisk) opened(name string, f vfs.File, err error) (vfs.File, error) 
 		return nil, err
 	}
 	d.open.Add(1)
-	return &counted{File: f, name: name, disk: d}, nil
+	return &counted{File: f, name: path.Join("/", name), disk: d}, nil
 }
 
 // Create implements vfs.FS.

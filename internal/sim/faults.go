@@ -130,7 +130,7 @@ func (w *World) powerOff(ctx context.Context, h *host, f Fault) bool {
 		l.bury()
 		return true
 	}
-	l.disk.arm(&trap{class: f.Point, spring: func() error { l.crash(f); return nil }})
+	l.disk.arm(&trap{class: f.Point, skip: w.plan.skips(f), spring: func() error { l.crash(f); return nil }})
 	if !w.awaitDeath(ctx, l, f) {
 		return false
 	}

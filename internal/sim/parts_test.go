@@ -21,6 +21,7 @@ import (
 	"github.com/helenusdb/helenus/gossip"
 	"github.com/helenusdb/helenus/internal/memnet"
 	"github.com/helenusdb/helenus/ring"
+	"github.com/helenusdb/helenus/storage"
 )
 
 // TestPlanIsAFunctionOfTheSeed: two plans of a seed are equal, those of different seeds are not, a prefix is a prefix, and every
@@ -158,7 +159,7 @@ func TestAfterCrash(t *testing.T) {
 	}
 }
 
-// TestTrap: it springs in the first call of its class, once.
+// TestTrap: it springs in the first call of its class, or behind those that it skips, once.
 func TestTrap(t *testing.T) {
 	d := newLifeDisk(vfs.NewCrashableMem(), &marks{})
 	sprung := 0
@@ -178,6 +179,15 @@ func TestTrap(t *testing.T) {
 	}
 	if err := f.Sync(); err != nil || sprung != 1 || d.disarm() {
 		t.Errorf("second sync: %v, sprung %d times", err, sprung)
+	}
+	d.arm(&trap{class: "store log sync", skip: 2, spring: func() error { sprung++; return errIO }})
+	for i := range 4 {
+		if err := f.Sync(); errors.Is(err, syscall.EIO) != (i == 2) {
+			t.Errorf("sync %d: %v", i, err)
+		}
+	}
+	if sprung != 2 {
+		t.Errorf("sprung %d times", sprung)
 	}
 	d.noRoom.Store(true)
 	if _, err := f.Write([]byte("x")); !errors.Is(err, syscall.ENOSPC) {
@@ -260,6 +270,29 @@ func TestFlipsWhereTheWatermarkIs(t *testing.T) {
 		if f, ok, err := pickFlip(fs, m, true, seed); err != nil || !ok || f.name != log || f.at >= 10 {
 			t.Errorf("flip %v %v %v", f, ok, err)
 		}
+	}
+}
+
+// TestFlipsInWhatANodeHasWritten: nodes name their files as they like; what they write to the log of the rows is where bits may flip.
+func TestFlipsInWhatANodeHasWritten(t *testing.T) {
+	m := &marks{}
+	mem := vfs.NewCrashableMem()
+	d := newLifeDisk(mem, m)
+	name := path.Join(dataDir, storage.StoreDir, "000002.log")
+	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	m.marked(mem)
+	m.marked(mem)
+	if flip, ok, err := pickFlip(mem, m, true, 1); err != nil || !ok || flip.name != "/"+name || flip.at >= 100 {
+		t.Errorf("flip %v %v %v", flip, ok, err)
 	}
 }
 

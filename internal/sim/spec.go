@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -66,7 +67,9 @@ type Scenario struct {
 	rf        int           // replicas of what the workloads write; 0: their default
 	purge     time.Duration // between two purges of each store; 0: the default, which no run reaches
 	hintsOff  bool
-	logFlips  bool // bits flip in the log of the rows only
+	logFlips  bool          // bits flip in the log of the rows only
+	longest   time.Duration // of a fault, but for one in ten; 0: 6 s
+	point     string        // of every crash: the class of file-system calls; "": drawn
 	// grace: tables with deletions have a gc_grace that ends soon after the run, and the workloads look at them then. Without it no
 	// grace ends.
 	grace bool
@@ -98,6 +101,8 @@ func Scenarios() []Scenario {
 		{Name: "timeline", faults: []weight{{ClockJump, 6}, {Crash, 5}, {Restart, 3}}, every: 700 * time.Millisecond, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 3}},
 		{Name: "halves", Workloads: []string{"batches"}, faults: slices.Concat(network, []weight{{Crash, 8}, {Restart, 3}}), every: time.Second, lossMax: 3, nodes: [2]int{3, 5},
 			rf: 1, hintsOff: true},
+		{Name: "syncs", faults: []weight{{Crash, 3}, {OneWay, 2}}, every: 400 * time.Millisecond, longest: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, hintsOff: true, point: "store log sync"},
+		{Name: "hinted", faults: []weight{{OneWay, 6}, {Partition, 2}, {Isolate, 2}, {Restart, 6}, {Crash, 4}}, every: 500 * time.Millisecond, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "single", faults: machines, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
 		{Name: "disks", faults: []weight{{BitFlip, 4}, {BadSync, 3}, {DiskFull, 3}, {NoSpace, 2}, {Crash, 3}}, every: 4 * time.Second, lossMax: 1, nodes: [2]int{3, 5}},
@@ -270,7 +275,7 @@ func (p *plan) draft(span time.Duration) []Fault {
 func (p *plan) fault(d draw, at time.Duration) Fault {
 	f := Fault{At: at, Kind: p.kindOf(d.of("kind")), Host: int(d.of("host").below(int64(p.nodes))), Arg: int64(d.of("arg") >> 1)}
 	f.Peer = (f.Host + 1 + int(d.of("peer").below(int64(p.nodes-1)))) % p.nodes
-	f.For = 200*time.Millisecond + time.Duration(d.of("for").below(int64(6*time.Second)))
+	f.For = 200*time.Millisecond + time.Duration(d.of("for").below(int64(cmp.Or(p.scenario.longest, 6*time.Second))))
 	if d.of("long").percent(10) {
 		f.For += time.Duration(d.of("longer").below(int64(20 * time.Second)))
 	}
@@ -310,10 +315,23 @@ func (p *plan) kindOf(d draw) Kind {
 	panic("sim: weights")
 }
 
+// skips is how many calls of its class a crash lets pass. In a scenario that has a point of its own some: the first one after a rest is always the first of
+// an operation, and an operation has several.
+func (p *plan) skips(f Fault) int {
+	if p.scenario.point == "" {
+		return 0
+	}
+	return int(f.Arg >> 3 % skipsMax)
+}
+
+const skipsMax = 12
+
 // pointOf chooses the class of file-system calls of a fault.
 func (p *plan) pointOf(d draw, k Kind) string {
 	pick := func(from []string) string { return from[d.of("point").below(int64(len(from)))] }
 	switch {
+	case k == Crash && p.scenario.point != "":
+		return p.scenario.point
 	case k == BadSync:
 		return pick([]string{"store log sync", "store log sync", "meta log sync"})
 	case k != Crash || d.of("between").percent(20):
