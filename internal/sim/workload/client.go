@@ -257,6 +257,22 @@ func outcomeOf(err error) check.Outcome {
 	case protocol.CodeUnavailable, protocol.CodeOverloaded, protocol.CodeBootstrapping, protocol.CodeUnprepared, protocol.CodeSyntax,
 		protocol.CodeInvalid, protocol.CodeConfig, protocol.CodeUnauthorized, protocol.CodeAlreadyExists, protocol.CodeProtocol:
 		return check.NotApplied
+	case protocol.CodeWriteFailure:
+		return outcomeOfFailure(e)
+	}
+	return check.Unknown
+}
+
+// outcomeOfFailure says what it means that replicas refused. A conditional write is not applied then, and neither is a count of which nobody has anything
+// (docs/design/0006-paxos.md, 0007-counters.md) nor a batch that no node keeps. A plain write may be on some replica, or come to one as a hint.
+func outcomeOfFailure(e *protocol.Error) check.Outcome {
+	switch e.WriteType {
+	case protocol.WriteCAS:
+		return check.NotApplied
+	case protocol.WriteCounter, protocol.WriteBatchLog:
+		if e.Received == 0 {
+			return check.NotApplied
+		}
 	}
 	return check.Unknown
 }
