@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 )
 
 // expect compares what was found with the one checker that should have, "" for none.
@@ -92,6 +93,46 @@ func TestBatches(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			expect(t, (&Batches{Writes: c.write, Views: []BatchView{c.view}}).Check(), c.want)
+		})
+	}
+}
+
+// TestBatches_CoordinatorsTimestamps: where coordinators give the timestamps it is the order of one coordinator's answers, true time beyond the
+// clock skew, or a timestamp that was shown that tells which batch is the last.
+func TestBatches_CoordinatorsTimestamps(t *testing.T) {
+	parts := []string{"g/0", "g/1"}
+	batch := func(value string, node int, call, ret int64, o Outcome) Batch {
+		return Batch{Value: value, Parts: parts, Node: node, Call: at(call), Return: at(ret), Outcome: o}
+	}
+	see := func(value string, stamps ...int64) BatchView {
+		return BatchView{Parts: parts, Values: []string{value, value}, Stamps: stamps, Call: at(20_000), Return: at(20_001), Settled: true}
+	}
+	early := func(v BatchView) BatchView { v.Settled, v.Call, v.Return = false, at(5), at(6); return v }
+	x, y := batch("x", 0, 0, 1, OK), batch("y", 0, 2, 3, OK)
+	for _, c := range []struct {
+		name  string
+		write []Batch
+		views []BatchView
+		want  string
+	}{
+		{"the last of one coordinator", []Batch{x, y}, []BatchView{see("y")}, ""},
+		{"the last one is lost", []Batch{x, y}, []BatchView{see("x")}, CheckerBatches},
+		{"in whatever order they are told", []Batch{y, x}, []BatchView{see("x")}, CheckerBatches},
+		{"side by side", []Batch{x, batch("y", 0, 1, 3, OK)}, []BatchView{see("x")}, ""},
+		{"of two coordinators within the skew", []Batch{x, batch("y", 1, 2, 3, OK)}, []BatchView{see("x")}, ""},
+		{"of two coordinators beyond the skew", []Batch{x, batch("y", 1, 9000, 9001, OK)}, []BatchView{see("x")}, CheckerBatches},
+		{"an open one may come late", []Batch{batch("x", 0, 0, 1, Unknown), y}, []BatchView{see("x")}, ""},
+		{"an open one that is known to be older", []Batch{batch("x", 0, 0, 1, Unknown), batch("y", 1, 9000, 9001, OK)}, []BatchView{see("x", 500, 500)}, CheckerBatches},
+		{"shown to be newer", []Batch{x, batch("y", 1, 2, 3, OK)}, []BatchView{early(see("y", 700, 700)), see("x", 500, 500)}, CheckerBatches},
+		{"shown to be older", []Batch{x, batch("y", 1, 2, 3, OK)}, []BatchView{early(see("y", 300, 300)), see("x", 500, 500)}, ""},
+		{"not begun when it was looked at", []Batch{x, batch("y", 0, 30_000, 30_001, OK)}, []BatchView{see("x")}, ""},
+		{"two timestamps", []Batch{x}, []BatchView{see("x", 500, 501)}, CheckerBatches},
+		{"another timestamp later", []Batch{x}, []BatchView{early(see("x", 500, 500)), see("x", 501, 501)}, CheckerBatches},
+		{"not asked for", []Batch{x}, []BatchView{early(see("x", 500, 0)), see("x", 0, 500)}, ""},
+		{"not the client's timestamp", []Batch{{Value: "x", Parts: parts, TS: 7, Call: at(0), Return: at(1)}}, []BatchView{see("x", 7, 8)}, CheckerBatches},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			expect(t, (&Batches{Skew: time.Second, Writes: c.write, Views: c.views}).Check(), c.want)
 		})
 	}
 }

@@ -116,7 +116,7 @@ func (c *registerCheck) prepare() {
 		v := &versions[i]
 		v.Write, v.lo, v.hi = w, w.TS, w.TS
 		if w.TS == 0 {
-			c.bound(v)
+			v.bound(c.h.Skew)
 		}
 		g := c.of(w.Register)
 		g.writes = append(g.writes, v)
@@ -148,9 +148,9 @@ func (c *registerCheck) of(name string) *register {
 // leadMax is by how much a coordinator's timestamps may lead its clock: see internal/hlc.
 const leadMax = int64(time.Second / time.Microsecond)
 
-// bound gives the interval in which a coordinator chose the timestamp of v.
-func (c *registerCheck) bound(v *version) {
-	skew := c.h.Skew.Microseconds()
+// bound gives the interval in which a coordinator chose the timestamp of v, whose clock is not further from true time than skew.
+func (v *version) bound(skewMax time.Duration) {
+	skew := skewMax.Microseconds()
 	v.lo, v.hi = int64(v.Call)/1000-skew, math.MaxInt64
 	if v.Outcome == OK {
 		v.hi = int64(v.Return)/1000 + skew + leadMax + 1

@@ -91,7 +91,7 @@ func (b *batches) Run(ctx context.Context, _ Env) error {
 
 func (b *batches) write(ctx context.Context, w *worker, g *batchGroup) {
 	op, node := w.next(), w.node()
-	c := check.Batch{Op: op, Value: fmt.Sprintf("v%d", op), Parts: g.parts}
+	c := check.Batch{Op: op, Value: fmt.Sprintf("v%d", op), Parts: g.parts, Node: node}
 	if !b.server {
 		c.TS = w.timestamp()
 	}
@@ -131,15 +131,15 @@ func (g *batchGroup) place(i int) (key string, c int64) {
 
 // view reads all parts of a group; do asks. False: it could not be read.
 func (b *batches) view(_ context.Context, w *worker, g *batchGroup, do func(op int, r *request) *answer) (check.BatchView, bool) {
-	v := check.BatchView{Op: w.next(), Parts: g.parts, Values: make([]string, len(g.parts)), Atomic: g.kind == onePartition, Call: now(b.env)}
+	v := check.BatchView{Op: w.next(), Parts: g.parts, Values: make([]string, len(g.parts)), Stamps: make([]int64, len(g.parts)), Atomic: g.kind == onePartition, Call: now(b.env)}
 	for i := range g.parts {
 		key, c := g.place(i)
-		r := request{text: "SELECT c, v, w FROM " + b.keyspace + ".b WHERE p = ?", values: []protocol.Value{text(key)}}
+		r := request{text: "SELECT c, v, w, writetime(v) AS at FROM " + b.keyspace + ".b WHERE p = ?", values: []protocol.Value{text(key)}}
 		switch {
 		case g.kind == onePartition && i > 0:
 			continue
 		case g.kind == twoTables && i == 1:
-			r.text = "SELECT v, v AS w FROM " + b.keyspace + ".other WHERE p = ?"
+			r.text = "SELECT v, v AS w, writetime(v) AS at FROM " + b.keyspace + ".other WHERE p = ?"
 		case g.kind != onePartition:
 			r.text, r.values = r.text+" AND c = ?", append(r.values, bigint(c))
 		}
@@ -152,7 +152,7 @@ func (b *batches) view(_ context.Context, w *worker, g *batchGroup, do func(op i
 			if g.kind == onePartition {
 				at = int(number(a.value(n, "c"))) % len(g.parts)
 			}
-			v.Values[at] = both(a.value(n, "v"), a.value(n, "w"))
+			v.Values[at], v.Stamps[at] = both(a.value(n, "v"), a.value(n, "w")), number(a.value(n, "at"))
 		}
 	}
 	v.Return = now(b.env)
@@ -171,7 +171,7 @@ func both(v, w []byte) string {
 func (b *batches) Verify(ctx context.Context, _ Env) []check.Violation {
 	w := b.verifier()
 	defer w.client.close()
-	h := check.Batches{Start: b.start}
+	h := check.Batches{Start: b.start, Skew: b.o.Skew}
 	for i := range b.writes {
 		h.Writes, h.Views = append(h.Writes, b.writes[i]...), append(h.Views, b.views[i]...)
 	}
