@@ -16,7 +16,9 @@ type Report struct {
 	Simulated  time.Duration     `json:"simulated_ns"`
 	Real       time.Duration     `json:"real_ns"` // set outside of the bubble
 	Ops        map[string]int64  `json:"operations"`
-	Checks     int64             `json:"checks"` // of bounds and of the cluster's state, beside those of operations
+	Checks     int64             `json:"checks"`    // of bounds and of the cluster's state, beside those of operations
+	Searched   int               `json:"searched"`  // partitions for whose history an order was searched
+	Undecided  int               `json:"undecided"` // of these: given up
 	Faults     map[Kind]int      `json:"faults"`
 	Scheduled  int               `json:"faults_scheduled"`
 	Notes      map[string]int64  `json:"notes,omitempty"`
@@ -37,6 +39,8 @@ func (w *World) report() *Report {
 		Trace: traceName(hash), Events: events, Violations: w.violations}
 	for _, l := range w.loads {
 		r.Ops[l.Name()] += l.Ops()
+		searched, undecided := l.Searched()
+		r.Searched, r.Undecided = r.Searched+searched, r.Undecided+undecided
 	}
 	return r
 }

@@ -318,19 +318,33 @@ func TestLinearize(t *testing.T) {
 		{"list survives its row", start.push("a", "x", true).del(true).insert("b", true).see("b", "x"), CheckerLinearizable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			found, undecided := Linearize(0, c.h, 100_000)
-			if undecided > 0 {
-				t.Error("undecided")
+			found, searched, undecided := Linearize(0, c.h, 100_000)
+			if undecided > 0 || searched != 1 {
+				t.Errorf("%d of %d undecided", undecided, searched)
 			}
 			expect(t, found, c.want)
 		})
 	}
 }
 
+// TestLinearizeGivesUp: a search that is too long is counted, and many of them are a violation.
+func TestLinearizeGivesUp(t *testing.T) {
+	h := cas{}.insert("a", true).update("a", "b", true).update("b", "c", true)
+	if found, searched, undecided := Linearize(0, h, 1); len(found) != 0 || searched != 1 || undecided != 1 {
+		t.Errorf("%d of %d undecided, found %v", undecided, searched, found)
+	}
+	for _, c := range []struct {
+		searched, undecided int
+		want                string
+	}{{0, 0, ""}, {1, 1, ""}, {2, 2, CheckerBounded}, {40, 2, ""}, {40, 3, CheckerBounded}, {1000, 50, ""}, {1000, 51, CheckerBounded}} {
+		expect(t, Decided(c.searched, c.undecided), c.want)
+	}
+}
+
 // TestLinearizeExplains: the text names the first answer that cannot be, not the last one.
 func TestLinearizeExplains(t *testing.T) {
 	h := cas{}.insert("a", true).update("a", "b", true).see("a", "").see("b", "").update("b", "c", true)
-	found, _ := Linearize(0, h, 100_000)
+	found, _, _ := Linearize(0, h, 100_000)
 	if len(found) != 1 || !strings.Contains(found[0].What, "no order explains op 2 serial read") {
 		t.Errorf("found %v", found)
 	}
@@ -346,13 +360,13 @@ func TestLinearizeRandom(t *testing.T) {
 	for seed := range uint64(rounds) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		h := randomCAS(rnd)
-		if found, undecided := Linearize(0, h, 1_000_000); len(found) > 0 || undecided > 0 {
+		if found, _, undecided := Linearize(0, h, 1_000_000); len(found) > 0 || undecided > 0 {
 			t.Fatalf("seed %d: undecided %d, found %v", seed, undecided, found)
 		}
 		for i := range h {
 			if h[i].Kind == CASRead && h[i].Outcome == OK {
 				h[i].State = CASRow{true, "never", ""}
-				if found, _ := Linearize(0, h, 1_000_000); len(found) == 0 {
+				if found, _, _ := Linearize(0, h, 1_000_000); len(found) == 0 {
 					t.Fatalf("seed %d: a wrong read %d is not caught", seed, i)
 				}
 				break

@@ -50,9 +50,9 @@ type CASRow struct {
 // Linearize reports partitions whose history no order explains in which each operation takes effect at one instant between its call
 // and its answer, an unknown one at any instant after its call or never, and one that was answered with "not applied" not at all.
 //
-// stepsMax bounds the search per partition: unlikely histories with very many open operations are given up, and counted in the
-// second result.
-func Linearize(start Instant, history []CAS, stepsMax int) (found []Violation, undecided int) {
+// stepsMax bounds the search per partition: unlikely histories with very many open operations are given up. searched is the number of
+// partitions, undecided that of those given up, about which nothing is said; Decided judges it.
+func Linearize(start Instant, history []CAS, stepsMax int) (found []Violation, searched, undecided int) {
 	var r report
 	groups, index := [][]CAS{}, map[string]int{}
 	for _, op := range history {
@@ -73,7 +73,20 @@ func Linearize(start Instant, history []CAS, stepsMax int) (found []Violation, u
 			undecided++
 		}
 	}
-	return r.done(), undecided
+	return r.done(), len(groups), undecided
+}
+
+// undecidedShare is one part in so many that may be undecided: a checker that gives up more than that finds what it likes.
+const undecidedShare = 20
+
+// Decided reports searches that were given up too often: one always may be, and a small share.
+func Decided(searched, undecided int) []Violation {
+	if undecided <= max(1, searched/undecidedShare) {
+		return nil
+	}
+	var r report
+	r.add(CheckerBounded, "the histories of %d of %d partitions were not decided: nothing is known of them", undecided, searched)
+	return r.done()
 }
 
 // relevant leaves out what says nothing: reads without an answer and what was never done. It orders by answer.

@@ -36,6 +36,8 @@ type base struct {
 	workers  []*worker
 	final    *worker // of Verify
 	found    []check.Violation
+
+	searched, undecided int
 }
 
 func newBase(name string, o Options) base {
@@ -47,6 +49,9 @@ func (b *base) Name() string { return b.name }
 
 // Keyspace implements Workload.
 func (b *base) Keyspace() string { return b.keyspace }
+
+// Searched implements Workload.
+func (b *base) Searched() (all, undecided int) { return b.searched, b.undecided }
 
 // Ops implements Workload.
 func (b *base) Ops() int64 { return b.ops.Load() }

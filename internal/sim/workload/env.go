@@ -27,6 +27,8 @@ type Workload interface {
 	Run(ctx context.Context, env Env) error                // until ctx ends, while faults are injected
 	Verify(ctx context.Context, env Env) []check.Violation // after faults ended, all nodes up, hints drained
 	Ops() int64
+	// Searched returns how many histories Verify has searched for an order that explains them, and how many of those it gave up undecided.
+	Searched() (all, undecided int)
 	Keyspace() string // in which everything is
 }
 

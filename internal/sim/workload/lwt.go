@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,11 +172,10 @@ func (l *lwt) Verify(ctx context.Context, env Env) []check.Violation {
 	for _, name := range partitions(history) {
 		history = append(history, l.final(ctx, w, env, name)...)
 	}
-	found, undecided := check.Linearize(l.start, history, lwtSteps)
-	if undecided > 0 {
-		env.Record(l.name, "%d partitions were not decided in %d steps", undecided, lwtSteps)
-	}
-	return append(append(l.found, w.wrong...), found...)
+	found, searched, undecided := check.Linearize(l.start, history, lwtSteps)
+	l.searched, l.undecided = searched, undecided
+	env.Record(l.name, "%d of %d partitions were not decided in %d steps", undecided, searched, lwtSteps)
+	return slices.Concat(l.found, w.wrong, found, check.Decided(searched, undecided))
 }
 
 // finalPartitionsMax is how many partitions, the last ones, are read again at the end.

@@ -39,6 +39,8 @@ type Summary struct {
 	OpsRate    float64          `json:"operations_per_second"`
 	Faults     map[string]int   `json:"faults"`
 	Checks     int64            `json:"checks"`
+	Searched   int              `json:"searched"`  // partitions for whose history an order was searched
+	Undecided  int              `json:"undecided"` // of these: given up
 	Notes      map[string]int64 `json:"notes,omitempty"`
 	Goroutines int              `json:"goroutines_max"`
 	Failures   []Failure        `json:"failures"`
@@ -121,6 +123,8 @@ func (c *campaign) book(ctx context.Context, j job, o outcome) {
 		t.Simulated += r.Simulated.Hours()
 		t.Goroutines = max(t.Goroutines, r.Goroutines)
 		t.Checks += r.Checks
+		t.Searched += r.Searched
+		t.Undecided += r.Undecided
 		for k, n := range r.Ops {
 			t.Operations[k] += n
 		}
@@ -246,8 +250,8 @@ func (t *Summary) line() string {
 		faults = append(faults, fmt.Sprintf("%s %d", k, n))
 	}
 	sort.Strings(faults)
-	return fmt.Sprintf("%4.0fs seeds %d, simulated %.2f h (%.1f s/s), operations %d (%.0f/s), checks %d, failures %d, faults: %s",
-		t.Real, t.Seeds, t.Simulated, t.Rate, ops, t.OpsRate, t.Checks, len(t.Failures), strings.Join(faults, ", "))
+	return fmt.Sprintf("%4.0fs seeds %d, simulated %.2f h (%.1f s/s), operations %d (%.0f/s), checks %d, undecided %d of %d, failures %d, faults: %s",
+		t.Real, t.Seeds, t.Simulated, t.Rate, ops, t.OpsRate, t.Checks, t.Undecided, t.Searched, len(t.Failures), strings.Join(faults, ", "))
 }
 
 func (c *campaign) finish() error {
