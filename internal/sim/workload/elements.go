@@ -68,6 +68,17 @@ func (r *registers) settledElements(ctx context.Context, w *worker) (out []check
 	return out
 }
 
+// convergedElements compares what each node says about the maps.
+func (r *registers) convergedElements(ctx context.Context, w *worker, members []int) []check.Violation {
+	replicas := make([]check.Replica, len(members))
+	for i, node := range members {
+		for n := range elementMaps {
+			r.atOne(ctx, w, node, elementKey(n), r.elementsQuery(elementKey(n), protocol.One), &replicas[i])
+		}
+	}
+	return check.Converged(r.keyspace+".s", replicas)
+}
+
 func elementsSeen(c check.Read, a *answer, key string) (out []check.Read) {
 	var m map[string]string
 	if len(a.rows) > 0 {

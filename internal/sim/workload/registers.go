@@ -124,17 +124,24 @@ func (r *registers) Verify(ctx context.Context, env Env) []check.Violation {
 	members := env.Members()
 	replicas := make([]check.Replica, len(members))
 	for i, node := range members {
-		replicas[i].Name = fmt.Sprintf("node %d", node)
 		for n := range r.o.Keys {
-			if a := w.mustAt(ctx, "a read at ONE", node, r.query(r.key(n), protocol.One)); a != nil && len(a.rows) > 0 {
-				replicas[i].Rows = append(replicas[i].Rows, check.ReplicaRow{Key: r.key(n), Content: content(a.rows[0])})
-			}
+			r.atOne(ctx, w, node, r.key(n), r.query(r.key(n), protocol.One), &replicas[i])
 		}
 	}
 	sortRows(replicas)
 	found := append(r.found, h.Check()...)
 	found = append(found, check.Converged(r.keyspace+".r", replicas)...)
+	found = append(found, r.convergedElements(ctx, w, members)...)
+	found = append(found, w.quiet(ctx, r.keyspace+".s", elementKey(0), r.elementsQuery(elementKey(0), protocol.All))...)
 	return append(found, w.quiet(ctx, r.keyspace+".r", r.key(0), r.query(r.key(0), protocol.All))...)
+}
+
+// atOne adds what one node says about a key.
+func (r *registers) atOne(ctx context.Context, w *worker, node int, key string, q *request, to *check.Replica) {
+	to.Name = fmt.Sprintf("node %d", node)
+	if a := w.mustAt(ctx, "a read at ONE", node, q); a != nil && len(a.rows) > 0 {
+		to.Rows = append(to.Rows, check.ReplicaRow{Key: key, Content: content(a.rows[0])})
+	}
 }
 
 // settled reads a key at ALL.
