@@ -189,8 +189,9 @@ func (a *acceptor) vote(q *ballotRequest, done func(*ballotAnswer)) {
 	giveBack := a.takeTokens(q)
 	v := ballotVote{a: a, q: q, done: done}
 	err := v.decide()
-	if v.batch != nil && (q.verb == VerbPrepare && planted.On(planted.PromiseNotPersisted) || q.verb == VerbAccept && planted.On(planted.AcceptNotPersisted)) {
-		v.batch.Discard()
+	if err == nil && v.batch != nil && (q.verb == VerbPrepare && planted.On(planted.PromiseNotPersisted) || q.verb == VerbAccept && planted.On(planted.AcceptNotPersisted)) {
+		v.batch.CommitSynced(committedFunc(func(error) {}))
+		a.giveBack(v.batch)
 		v.batch = nil
 	}
 	if err == nil && v.batch != nil {

@@ -61,10 +61,6 @@ func (s *replicaSession) storeBatch(req *rpc.Request, rsp rpc.Responder) {
 		rsp.Reply(rpc.StatusNotReady, nil)
 		return
 	}
-	if planted.On(planted.BatchlogNotSynced) {
-		rsp.Reply(rpc.StatusOK, nil)
-		return
-	}
 	s.out = batchlog.AppendValue(s.out[:0], s.c.o.Now(), mutations)
 	if err := s.room(len(s.out)).PutBatchlog(id[:], s.out); err != nil {
 		rsp.Reply(rpc.StatusFailed, []byte(err.Error()))
@@ -74,6 +70,11 @@ func (s *replicaSession) storeBatch(req *rpc.Request, rsp rpc.Responder) {
 		s.out = nil
 	}
 	s.stored = append(s.stored, id)
+	if planted.On(planted.BatchlogNotSynced) {
+		s.commit()
+		rsp.Reply(rpc.StatusOK, nil)
+		return
+	}
 	s.acks = append(s.acks, rsp)
 }
 

@@ -148,6 +148,9 @@ func (r *casRun) end(err error) {
 		if planted.On(planted.CASTimeoutAsNotApplied) {
 			told = nil
 		}
+		if len(r.made) > 0 && planted.On(planted.CASUnknownAsFailure) {
+			told = &WriteFailure{Level: r.me.serial, BlockFor: r.need(), Type: CASType}
+		}
 		if w.sent && errors.As(err, &never) || len(r.made) > 0 && errors.As(err, &gone) {
 			told = r.timeout(0, r.need())
 		}

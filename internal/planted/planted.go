@@ -54,6 +54,7 @@ const (
 	SerialReadSkipsInFlight
 	CASReadAtOne
 	CASTimeoutAsNotApplied
+	CASUnknownAsFailure
 	CASRetriedBlindly
 	CASListKeyByClock
 	CounterTwiceOnRetry
@@ -113,8 +114,8 @@ func Catalogue() []Entry {
 		{DigestOverEncoding, "digest-over-encoding", "digests are made over what is stored, not over what counts", "R8", "convergence", "deletes", "row.PageBuilder.Row"},
 		{DigestNotCompared, "digest-not-compared", "digests that differ are taken for equal", "R16", "durability", "registers", "coordinator.readOp.digestsAgree"},
 		{RangeTombstoneDropped, "range-tombstone-dropped", "a page leaves range tombstones out", "R5", "resurrection", "deletes", "row.PageBuilder.closePartition"},
-		{RangeOpenAtPageEnd, "range-open-at-page-end", "a range tombstone that is open where a page ends is lost from it", "R7", "resurrection", "pages", "row.PageBuilder.closePartition"},
-		{RangeOpenAtPageStart, "range-open-at-page-start", "a range tombstone that is open where a page begins is not opened again", "R7", "resurrection", "pages", "row.PageBuilder.prepareRanges"},
+		{RangeOpenAtPageEnd, "range-open-at-page-end", "a range tombstone that is open where a page ends is lost from it", "R7", "pages", "pages", "row.PageBuilder.closePartition"},
+		{RangeOpenAtPageStart, "range-open-at-page-start", "a range tombstone that is open where a page begins is not opened again", "R7", "pages", "pages", "row.PageBuilder.prepareRanges"},
 		{ReverseRangeIgnored, "reverse-range-ignored", "reading backwards does not see what range tombstones cover", "R6", "resurrection", "deletes", "row.cover.over"},
 		{ShortReadOff, "short-read-off", "a replica's page that was cut counts for what lies behind its end", "R3", "pages", "pages", "row.ReconcilePages"},
 		{PageSkipsRow, "page-skips-row", "a page begins one row too far", "R4", "pages", "pages", "storage.reader.clip"},
@@ -132,18 +133,19 @@ func Catalogue() []Entry {
 		{HintCountsAsAck, "hint-counts-as-ack", "a hint counts towards every level, not only ANY", "2.7", "durability", "registers", "coordinator.writeTarget.outcome"},
 		{HintRestamped, "hint-restamped", "a hint is replayed with a new timestamp", "B5", "durability", "registers", "coordinator.Coordinator.deliver"},
 		{HintPastWindow, "hint-past-window", "a hint is replayed after gc_grace, over purged tombstones", "H4", "resurrection", "deletes", "coordinator.Coordinator.keepHint"},
-		{HintsForgotten, "hints-forgotten", "hints of an earlier run are not found again", "H7", "durability", "registers", "hints.Hints.load"},
+		{HintsForgotten, "hints-forgotten", "hints of an earlier run are gone", "H7", "durability", "registers", "hints.Hints.load"},
 		{HintDeletedUndelivered, "hint-deleted-undelivered", "a hint is deleted although its delivery failed", "H5", "durability", "registers", "hints.Hints.settle"},
 		{BatchSplit, "batch-split", "the mutations of one partition travel, and are applied, one by one", "B2", "batches", "batches", "coordinator.writeOp.plan"},
 		{OwnerNotChecked, "owner-not-checked", "a replica takes writes of tokens that it does not own", "M17", "durability", "registers", "coordinator.Coordinator.writable"},
 		{ClockFloorLost, "clock-floor-lost", "the ceiling of timestamps is not persisted", "K3", "durability", "registers", "hlc.Clock.Extend"},
 		{ClockGoesBack, "clock-goes-back", "timestamps follow a wall clock that steps back", "K3", "durability", "registers", "hlc.Clock.Timestamp"},
-		{PromiseNotPersisted, "promise-not-persisted", "a promise is given and not kept", "P14", "linearizable", "lwt", "coordinator.acceptor.vote"},
-		{AcceptNotPersisted, "accept-not-persisted", "a proposal is accepted and not kept", "P14", "linearizable", "lwt", "coordinator.acceptor.vote"},
+		{PromiseNotPersisted, "promise-not-persisted", "a promise is answered before it is durable", "P14", "linearizable", "lwt", "coordinator.acceptor.vote"},
+		{AcceptNotPersisted, "accept-not-persisted", "an acceptance is answered before it is durable", "P14", "linearizable", "lwt", "coordinator.acceptor.vote"},
 		{BallotReused, "ballot-reused", "ballots are not unique: two proposers may use the same one", "P14", "linearizable", "lwt", "coordinator.Coordinator.ballot"},
 		{SerialReadSkipsInFlight, "serial-read-skips-in-flight", "what was accepted and not decided is passed over", "P1", "linearizable", "lwt", "paxos.Round.afterPromise"},
 		{CASReadAtOne, "cas-read-at-one", "a condition is decided by one replica's data", "P2", "linearizable", "lwt", "coordinator.casAttempt.promisedContent"},
 		{CASTimeoutAsNotApplied, "cas-timeout-as-not-applied", "a proposal that may win is answered with not applied", "P5", "linearizable", "lwt", "coordinator.casRun.end"},
+		{CASUnknownAsFailure, "cas-unknown-as-failure", "a proposal that may win is answered with a failure, which says that it is not applied", "P5", "linearizable", "lwt", "coordinator.casRun.end"},
 		{CASRetriedBlindly, "cas-retried-blindly", "a proposal that may have won is made again under a new ballot", "P6", "linearizable", "lwt", "coordinator.casRun.attempt"},
 		{CASListKeyByClock, "cas-list-key-by-clock", "the elements that a conditional append adds are ordered by the coordinator's clock", "P10", "linearizable", "lwt", "plan.Args.after"},
 		{CounterTwiceOnRetry, "counter-twice-on-retry", "an increment is given to another leader after a timeout", "C1", "counters", "counters", "coordinator.counterPart.led"},
@@ -151,7 +153,7 @@ func Catalogue() []Entry {
 		{CounterClockLost, "counter-clock-lost", "a counter's new state is replicated before its leader has it on disk, so that a crash gives one clock to two counts", "C5", "counters", "counters", "coordinator.counterLane.commit"},
 		{CounterReadUnlocked, "counter-read-unlocked", "two increments of one counter read the same value", "C1", "counters", "counters", "coordinator.counterLane.holder"},
 		{BatchlogRemovedEarly, "batchlog-removed-early", "the batch log's entry is removed before the batch was made", "B3", "batches", "batches", "coordinator.loggedOp.run"},
-		{BatchlogNotSynced, "batchlog-not-synced", "a keeper acknowledges an entry of the batch log and loses it", "B2", "batches", "batches", "coordinator.replicaSession.storeBatch"},
+		{BatchlogNotSynced, "batchlog-not-synced", "a keeper acknowledges an entry of the batch log before it is durable", "B2", "batches", "batches", "coordinator.replicaSession.storeBatch"},
 		{BatchlogReplaysHalf, "batchlog-replays-half", "a replay counts as done when one partition was written", "B1", "batches", "batches", "coordinator.replays.parts"},
 		{BatchlogRestamped, "batchlog-restamped", "a replay writes with new timestamps", "B5", "batches", "batches", "coordinator.replays.parts"},
 		{PurgeWithHintPending, "purge-with-hint-pending", "a repair vouches for deletions while a hint with older rows waits", "2.8", "resurrection", "deletes", "repair.session.waiting"},
