@@ -49,5 +49,16 @@ func Set(all ...Bug) {
 	}
 }
 
+// Strikes returns how often the place of each planted bug was reached since it was planted, by name.
+func Strikes() map[string]int64 {
+	out := map[string]int64{}
+	for _, e := range Catalogue() {
+		if active[e.Bug/64].Load()&(1<<(e.Bug%64)) != 0 {
+			out[e.Name] = Struck(e.Bug)
+		}
+	}
+	return out
+}
+
 // Struck returns how often a planted bug's place was reached.
 func Struck(b Bug) int64 { return struck[b].Load() }

@@ -15,6 +15,10 @@ func TestSet(t *testing.T) {
 	if On(0) || !On(5) || !On(bugs-1) || !On(5) || Struck(5) != 2 || Struck(0) != 0 {
 		t.Errorf("5 was reached %d times", Struck(5))
 	}
+	name := Catalogue()[5].Name
+	if got := Strikes(); len(got) != 2 || got[name] != 2 {
+		t.Errorf("the strikes are %v", got)
+	}
 	Set()
 	if On(5) {
 		t.Error("5 is still on")

@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"github.com/helenusdb/helenus/internal/planted"
 	"github.com/helenusdb/helenus/internal/sim/check"
 )
 
@@ -28,6 +29,7 @@ type Report struct {
 	Trace      string            `json:"trace"`     // hash
 	Events     int64             `json:"trace_events"`
 	Violations []check.Violation `json:"violations,omitempty"`
+	Struck     map[string]int64  `json:"struck,omitempty"` // how often the places of the bugs planted in this process were reached, by name
 }
 
 func (w *World) report() *Report {
@@ -36,7 +38,8 @@ func (w *World) report() *Report {
 	defer w.mu.Unlock()
 	r := &Report{Seed: w.opts.Seed, Scenario: w.opts.Scenario, Swarm: w.opts.Swarm, Nodes: w.plan.nodes, Plan: w.plan.String(), Simulated: time.Since(w.begun),
 		Ops: map[string]int64{}, Faults: w.injected, Scheduled: len(w.plan.schedule), Notes: w.notes, Goroutines: w.goroutines, Hints: w.hints, Files: w.files, Checks: w.checks,
-		Trace: traceName(hash), Events: events, Violations: w.violations}
+		Trace: traceName(hash), Events: events, Violations: w.violations,
+		Struck: planted.Strikes()}
 	for _, l := range w.loads {
 		r.Ops[l.Name()] += l.Ops()
 		searched, undecided := l.Searched()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/helenusdb/helenus/internal/planted"
+	"github.com/helenusdb/helenus/internal/sim/check"
 )
 
 // plan is where a bug is hunted.
@@ -11,16 +12,19 @@ type plan struct {
 	scenarios []string // of the simulator, in turns; default: registers, quorum, crashes
 	workload  string   // default: the bug's own
 	span      time.Duration
-	dense     bool   // few registers, busy clients
-	strict    bool   // no other checker counts: something else may fail there
-	waits     string // what it cannot show itself without; "": nothing
-	test      test   // fails with the bug, where no simulated cluster shows it, or hardly ever; zero: the simulator hunts it
+	dense     bool     // few registers, busy clients
+	also      []string // checkers that may find it in the place of the bug's own, because it shows to them as well
+	test      test     // fails with the bug, where no simulated cluster shows it, or hardly ever; zero: the simulator hunts it
+
+	name     string   // of the bug
+	checkers []string // that count: the bug's own and also
 }
 
 // test names the tests of a package that a bug must break.
 type test struct{ pkg, run string }
 
 func (p plan) withDefaults(e *planted.Entry) plan {
+	p.name, p.checkers = e.Name, append([]string{e.Checker}, p.also...)
 	if p.scenarios == nil {
 		p.scenarios = []string{"registers", "quorum", "crashes"}
 	}
@@ -36,24 +40,29 @@ func (p plan) withDefaults(e *planted.Entry) plan {
 // plans are those that differ from the default.
 var plans = map[planted.Bug]plan{
 	planted.AckBeforeSync:            {scenarios: []string{"single"}},
-	planted.ReadBeforeSync:           {scenarios: []string{"single"}},
+	planted.ReadBeforeSync:           {scenarios: []string{"syncs"}, dense: true},
 	planted.SyncErrorIgnored:         {scenarios: []string{"disks"}},
-	planted.AckBeforeApply:           {scenarios: []string{"single"}, dense: true},
+	planted.AckBeforeApply:           {scenarios: []string{"syncs"}, dense: true},
 	planted.FoldWithoutStripe:        {scenarios: []string{"single"}, dense: true},
 	planted.PurgeKeepsShadowed:       {scenarios: []string{"grace"}},
 	planted.PurgeBeforeGrace:         {scenarios: []string{"purge"}},
-	planted.HintDeletedUndelivered:   {scenarios: []string{"single"}, dense: true},
-	planted.BatchSplit:               {scenarios: []string{"single"}, dense: true},
+	planted.HintDeletedUndelivered:   {scenarios: []string{"hinted"}, dense: true},
+	planted.BatchSplit:               {scenarios: []string{"syncs"}, dense: true},
 	planted.SpeculativeCountedTwice:  {scenarios: []string{"quorum"}, dense: true},
-	planted.CounterClockLost:         {scenarios: []string{"crashes"}, dense: true},
+	planted.CounterClockLost:         {scenarios: []string{"syncs"}, dense: true},
 	planted.HintCountsAsAck:          {dense: true},
 	planted.RangeOpenAtPageEnd:       {scenarios: []string{"purge"}, dense: true},
+	planted.ExpiredDropped:           {also: []string{check.CheckerDurability}},
 	planted.ShortReadOff:             {scenarios: []string{"purge"}, dense: true},
-	planted.BatchlogNotSynced:        {scenarios: []string{"halves"}, dense: true},
+	planted.HintsForgotten:           {scenarios: []string{"hinted"}, dense: true},
+	planted.CASUnknownAsFailure:      {scenarios: []string{"quorum"}, dense: true},
+	planted.PromiseNotPersisted:      {test: test{"coordinator", "TestScenario_P14_NothingIsSaidBeforeItIsDurable"}},
+	planted.AcceptNotPersisted:       {scenarios: []string{"syncs"}, dense: true},
+	planted.BatchlogNotSynced:        {scenarios: []string{"syncs"}, dense: true},
 	planted.BatchlogRemovedEarly:     {scenarios: []string{"halves"}, dense: true},
 	planted.CASListKeyByClock:        {scenarios: []string{"clocks", "timeline"}, dense: true},
-	planted.HintPastWindow:           {waits: "a fault that outlasts gc_grace, which resurrects by design where repair does not prevent it"},
-	planted.TTLByLocalClock:          {scenarios: []string{"clocks"}},
+	planted.HintPastWindow:           {test: test{"coordinator", "TestScenario_H4_NoHintOlderThanGCGrace"}},
+	planted.TTLByLocalClock:          {scenarios: []string{"clocks"}, also: []string{check.CheckerDurability}},
 	planted.ClockFloorLost:           {scenarios: []string{"timeline"}, dense: true},
 	planted.ClockGoesBack:            {scenarios: []string{"clocks"}},
 	planted.LocalQuorumCountsRemote:  {scenarios: []string{"centres"}, dense: true},
@@ -70,7 +79,7 @@ var plans = map[planted.Bug]plan{
 	planted.ElectorateWithoutPending: {test: test{"coordinator", "TestScenario_P3_JoiningReplicasVote"}},
 	planted.FinishedUnheard:          {test: test{"repair/movement", "TestMoversCompareOnceMore|TestMoversUnderAnything"}},
 	planted.LeaverDropsHints:         {test: test{"coordinator", "TestMovement_ANodeThatLeavesKeepsNothing"}},
-	planted.PurgeWithHintPending:     {waits: "days of virtual time: node's TestTombstones_HintPending finds it"},
-	planted.PurgeWithReplicaDown:     {waits: "days of virtual time: node's TestTombstones_ReplicaDown finds it"},
-	planted.WatermarkIgnored:         {scenarios: []string{"flips"}, dense: true, strict: true},
+	planted.PurgeWithHintPending:     {test: test{"node", "TestTombstones_HintPending"}},
+	planted.PurgeWithReplicaDown:     {test: test{"node", "TestTombstones_ReplicaDown"}},
+	planted.WatermarkIgnored:         {scenarios: []string{"flips"}, dense: true},
 }
