@@ -69,7 +69,8 @@ type Scenario struct {
 	hintsOff  bool
 	logFlips  bool          // bits flip in the log of the rows only
 	longest   time.Duration // of a fault, but for one in ten; 0: 6 s
-	point     string        // of every crash: the class of file-system calls; "": drawn
+	point     string        // of every crash and every failing sync: the class of file-system calls; "": drawn
+	dated     bool          // coordinators always give the timestamps
 	// grace: tables with deletions have a gc_grace that ends soon after the run, and the workloads look at them then. Without it no
 	// grace ends.
 	grace bool
@@ -98,10 +99,12 @@ func Scenarios() []Scenario {
 			purge: 5 * time.Second, hintsOff: true},
 		{Name: "grace", Workloads: []string{"deletes"}, faults: append(network, weight{Crash, 4}), every: 3 * time.Second, lossMax: 3, nodes: [2]int{3, 5},
 			purge: 5 * time.Second, grace: true},
-		{Name: "timeline", faults: []weight{{ClockJump, 6}, {Crash, 5}, {Restart, 3}}, every: 700 * time.Millisecond, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 3}},
+		{Name: "timeline", faults: []weight{{ClockJump, 6}, {Crash, 5}, {Restart, 3}}, every: 700 * time.Millisecond, lossMax: 1, skewMax: time.Second, nodes: [2]int{3, 3},
+			longest: 400 * time.Millisecond, dated: true},
 		{Name: "halves", Workloads: []string{"batches"}, faults: slices.Concat(network, []weight{{Crash, 8}, {Restart, 3}}), every: time.Second, lossMax: 3, nodes: [2]int{3, 5},
 			rf: 1, hintsOff: true},
 		{Name: "syncs", faults: []weight{{Crash, 3}, {OneWay, 2}}, every: 400 * time.Millisecond, longest: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, hintsOff: true, point: "store log sync"},
+		{Name: "failing", faults: []weight{{BadSync, 1}}, every: time.Second, longest: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1, point: "store log sync"},
 		{Name: "hinted", faults: []weight{{OneWay, 6}, {Partition, 2}, {Isolate, 2}, {Restart, 6}, {Crash, 4}}, every: 500 * time.Millisecond, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "single", faults: machines, every: 2 * time.Second, lossMax: 1, nodes: [2]int{3, 3}, rf: 1},
 		{Name: "centres", faults: append(network, weight{Crash, 2}), every: 3 * time.Second, lossMax: 3, skewMax: 50 * time.Millisecond, nodes: [2]int{6, 6}, dcs: 2},
@@ -225,6 +228,7 @@ func makePlan(seed uint64, s Scenario, swarm bool, span time.Duration, faults in
 	if swarm {
 		p.swarm()
 	}
+	p.features.ServerTimestamps = p.features.ServerTimestamps || s.dated
 	p.schedule = p.draft(span)
 	if faults >= 0 && faults < len(p.schedule) {
 		p.schedule = p.schedule[:faults]
@@ -330,7 +334,7 @@ const skipsMax = 12
 func (p *plan) pointOf(d draw, k Kind) string {
 	pick := func(from []string) string { return from[d.of("point").below(int64(len(from)))] }
 	switch {
-	case k == Crash && p.scenario.point != "":
+	case (k == Crash || k == BadSync) && p.scenario.point != "":
 		return p.scenario.point
 	case k == BadSync:
 		return pick([]string{"store log sync", "store log sync", "meta log sync"})

@@ -41,7 +41,7 @@ func (p plan) withDefaults(e *planted.Entry) plan {
 var plans = map[planted.Bug]plan{
 	planted.AckBeforeSync:            {scenarios: []string{"single"}},
 	planted.ReadBeforeSync:           {scenarios: []string{"syncs"}, dense: true},
-	planted.SyncErrorIgnored:         {scenarios: []string{"disks"}},
+	planted.SyncErrorIgnored:         {scenarios: []string{"failing"}},
 	planted.AckBeforeApply:           {scenarios: []string{"syncs"}, dense: true},
 	planted.FoldWithoutStripe:        {scenarios: []string{"single"}, dense: true},
 	planted.PurgeKeepsShadowed:       {scenarios: []string{"grace"}},
