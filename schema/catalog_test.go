@@ -171,6 +171,19 @@ func TestDiffOfKeyspaces(t *testing.T) {
 	}
 }
 
+// TestAlterToNoReplicas: ranges that a node does not have any more are removed, so that nothing would be left.
+func TestAlterToNoReplicas(t *testing.T) {
+	m := newMachine(t).ddl(strings.TrimSpace(ksDDL))
+	before := m.catalog
+	out := m.run("ALTER KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 0}")
+	if !strings.HasPrefix(out[len(out)-1], "error 0x2300 Replication factor must be positive") || m.catalog != before {
+		t.Error(out)
+	}
+	m.ddl("CREATE KEYSPACE none WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 0}\n" +
+		"ALTER KEYSPACE none WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 0} AND durable_writes = false\n" +
+		"ALTER KEYSPACE none WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
+}
+
 // TestVersionIsContent: catalogs that were reached on different ways but hold the same have the same version.
 func TestVersionIsContent(t *testing.T) {
 	names := []string{"b", "a", "d", "c"}

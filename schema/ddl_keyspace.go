@@ -114,6 +114,9 @@ func (c *Catalog) AlterKeyspace(s AlterKeyspace, env Env) (Plan, error) {
 	if k.sameProperties(old) {
 		return Plan{}, nil
 	}
+	if k.Strategy.Factor() == 0 && old.Strategy.Factor() > 0 {
+		return Plan{}, config("Replication factor must be positive: with no replica left the rows of keyspace %s would be lost; DROP KEYSPACE if that is meant", s.Name)
+	}
 	plan := Plan{Changes: []Change{k.put()}, Event: Event{Updated, TargetKeyspace, s.Name, ""}, Warnings: k.warnings(env)}
 	if k.Strategy.Factor() > old.Strategy.Factor() {
 		plan.Warnings = append(plan.Warnings, RepairWarning)

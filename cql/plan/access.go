@@ -36,6 +36,9 @@ func (s *Select) Access(buf *Buffer, a *Args) (Access, error) {
 	if err != nil || !all && len(slices) == 0 {
 		return Access{}, err
 	}
+	if len(buf.keys)*len(slices) > combinationsMax {
+		return Access{}, tooMany()
+	}
 	acc := Access{Point: len(buf.keys) == 1 && (len(slices) == 1 && slices[0].Point || len(s.table.Clustering) == 0)}
 	for _, key := range buf.keys {
 		token := s.part.Token(key)

@@ -18,6 +18,10 @@ const (
 	manyKeys        = 64      // rows that IN names, beyond which a statement is a long one
 )
 
+func tooMany() error {
+	return invalid("The IN restrictions of the statement produce more than %d combinations", combinationsMax)
+}
+
 // among reports whether an IN names rows.
 func (w *where) among() bool {
 	in := func(r *restriction) bool { return r != nil && r.kind == restrictIn }
@@ -215,7 +219,7 @@ func (w *where) product(buf *Buffer, sets [][][]byte) error {
 	for _, s := range sets {
 		n *= len(s)
 		if n > combinationsMax {
-			return invalid("The IN restrictions of the statement produce more than %d combinations", combinationsMax)
+			return tooMany()
 		}
 	}
 	for i := range n {
@@ -305,7 +309,7 @@ func (b *Buffer) extend(sc *scope, r *restriction, n, width int) (int, error) {
 	k := len(r.cols)
 	m := len(more) / k
 	if n*m > combinationsMax {
-		return 0, invalid("The IN restrictions of the statement produce more than %d combinations", combinationsMax)
+		return 0, tooMany()
 	}
 	out := make([][]byte, 0, n*m*(width+k))
 	for i := range n {

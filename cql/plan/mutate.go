@@ -149,6 +149,9 @@ func (m *Modify) AppendMutations(buf *Buffer, a *Args) error {
 		if err := m.clusteringPoints(sc, buf); err != nil {
 			return err
 		}
+		if len(buf.keys)*len(buf.points) > combinationsMax {
+			return tooMany()
+		}
 	}
 	for i, key := range buf.keys {
 		if err := m.appendWrite(buf, sc, &w, i, key); err != nil {
@@ -271,6 +274,9 @@ func (m *Modify) appendDeletions(buf *Buffer, sc *scope, w *writeAttrs) error {
 	}
 	if !all && len(list) == 0 {
 		return nil
+	}
+	if len(buf.keys)*len(list) > combinationsMax {
+		return tooMany()
 	}
 	for _, key := range buf.keys {
 		at := len(buf.out.buf)
