@@ -71,11 +71,25 @@ func (s *logSpace) Unwrap() vfs.FS { return s.FS }
 
 // Create makes a log of the spare file, if there is one.
 func (s *logSpace) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if category != logCreated || !strings.HasSuffix(name, ".log") || !s.take(0) {
+	if category != logCreated || !strings.HasSuffix(name, ".log") {
 		return s.FS.Create(name, category)
 	}
-	return s.become(name)
+	if s.take(0) {
+		return s.become(name)
+	}
+	f, err := s.FS.Create(name, category)
+	if err != nil {
+		return nil, err
+	}
+	return logFile{f}, nil
 }
+
+// logFile is a log for which no space is set aside. Pebble asks for as much as the largest memtable fills, which is slower to write (logSpace), and which
+// the half dozen logs of a young store would take of the disk, 36 MiB each, until it has written that much.
+type logFile struct{ vfs.File }
+
+// Preallocate does nothing.
+func (logFile) Preallocate(_, _ int64) error { return nil }
 
 // ReuseForWrite takes the spare file in the place of a log that is too short.
 func (s *logSpace) ReuseForWrite(old, name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
@@ -125,7 +139,11 @@ func (s *logSpace) renamed(old, name string) (vfs.File, error) {
 	if err := s.Rename(old, name); err != nil {
 		return nil, err
 	}
-	return s.OpenReadWrite(name, logCreated)
+	f, err := s.OpenReadWrite(name, logCreated)
+	if err != nil {
+		return nil, err
+	}
+	return logFile{f}, nil
 }
 
 func (s *logSpace) set(state spareState) {

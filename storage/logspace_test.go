@@ -89,6 +89,59 @@ func TestLogSpace(t *testing.T) {
 	}
 }
 
+// greedyFS counts what is set aside of it.
+type greedyFS struct {
+	vfs.FS
+	asked int
+}
+
+type greedyFile struct {
+	vfs.File
+	fs *greedyFS
+}
+
+func (f greedyFile) Preallocate(_, _ int64) error { f.fs.asked++; return nil }
+
+func (g *greedyFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := g.FS.Create(name, category)
+	return greedyFile{f, g}, err
+}
+
+func (g *greedyFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := g.FS.OpenReadWrite(name, category, o...)
+	return greedyFile{f, g}, err
+}
+
+// TestLogSpace_SetsNothingAside: six logs of a young store must not take what six of the largest memtables fill, whichever way they were made.
+func TestLogSpace_SetsNothingAside(t *testing.T) {
+	g := &greedyFS{FS: vfs.NewMem()}
+	if err := g.MkdirAll("store", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newLogSpace(g, "store", testMemtable, roomy, unwarned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closes := func(f vfs.File, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(f.Preallocate(0, 36<<20), f.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	closes(s.Create("store/000001.log", logCreated))
+	if err := s.make(t.Context(), s.size); err != nil {
+		t.Fatal(err)
+	}
+	closes(s.Create("store/000002.log", logCreated))
+	closes(s.ReuseForWrite("store/000002.log", "store/000003.log", logCreated))
+	if g.asked != 0 {
+		t.Errorf("space was set aside %d times", g.asked)
+	}
+}
+
 // TestLogSpace_Run: a file is made when one is wanted, not while the disk is full, and what a stop has left is not trusted.
 func TestLogSpace_Run(t *testing.T) {
 	fs := vfs.NewMem()
