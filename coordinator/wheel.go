@@ -33,7 +33,7 @@ func (w *wheel) init() { w.base, w.wake = time.Now(), make(chan struct{}, 1) }
 func (w *wheel) add(op *readOp, at time.Time) {
 	w.mu.Lock()
 	if w.held == 0 { // the wheel stood still while it was empty
-		w.turns = max(w.turns, w.now())
+		w.turns = max(w.turns, w.tick(time.Now()))
 	}
 	tick := max(w.tick(at)+1, w.turns+1)
 	i := tick % wheelSlots // later than a turn: it is passed by until then
@@ -70,9 +70,10 @@ func (w *wheel) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-t.C:
 		}
-		due = w.turn(time.Now(), due[:0])
+		now := time.Now()
+		due = w.turn(now, due[:0])
 		for i := range due {
-			if e := due[i]; e.at > w.now() {
+			if e := due[i]; e.at > w.tick(now) {
 				w.again(e)
 			} else {
 				e.op.speculate()
@@ -83,8 +84,6 @@ func (w *wheel) run(ctx context.Context) {
 }
 
 func (w *wheel) tick(at time.Time) int64 { return int64(at.Sub(w.base) / wheelTick) }
-
-func (w *wheel) now() int64 { return w.tick(time.Now()) }
 
 // turn moves the wheel to now and returns what it passes: what is due, and what is after one more turn.
 func (w *wheel) turn(now time.Time, due []wheelEntry) []wheelEntry {

@@ -108,6 +108,13 @@ func (l *losses) after(ids []ring.HostID, since int64) bool {
 	return slices.ContainsFunc(ids, func(id ring.HostID) bool { at, ok := l.at[id]; return ok && at+lossMargin >= since })
 }
 
+// pending tells whether voided has not been called for a member yet.
+func (l *losses) pending(id ring.HostID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.void[id]
+}
+
 // open returns for whom voided has not been called, in order.
 func (l *losses) open() []ring.HostID {
 	l.mu.Lock()
@@ -141,7 +148,7 @@ func (n *Node) voidUnsound(ctx context.Context) error {
 // sound tells whether a member is known to have everything that it has acknowledged.
 func (n *Node) sound(id ring.HostID) bool {
 	m := n.log.Current().Node(id)
-	return m != nil && m.Health == meta.Sound && (id != n.home.HostID || !n.engine.Suspect()) && !slices.Contains(n.losses.open(), id)
+	return m != nil && m.Health == meta.Sound && (id != n.home.HostID || !n.engine.Suspect()) && !n.losses.pending(id)
 }
 
 // termsOf returns the terms of a table. Those of system keyspaces go by gc_grace_seconds, as Cassandra's own do: nobody repairs traces.

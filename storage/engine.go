@@ -368,7 +368,7 @@ func (e *Engine) withToken(token chan struct{}, f func() error) error {
 	return f()
 }
 
-// Beyond these a store is behind, and its tables are not written at a pace any more: a quarter of what stops writes.
+// With so many a store is behind, and its tables are not written at a pace any more. Writes stop at 32 sublevels and four memtables.
 const (
 	sublevelsBehind = 8
 	memtablesBehind = 3
